@@ -1,0 +1,1 @@
+"""Encodings, networks and heads: functions of position and direction."""

@@ -1,0 +1,1 @@
+"""Rotations, cameras, rays and meshes."""

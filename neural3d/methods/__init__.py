@@ -1,0 +1,1 @@
+"""Ways to represent and optimise one scene, one file each."""

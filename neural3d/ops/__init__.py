@@ -1,0 +1,1 @@
+"""Our kernels, one module each; every one is usable on its own."""
