@@ -1,0 +1,19 @@
+// The extension module: a list of kernels and nothing else. Compiled twice, as _native (CPU) and _native_cuda.
+#include <nanobind/nanobind.h>
+
+#include "core/dispatch.h"
+
+namespace nb = nanobind;
+
+#define N3D_KERNELS(X) X(adam)
+
+#define DECLARE(name) void bind_##name(nb::module_& m);
+N3D_KERNELS(DECLARE)
+
+NB_MODULE(N3D_MODULE, m) {
+#ifndef N3D_CUDA_MODULE
+  m.def("isa", &n3d::isa_name, "The instruction set in use: avx512, avx2 or base.");
+#endif
+#define BIND(name) bind_##name(m);
+  N3D_KERNELS(BIND)
+}

@@ -1,0 +1,32 @@
+// Work sharing between threads on the CPU.
+//
+// Rule of the house: results never depend on the number of threads. So work is cut into tasks whose number follows
+// from the problem alone, each task writes memory of its own, and reductions add the tasks' partial results in order.
+//
+// The extension does not link an OpenMP runtime: the symbols resolve to the one torch has already loaded, so both share
+// one thread pool and obey torch.set_num_threads. Without OpenMP (macOS) the loops run serially.
+#pragma once
+
+#include "core/hd.h"
+
+namespace n3d::N3D_ISA {
+
+// f(i) for i in [0, tasks); tasks are handed out one at a time as threads become free.
+template <class F>
+inline void parallel_for(int64_t tasks, const F& f) {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) if (tasks > 1)
+#endif
+  for (int64_t i = 0; i < tasks; ++i) f(i);
+}
+
+// f(begin, end) over [0, n) in chunks of `grain` items.
+template <class F>
+inline void parallel_chunks(int64_t n, int64_t grain, const F& f) {
+  parallel_for((n + grain - 1) / grain, [&](int64_t c) {
+    const int64_t begin = c * grain;
+    f(begin, begin + grain < n ? begin + grain : n);
+  });
+}
+
+}  // namespace n3d::N3D_ISA

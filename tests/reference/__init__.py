@@ -1,0 +1,1 @@
+"""The obvious, slow implementations that the kernels are held against."""
