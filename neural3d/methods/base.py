@@ -1,0 +1,77 @@
+"""What every method offers the trainer, the command line and the viewer."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.geometry.cameras import Camera
+from neural3d.render import RenderOut
+
+if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Mesh
+    from neural3d.scene import Scene
+    from neural3d.scene.batches import RayBatch
+
+
+class Method(nn.Module, abc.ABC):
+    """A way to represent and optimise one scene.
+
+    Built from its configuration and the scene's description (cameras, bounds; no photo is read), so that a finished run
+    renders without its photos. Everything that changes during training is a parameter, a buffer or in `extra_state`.
+    """
+
+    Config: ClassVar[type]  # a frozen dataclass; has at least `horizon`, the step at which schedules end
+
+    def __init__(self, config: Any, scene: Scene):
+        super().__init__()
+        self.config = config
+        self.scene = scene
+
+    @property
+    @abc.abstractmethod
+    def rays_per_batch(self) -> int:
+        """How many rays the next `loss` wants."""
+
+    @abc.abstractmethod
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups for `neural3d.ops.adam.Adam`: `params`, `lr` at the start, and `lr_final` at the horizon."""
+
+    @abc.abstractmethod
+    def loss(
+        self, batch: RayBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """(terms that the trainer sums and differentiates, figures to report).
+
+        progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr".
+        """
+
+    def after_step(self, step: int, progress: float, generator: torch.Generator) -> None:
+        """Runs after the optimizer: occupancy refresh, densification. Nothing by default."""
+
+    def extra_state(self) -> dict[str, Any]:
+        """Plain values beyond parameters and buffers that exact resume needs."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `extra_state` gave."""
+
+    @abc.abstractmethod
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        """One view, without gradients. background: (3,) sRGB; None: the scene's own."""
+
+    @abc.abstractmethod
+    def density(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Volume density in 1 / scene unit at positions in the scene frame."""
+
+    @abc.abstractmethod
+    def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """sRGB at positions seen along unit viewing directions."""
+
+    @abc.abstractmethod
+    def mesh(self, resolution: int, crop: Tensor | None = None) -> Mesh:
+        """The surface in the scene frame. crop: (2, 3) box in the scene frame; None: the scene's bounds."""

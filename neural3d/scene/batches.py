@@ -1,0 +1,91 @@
+"""Where batches come from: pixels of the training photos, as rays with colours."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Cameras
+
+if TYPE_CHECKING:
+    from neural3d.scene import Scene
+
+
+@dataclass
+class RayBatch:
+    """R rays of the training photos, in the scene frame; directions have unit length."""
+
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
+    rgb: Float[Tensor, "R 3"]  # straight (not multiplied by alpha), sRGB as stored
+    alpha: Float[Tensor, "R 1"] | None  # None: opaque photos
+    view: Int[Tensor, "R"]  # index into the training views
+    xy: Float[Tensor, "R 2"]  # pixel position
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+
+class ImageSource:
+    """Draws pixels uniformly, with replacement, from all unmasked pixels of the training views.
+
+    All pixels are held as uint8 in one flat tensor; the scene's downscale keeps that within memory.
+    """
+
+    def __init__(self, scene: Scene, device: torch.device):
+        self.views = [scene.views[i] for i in scene.split["train"]]
+        self.cameras = Cameras.stack([v.camera for v in self.views]).to(device)
+        sizes = torch.tensor([v.camera.width * v.camera.height for v in self.views])
+        self.first = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]).to(device)
+        self.widths = torch.tensor([v.camera.width for v in self.views], device=device)
+        self._same_size = len({(v.camera.width, v.camera.height) for v in self.views}) == 1
+
+        channels = 4 if scene.has_alpha else 3
+        pixels = np.full((int(sizes.sum()), channels), 255, np.uint8)
+        kept = np.ones(len(pixels), bool)
+
+        def decode(i: int) -> bool:
+            """Writes view i's pixels and mask in place; True where it has a mask."""
+            mine = slice(int(self.first[i]), int(self.first[i + 1]))
+            image, mask = self.views[i].image(), self.views[i].mask()
+            pixels[mine, : image.shape[-1]] = image.reshape(-1, image.shape[-1])[:, :channels]
+            if mask is not None:
+                kept[mine] = mask.reshape(-1) > 127
+            return mask is not None
+
+        with ThreadPoolExecutor(max_workers=4) as pool:  # decoding releases the interpreter
+            masked = any(list(pool.map(decode, range(len(self.views)))))
+        if not kept.any():
+            raise UserError(f"{scene.path}: the masks hide every pixel; white (255) must mark what to keep.")
+        self.pixels = torch.from_numpy(pixels).to(device)
+        self.kept = torch.from_numpy(np.flatnonzero(kept)).to(device) if masked else None
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """`count` random pixels as rays."""
+        device = self.pixels.device
+        if self.kept is None:
+            pixel = torch.randint(len(self.pixels), (count,), generator=generator, device=device)
+        else:
+            pixel = self.kept[torch.randint(len(self.kept), (count,), generator=generator, device=device)]
+        return self.rays(pixel)
+
+    def rays(self, pixel: Int[Tensor, "R"]) -> RayBatch:
+        """The rays of given pixels: indices into `pixels`."""
+        if self._same_size:
+            view = torch.div(pixel, int(self.first[1]), rounding_mode="floor")
+        else:
+            view = torch.searchsorted(self.first, pixel, right=True) - 1
+        within = pixel - self.first[view]
+        width = self.widths[view]
+        xy = torch.stack([within % width, torch.div(within, width, rounding_mode="floor")], -1) + 0.5
+        origins, directions, _ = self.cameras.rays(view, xy)
+        colour = self.pixels[pixel].float() / 255
+        alpha = colour[:, 3:] if colour.shape[1] == 4 else None
+        return RayBatch(origins, directions, colour[:, :3], alpha, view, xy)
