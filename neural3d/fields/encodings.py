@@ -66,7 +66,7 @@ def fourier_features(x: Float[Tensor, "... D"], frequencies: Float[Tensor, "M D"
 def contract(x: Float[Tensor, "... D"], norm: Literal["l2", "linf"] = "linf") -> Float[Tensor, "... D"]:
     """contract(x) = x where ‖x‖ ≤ 1, else (2 − 1/‖x‖)·x/‖x‖: all of space within ‖·‖ < 2.
 
-    Mip-NeRF 360 (Barron et al. 2022) eq. 10 with the Euclidean norm: a ball of radius 2, smooth to the first derivative.
+    Mip-NeRF 360 (Barron et al. 2022) eq. 10 with the Euclidean norm: a ball of radius 2, once differentiable.
     With "linf" (max |xᵢ|) the image is the cube [-2, 2]ᴰ, which suits grids, with kinks along the cube's diagonals
     outside [-1, 1]ᴰ. Finite x only.
     """
