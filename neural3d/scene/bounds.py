@@ -1,0 +1,160 @@
+"""Where the subject is and which way is up: the similarity that brings a capture into the scene frame.
+
+Notation: o camera centres, d unit viewing directions. Everything here is an estimate; `[scene] aabb` overrides it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from neural3d.geometry.cameras import Camera
+
+PARALLEL = 0.01  # least eigenvalue of mean (I − d dᵀ) below which viewing directions (within about 6°) do not converge
+
+
+def up_direction(cameras: list[Camera]) -> Float[Tensor, "3"]:
+    """Unit vector that points up, if photographers hold cameras level.
+
+    Level cameras have x axes perpendicular to up: up is the eigenvector of Σ x xᵀ with the least eigenvalue, and its
+    sign agrees with the mean −y. Photos all taken sideways are level in y instead (and which way they were turned is a
+    guess). Where cameras hardly turn, that eigenvector is undetermined and the mean −y itself is the answer.
+    """
+    axes = torch.stack([c.world_from_camera[:3, :3] for c in cameras])
+    mean_up = -axes[:, :, 1].mean(0)
+    level = [torch.linalg.eigh((axes[:, :, i].T @ axes[:, :, i]) / len(cameras)) for i in (0, 1)]
+    sideways = level[1].eigenvalues[0] < 0.25 * level[0].eigenvalues[0]
+    values, vectors = level[1 if sideways else 0]
+    if values[1] < 0.05 or values[0] > 0.25 * values[1]:  # a single heading, or no common axis at all
+        if mean_up.norm() < 0.1:
+            return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+        return mean_up / mean_up.norm()
+    up = vectors[:, 0]
+    toward = axes[:, :, 0].mean(0) if sideways else mean_up
+    return up if torch.dot(up, toward) >= 0 else -up
+
+
+def rotation_to_z(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that takes the unit vector `up` to +z (Rodrigues, written without its angle)."""
+    z = up.new_tensor([0.0, 0.0, 1.0])
+    if up[2] < -1 + 1e-9:  # opposite: half a turn about x
+        return torch.diag(up.new_tensor([1.0, -1.0, -1.0]))
+    axis = torch.linalg.cross(up, z)
+    k = up.new_tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return torch.eye(3, dtype=up.dtype) + k + k @ k / (1 + up[2])
+
+
+def convergence(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
+    """The point nearest to all optical axes, argmin Σ |(I − d dᵀ)(c − o)|²; None where they do not meet before them."""
+    d = torch.stack([c.forward for c in cameras])
+    o = torch.stack([c.centre for c in cameras])
+    across = torch.eye(3, dtype=d.dtype) - d[:, :, None] * d[:, None, :]
+    if len(cameras) < 2 or torch.linalg.eigvalsh(across.mean(0))[0] < PARALLEL:
+        return None
+    c = torch.linalg.solve(across.sum(0), (across @ o[:, :, None]).sum(0))[:, 0]
+    ahead = ((c - o) * d).sum(-1) > 0
+    return c if ahead.double().mean() > 0.8 else None
+
+
+def half_field(camera: Camera) -> float:
+    """Half the narrower field of view, in radians."""
+    middle = torch.tensor([[0.0, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, 1.0]]).double()
+    rays = camera.rays(middle * torch.tensor([camera.width, camera.height]))[1].double()
+    angles = torch.stack([rays[0] @ rays[1], rays[2] @ rays[3]]).clamp(-1, 1).arccos() / 2
+    return angles.min().item()
+
+
+def seen_by(cameras: list[Camera], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+    """The share of cameras that have each point in their picture."""
+    count = torch.zeros(len(points), dtype=torch.float64)
+    for camera in cameras:
+        xy, z = camera.project(points)
+        count += (z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)
+    return count / len(cameras)
+
+
+def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> Float[Tensor, "2 3"]:
+    """The region the photographs are of.
+
+    Cameras that converge look at a sphere: about their common point, as wide as the median picture. Points inside it
+    that at least half of the cameras see, less the outermost percent, tighten it to a box. Cameras that do not converge
+    (a walk, a panorama, a plane swept) photograph everything: the box of all points and cameras.
+    """
+    centre = convergence(cameras)
+    o = torch.stack([c.centre for c in cameras])
+    if centre is None:
+        return _box_of_everything(cameras, points)
+    reach = (o - centre).norm(dim=-1) * torch.tensor([math.sin(half_field(c)) for c in cameras]).double()
+    radius = reach.median()
+    if points is not None:
+        near = points[(points - centre).norm(dim=-1) < radius]
+        if len(near) >= 50:
+            near = near[seen_by(cameras, near) >= 0.5]
+        if len(near) >= 50:
+            box = torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0)
+            return widened(box, 1.1)
+    return torch.stack([centre - radius, centre + radius])
+
+
+def _box_of_everything(cameras: list[Camera], points: Tensor | None) -> Tensor:
+    o = torch.stack([c.centre for c in cameras])
+    if points is not None and len(points) >= 50:
+        some = points[:: max(1, len(points) // 100_000)]  # quantiles of a sample: torch.quantile has a size limit
+        inner = torch.quantile(some, some.new_tensor([0.02, 0.98]), dim=0)
+        return torch.stack([torch.minimum(inner[0], o.amin(0)), torch.maximum(inner[1], o.amax(0))])
+    spread = (o - o.mean(0)).norm(dim=-1).max().clamp(min=1e-3)  # nothing says how far the scene is: a few baselines
+    ahead = o.mean(0) + 4 * spread * torch.stack([c.forward for c in cameras]).mean(0)
+    return torch.stack([torch.minimum(ahead - 3 * spread, o.amin(0)), torch.maximum(ahead + 3 * spread, o.amax(0))])
+
+
+def widened(box: Float[Tensor, "2 3"], factor: float) -> Float[Tensor, "2 3"]:
+    middle, half = box.mean(0), (box[1] - box[0]) / 2
+    half = half.clamp(min=0.02 * half.max().item())  # flat boxes keep some thickness
+    return torch.stack([middle - factor * half, middle + factor * half])
+
+
+def silhouette_box(
+    cameras: list[Camera],
+    silhouettes: list[tuple[Bool[np.ndarray, "h w"], int]],
+    start: Float[Tensor, "2 3"],
+    cells: int = 48,
+) -> Float[Tensor, "2 3"] | None:
+    """Bounding box of the visual hull (Laurentini 1994), with a margin of a cell; None if nothing is left.
+
+    A cell stays if no picture shows it as transparent and at least half of the pictures show it at all. Silhouettes are
+    small and already widened, so that looking up a cell's centre errs on the side of keeping it. Twice: the second time
+    inside the first answer, for finer cells.
+    """
+    box = start
+    for _ in range(2):
+        half = (box[1] - box[0]).max() / 2
+        steps = torch.linspace(-1 + 1 / cells, 1 - 1 / cells, cells, dtype=box.dtype) * half
+        grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) + box.mean(0)
+        shown, carved = torch.zeros(len(grid)), torch.zeros(len(grid), dtype=torch.bool)
+        for camera, (silhouette, block) in zip(cameras, silhouettes, strict=True):
+            xy, z = camera.project(grid)
+            inside = (z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)
+            x, y = torch.where(inside, xy.T / block, 0).long()
+            opaque = torch.from_numpy(silhouette)[y, x]
+            shown += inside
+            carved |= inside & ~opaque
+        kept = grid[~carved & (shown >= 0.5 * len(cameras))]
+        if len(kept) == 0:
+            return None
+        cell = 2 * half / cells
+        box = torch.stack([kept.amin(0) - 1.5 * cell, kept.amax(0) + 1.5 * cell])
+    return box
+
+
+def silhouette_of(alpha: UInt8[np.ndarray, "H W"], side: int = 96) -> tuple[Bool[np.ndarray, "h w"], int]:
+    """Where a picture is not fully transparent, in blocks of n × n pixels, widened by one block; and n."""
+    block = max(1, max(alpha.shape) // side)
+    padded = np.pad(alpha > 8, [(0, -n % block) for n in alpha.shape])
+    small = padded.reshape(padded.shape[0] // block, block, -1, block).any((1, 3))
+    wide = np.pad(small, 1)
+    height, width = small.shape
+    return np.logical_or.reduce([wide[i : i + height, j : j + width] for i in range(3) for j in range(3)]), block

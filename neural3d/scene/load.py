@@ -1,0 +1,90 @@
+"""load_scene: find the reader, check the photos, split, choose a size that fits in memory, normalise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neural3d.errors import UserError
+from neural3d.scene.normalise import depth_range, normalise, transform
+from neural3d.scene.options import make_options, read_toml
+from neural3d.scene.photos import check_photos, choose_downscale
+from neural3d.scene.readers import open_capture
+from neural3d.scene.scene import Scene
+from neural3d.scene.splits import make_split
+
+
+def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: Any) -> Scene:
+    """A capture folder, a JSON or _par.txt file, a scenes/*.toml file, or the bare name of a ready scene ("fox").
+
+    overrides: fields of SceneOptions; they win over the TOML's [scene]. Photos are only looked at by their headers (and
+    a few silhouettes, where there are any); pixels are decoded when `View.image` is called.
+    max_gib: memory in GiB that all training pixels may take as uint8, from which the downscale follows unless it is
+    given; default a quarter of what is free.
+
+    Raises UserError for anything wrong with the capture or the options.
+    """
+    path = resolve(path)
+    name = path.stem if path.is_file() else path.name
+    values: dict[str, Any] = {}
+    methods: dict[str, dict] = {}
+    if path.suffix == ".toml":
+        toml = path
+        path, values, methods = read_toml(toml)
+        make_options(values, f"{toml}, [scene]")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    options = make_options({**values, **given}, "load_scene")
+    capture = open_capture(path, options)
+    check_photos(capture, options)
+    split = make_split(capture, options)
+    train = [capture.frames[i] for i in split["train"]]
+    downscale = choose_downscale(capture, train, options, max_gib)
+    scene_from_capture, aabb = normalise(capture, train, options)
+    known = (options.unbounded, capture.unbounded, not capture.silhouettes)
+    unbounded = next(u for u in known if u is not None)
+    points = None
+    if capture.points is not None:
+        points = (transform(scene_from_capture, capture.points[0]).astype(np.float32), capture.points[1])
+    cameras = [f.camera.moved(scene_from_capture) for f in capture.frames]
+    near, far = depth_range(cameras, aabb, unbounded, None if points is None else points[0])
+    return Scene(
+        name=name,
+        path=path,
+        reader=capture.reader,
+        views=[frame.view(camera, downscale) for frame, camera in zip(capture.frames, cameras)],
+        split=split,
+        aabb=aabb,
+        unbounded=unbounded,
+        near=near,
+        far=far,
+        scene_from_capture=scene_from_capture,
+        points=points,
+        has_alpha=capture.silhouettes,
+        background=options.background or capture.background or ("white" if capture.silhouettes else None),
+        downscale=downscale,
+        notes=capture.notes,
+        method_settings=methods,
+    )
+
+
+def resolve(path: str | Path) -> Path:
+    """The path itself, or the ready scene of that name."""
+    path = Path(path)
+    if path.exists():
+        return path.resolve()
+    ready = ready_scenes()
+    if str(path) in ready:
+        return ready[str(path)]
+    names = f" and is no ready scene (those are {', '.join(ready)})" if ready else ""
+    raise UserError(f"{path} does not exist{names}; check the path.")
+
+
+def ready_scenes() -> dict[str, Path]:
+    """scenes/*.toml by name: as installed with the package, or of the checkout."""
+    here = Path(__file__).resolve().parents[1]
+    for folder in (here / "scenes", here.parent / "scenes"):
+        if folder.is_dir():
+            return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+    return {}

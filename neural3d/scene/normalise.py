@@ -1,0 +1,109 @@
+"""From the capture's frame and units to the scene's: turned upright, with the region of interest filling [-1, 1]³."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.geometry.cameras import Camera
+from neural3d.scene.bounds import (
+    convergence,
+    rotation_to_z,
+    silhouette_box,
+    silhouette_of,
+    subject_box,
+    up_direction,
+)
+from neural3d.scene.capture import Capture, Frame
+from neural3d.scene.options import SceneOptions
+
+AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
+HULL_VIEWS = 24  # pictures decoded to find the subject's bounding box from its silhouettes
+
+
+def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tuple[Tensor, Float[Tensor, "2 3"]]:
+    """scene_from_capture and the region of interest in the scene frame.
+
+    The region is, in this order: what the options say; the format's box where it hugs the subject; the visual hull of
+    the silhouettes of the training views; what cameras and points say; the format's box.
+    """
+    turn = torch.eye(4, dtype=torch.float64)
+    if options.up in AXES:
+        turn[:3, :3] = rotation_to_z(torch.tensor(AXES[options.up], dtype=torch.float64))
+    elif options.up == "guess" or not capture.upright:
+        turn[:3, :3] = rotation_to_z(up_direction([f.camera for f in capture.frames]))
+    given = options.aabb if options.aabb is not None else capture.box
+    box = None if given is None else box_around(turn, torch.as_tensor(given, dtype=torch.float64))
+    if options.aabb is None and not capture.box_is_tight:
+        if capture.silhouettes:
+            hull = hull_box(train, turn, box)
+            if hull is None:
+                capture.notes.append("The silhouettes have nothing in common; poses or masks may be wrong.")
+            box = hull if hull is not None else box
+        if box is None or (capture.points is not None and not capture.silhouettes):
+            points = None
+            if capture.points is not None:
+                points = torch.from_numpy(transform(turn, capture.points[0]))
+            box = subject_box([f.camera.moved(turn) for f in capture.frames], points)
+    assert box is not None
+    centre, half = box.mean(0), (box[1] - box[0]).max() / 2
+    scale = torch.eye(4, dtype=torch.float64)
+    scale[:3, :3] /= half
+    scale[:3, 3] = -centre / half
+    return scale @ turn, ((box - centre) / half).float()
+
+
+def transform(matrix: Float[Tensor, "4 4"], points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    m = matrix.numpy()
+    return points @ m[:3, :3].T + m[:3, 3]
+
+
+def box_around(turn: Tensor, box: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
+    """The box of a turned box's corners."""
+    corners = torch.cartesian_prod(*box.T) @ turn[:3, :3].T + turn[:3, 3]
+    return torch.stack([corners.amin(0), corners.amax(0)])
+
+
+def hull_box(train: list[Frame], turn: Tensor, box: Tensor | None) -> Tensor | None:
+    """Box of the visual hull of up to HULL_VIEWS training views, searched as far out as the nearest camera."""
+    some = [train[i] for i in np.linspace(0, len(train) - 1, min(len(train), HULL_VIEWS)).astype(int)]
+    cameras = [f.camera.moved(turn) for f in some]
+    centre = convergence(cameras)
+    if centre is not None:
+        reach = torch.stack([(c.centre - centre).norm() for c in cameras]).min()
+        box = torch.stack([centre - reach, centre + reach])
+    elif box is None:
+        box = subject_box(cameras, None)
+    return silhouette_box(cameras, [silhouette_of(f.view().image()[..., 3]) for f in some], box)
+
+
+def depth_range(
+    cameras: list[Camera], aabb: Tensor, unbounded: bool, points: Float[np.ndarray, "N 3"] | None
+) -> tuple[float, float]:
+    """near, far: for a bounded scene the distances at which rays can meet the aabb; else of what the points show.
+
+    Never nearer than 0.02, a hundredth of the scene: closer is fog on the lens.
+    """
+    centres = torch.stack([c.centre for c in cameras]).float()
+    outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=-1)
+    corners = torch.cdist(centres, torch.cartesian_prod(*aabb.T))
+    near, far = outside.min().item(), corners.max().item()
+    if unbounded:
+        near, far = 0.1 * torch.cdist(centres, aabb.mean(0, keepdim=True)).min().item(), max(far, 100.0)
+        if points is not None and len(points):
+            z = _depths_in_view(cameras, torch.from_numpy(points))
+            if len(z):
+                near, far = 0.5 * np.quantile(z, 0.001), max(far, 2 * np.quantile(z, 0.999))
+    return max(0.02, float(near)), float(far)
+
+
+def _depths_in_view(cameras: list[Camera], points: Tensor) -> np.ndarray:
+    """z of points in the pictures of up to 50 cameras."""
+    some = points[:: max(1, len(points) // 20_000)]
+    depths = []
+    for camera in cameras[:: max(1, len(cameras) // 50)]:
+        xy, z = camera.project(some)
+        depths.append(z[(z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)])
+    return torch.cat(depths).numpy()

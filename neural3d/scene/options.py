@@ -1,0 +1,128 @@
+"""What a user may say about a scene: the `[scene]` table of scenes/*.toml and the keywords of `load_scene`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from neural3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Overrides; None or 0 leaves the choice to the reader.
+
+    reader: transforms | blender | colmap | idr | middlebury, instead of looking at the files.
+    images: folder of photos inside the capture, e.g. "images_4" for COLMAP captures.
+    downscale: divide the photos' size by this whole number; None: the smallest that fits in memory.
+    split: "capture" (the capture's own, else every:8) | "every:N" (by name, indices 0, N, 2N, … are held out) | "none".
+    train_views: keep only this many training views, evenly spaced; 0: all.
+    aabb: [[x0, y0, z0], [x1, y1, z1]], the region of interest in the capture's own frame and units.
+    unbounded: photos show more than the aabb.
+    background: "white" | "black", what pictures with alpha are composited on.
+    masks: "ignore" (masked pixels do not count) | "alpha" (masks are the subject's silhouette).
+    up: "x", "-x", "y", "-y", "z", "-z" of the capture's frame, or "guess"; None: "z" where the format says so.
+    calibration_size: [width, height] of the pictures that IDR cameras were calibrated for.
+    """
+
+    reader: str | None = None
+    images: str | None = None
+    downscale: int | None = None
+    split: str = "capture"
+    train_views: int = 0
+    aabb: Any = None
+    unbounded: bool | None = None
+    background: str | None = None
+    masks: str | None = None
+    up: str | None = None
+    calibration_size: Any = None
+
+
+_CHOICES = {
+    "reader": ("transforms", "blender", "colmap", "idr", "middlebury"),
+    "background": ("white", "black"),
+    "masks": ("ignore", "alpha"),
+    "up": ("x", "-x", "y", "-y", "z", "-z", "guess"),
+}
+
+
+def make_options(values: dict[str, Any], where: str) -> SceneOptions:
+    """Checked options; UserError names the key, what is allowed, and the nearest known key for an unknown one."""
+    known = [f.name for f in fields(SceneOptions)]
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'{nearest(key, known)}.")
+        if value is not None and key in _CHOICES and value not in _CHOICES[key]:
+            raise UserError(f"{where}: {key} = {value!r} must be one of {', '.join(_CHOICES[key])}.")
+    options = SceneOptions(**values)
+    _check(options, where)
+    return options
+
+
+def _check(options: SceneOptions, where: str) -> None:
+    if options.downscale is not None and not (_whole(options.downscale) and options.downscale >= 1):
+        raise UserError(f"{where}: downscale = {options.downscale!r} must be a whole number from 1.")
+    if not (_whole(options.train_views) and options.train_views >= 0):
+        raise UserError(f"{where}: train_views = {options.train_views!r} must be a whole number; 0 means all.")
+    if not isinstance(options.split, str) or not re.fullmatch(r"capture|none|every:([2-9]|[1-9]\d+)", options.split):
+        raise UserError(f"{where}: split = {options.split!r} must be 'capture', 'none' or 'every:N' with N from 2.")
+    if options.aabb is not None and not _is_box(options.aabb):
+        raise UserError(f"{where}: aabb = {options.aabb!r} must be [[x0, y0, z0], [x1, y1, z1]], x0 < x1 and so on.")
+    if options.calibration_size is not None:
+        size = options.calibration_size
+        if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(_whole(n) and n > 0 for n in size)):
+            raise UserError(f"{where}: calibration_size = {size!r} must be [width, height] in pixels.")
+    if options.unbounded is not None and not isinstance(options.unbounded, bool):
+        raise UserError(f"{where}: unbounded = {options.unbounded!r} must be true or false.")
+    if options.images is not None and not isinstance(options.images, str):
+        raise UserError(f"{where}: images = {options.images!r} must be the name of a folder.")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_box(value: Any) -> bool:
+    try:
+        low, high = ([float(x) for x in corner] for corner in value)
+        return len(low) == len(high) == 3 and all(a < b for a, b in zip(low, high))
+    except (TypeError, ValueError):
+        return False
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """', did you mean …' with the nearest known word, or the list of all where none is near."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
+    """Capture path, [scene] values and [method.NAME] tables of a scene file.
+
+    `path = "…"` is relative to the file; ${NAME} in it is an environment variable.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} cannot be read as TOML ({error}); correct it there.") from None
+    for key in content:
+        if key not in ("path", "scene", "method"):
+            raise UserError(f"{path}: unknown key '{key}'{nearest(key, ['path', 'scene', 'method'])}.")
+    if not isinstance(content.get("path"), str):
+        raise UserError(f"{path} must say where the capture is: path = \"FOLDER\" in its first line.")
+    for table in ("scene", "method"):
+        if not isinstance(content.get(table, {}), dict):
+            raise UserError(f"{path}: '{table}' must be a table, [{table}].")
+    expanded = re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], path), content["path"])
+    return (path.parent / expanded).resolve(), content.get("scene", {}), content.get("method", {})
+
+
+def _variable(name: str, path: Path) -> str:
+    if not (value := os.environ.get(name)):
+        raise UserError(f"{path} needs the environment variable {name}; set it to the folder that holds the data sets.")
+    return value

@@ -1,0 +1,162 @@
+"""Readers of transforms.json (instant-ngp, nerfstudio) and of NeRF's Blender scenes, transforms_{train,val,test}.json.
+
+Both list frames with a camera-to-world matrix in OpenGL's camera frame (x right, y up, z backwards) and intrinsics per
+frame or for all. instant-ngp's unit cube is 1/0.33 wide around the origin; its aabb_scale only says how far beyond the
+scene reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.lenses import LENSES
+from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
+from neural3d.scene.images import read_header
+
+OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
+NGP_HALF_CUBE = 0.5 / 0.33  # instant-ngp maps x to 0.33 x + 0.5 and looks at the unit cube
+BLENDER_HALF_CUBE = 1.5  # the NeRF paper's synthetic scenes lie within ±1.5
+_COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def read_transforms(path: Path) -> Capture:
+    """A transforms.json by itself: instant-ngp's and nerfstudio's captures of real places."""
+    content = read_json(path)
+    frames = _frames(path, content)
+    half = NGP_HALF_CUBE
+    if "scale" in content or "offset" in content:
+        half = 0.5 / _number(path, content, "scale", 0.33)
+    capture = Capture("transforms", path, frames, upright=True)
+    if "aabb_scale" in content:
+        capture.box = np.array([[-half] * 3, [half] * 3])
+        capture.unbounded = _number(path, content, "aabb_scale", 1) > 1
+    _name_splits(path, content, frames)
+    if "ply_file_path" in content:
+        capture.points = read_ply_points(path.parent / content["ply_file_path"])
+    return capture
+
+
+def read_blender(folder: Path) -> Capture:
+    """transforms_train.json with transforms_val.json and transforms_test.json, where they exist."""
+    capture = Capture("blender", folder, [], upright=True, unbounded=False)
+    capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
+    for split in ("train", "val", "test"):
+        path = folder / f"transforms_{split}.json"
+        if path.is_file():
+            frames = _frames(path, read_json(path), allow_empty=True)
+            for frame in frames:
+                frame.split = split
+            capture.frames += frames
+    return capture
+
+
+def _frames(path: Path, shared: dict[str, Any], allow_empty: bool = False) -> list[Frame]:
+    entries = shared.get("frames")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise UserError(f"{path} has no list 'frames'; is it a transforms.json?")
+    if not entries and not allow_empty:
+        raise UserError(f"{path} lists no frames; export the capture again.")
+    return [_frame(path, {**shared, **entry}, i) for i, entry in enumerate(entries)]
+
+
+def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
+    file_path = entry.get("file_path")
+    if not isinstance(file_path, str):
+        raise UserError(f"{path}: frame {index} has no 'file_path'; name its photo there.")
+    where = f"{path}, frame '{file_path}'"
+    relative = PurePosixPath(file_path.replace("\\", "/"))
+    image = find_picture(path.parent / relative)
+    if image is None:
+        raise UserError(f"{where}: photo {path.parent / relative} is missing; put it back or remove the frame.")
+    width, height, _ = read_header(image)
+    width, height = round(_number(path, entry, "w", width)), round(_number(path, entry, "h", height))
+    model, params = _lens(path, entry, width, height, where)
+    pose = pose_from(entry.get("transform_matrix"), where) @ OPENCV_FROM_OPENGL
+    inside = image.relative_to(path.parent) if image.is_relative_to(path.parent) else image
+    mask = _mask(path, entry, image, inside, where)
+    name = inside.relative_to("images").as_posix() if inside.parts[0] == "images" else inside.as_posix()
+    return Frame(name, Camera(model, width, height, params, pose), image, mask, source=path)
+
+
+def _mask(path: Path, entry: dict[str, Any], image: Path, inside: Path, where: str) -> Path | None:
+    if named := entry.get("mask_path"):
+        if not (path.parent / named).is_file():
+            raise UserError(f"{where}: mask {path.parent / named} is missing; put it back or remove 'mask_path'.")
+        return path.parent / named
+    # Blender's folders repeat photo names between splits, so only a folder of photos may have a folder of masks beside
+    return find_mask(image, path.parent / inside.parts[0]) if inside.parts[0].startswith("image") else None
+
+
+def _number(path: Path, entry: dict[str, Any], key: str, default: float) -> float:
+    value = entry.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f"{path}: '{key}' must be a finite number, not {value!r}.")
+    return float(value)
+
+
+def _lens(path: Path, entry: dict[str, Any], width: int, height: int, where: str) -> tuple[str, Tensor]:
+    """COLMAP model and parameters from fl_x, fl_y or camera_angle_x, camera_angle_y, and OpenCV's coefficients."""
+    a = {key: _number(path, entry, key, 0.0) for key in _COEFFICIENTS}
+    model = entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV")
+    if model not in LENSES:
+        known = "PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, EQUIRECTANGULAR"
+        raise UserError(f"{where}: unknown camera model '{model}'; write one of {known} as 'camera_model'.")
+    if model == "EQUIRECTANGULAR":
+        return model, torch.tensor([width, height], dtype=torch.float64)
+    fx = _focal(path, entry, "fl_x", "camera_angle_x", width)
+    fy = _focal(path, entry, "fl_y", "" if "fl_x" in entry else "camera_angle_y", height) or fx
+    fx = fx or fy
+    if fx is None or fy is None or min(fx, fy) <= 0:
+        raise UserError(f"{where}: no positive focal length; add 'fl_x' in pixels or 'camera_angle_x' in radians.")
+    pinhole = [fx, fy, _number(path, entry, "cx", width / 2), _number(path, entry, "cy", height / 2)]
+    if LENSES[model].projection == "equidistant":
+        return "OPENCV_FISHEYE", torch.tensor([*pinhole, a["k1"], a["k2"], a["k3"], a["k4"]], dtype=torch.float64)
+    if a["k4"]:
+        raise UserError(f"{where}: programs disagree on 'k4' of lenses that are no fisheyes; refit with k1–k3, p1, p2.")
+    if a["k3"]:
+        values = [*pinhole, a["k1"], a["k2"], a["p1"], a["p2"], a["k3"], 0, 0, 0]
+        return "FULL_OPENCV", torch.tensor(values, dtype=torch.float64)
+    if not any(a.values()):
+        return "PINHOLE", torch.tensor(pinhole, dtype=torch.float64)
+    return "OPENCV", torch.tensor([*pinhole, a["k1"], a["k2"], a["p1"], a["p2"]], dtype=torch.float64)
+
+
+def _focal(path: Path, entry: dict[str, Any], focal: str, angle: str, size: int) -> float | None:
+    """Pixels: given, or size / 2 / tan(angle / 2)."""
+    if focal in entry:
+        return _number(path, entry, focal, 0)
+    return size / 2 / math.tan(_number(path, entry, angle, 0) / 2) if entry.get(angle) else None
+
+
+def _name_splits(path: Path, content: dict[str, Any], frames: list[Frame]) -> None:
+    """nerfstudio's optional train_filenames, val_filenames, test_filenames."""
+    by_path = {frame.image_path: frame for frame in frames}
+    for split in ("train", "val", "test"):
+        for name in content.get(f"{split}_filenames", []):
+            image = find_picture(path.parent / name)
+            if image not in by_path:
+                raise UserError(f"{path}: '{split}_filenames' names '{name}', which is no frame; remove it there.")
+            by_path[image].split = split
+
+
+def read_ply_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Points and colours of a PLY cloud (grey where it has none)."""
+    import trimesh  # slow to import, rarely needed
+
+    try:
+        cloud: Any = trimesh.load(path, process=False)  # a cloud, or a mesh if it has faces
+        points = np.asarray(cloud.vertices, dtype=np.float64)
+        colours = np.asarray(cloud.colors if hasattr(cloud, "colors") else cloud.visual.vertex_colors)
+    except (OSError, ValueError, AttributeError, KeyError, IndexError) as error:
+        raise UserError(f"Point cloud {path} cannot be read ({error}); repair it or remove 'ply_file_path'.") from None
+    if colours.shape[:1] != points.shape[:1]:
+        colours = np.full((len(points), 3), 128)
+    return points, colours[:, :3].astype(np.uint8)
