@@ -31,7 +31,7 @@ def _environment(direction: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return torch.where(up > 0, sky, floor)
 
 
-def shade(points: list[Tensor], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+def shade(points: tracing.Points, directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """sRGB seen at surface points along the viewing directions: sun with soft shadow, sky, floor light, reflections."""
     normal = tracing.normals(tempietto.distance, *points)
     surface = tempietto.material(*points)

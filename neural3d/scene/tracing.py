@@ -14,11 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
+Points = tuple[Tensor, Tensor, Tensor]
 
 
-def points_at(origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], t: Float[Tensor, " n"]) -> list[Tensor]:
+def points_at(origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], t: Float[Tensor, " n"]) -> Points:
     """The points o + t d as three contiguous tensors."""
-    return [torch.addcmul(origins[:, k], directions[:, k], t) for k in range(3)]
+    x, y, z = (torch.addcmul(origins[:, k], directions[:, k], t) for k in range(3))
+    return x, y, z
 
 
 def trace(
@@ -66,7 +68,7 @@ def normals(distance: Distance, x: Tensor, y: Tensor, z: Tensor, h: float = 1e-3
 
 def sunlight(
     distance: Distance,
-    points: list[Tensor],
+    points: Points,
     normal: Float[Tensor, "n 3"],
     sun: Float[Tensor, " 3"],
     *,
@@ -98,7 +100,7 @@ def sunlight(
     return torch.where(normal @ sun > 0, share * share * (3 - 2 * share), 0)
 
 
-def openness(distance: Distance, points: list[Tensor], normal: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+def openness(distance: Distance, points: Points, normal: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Ambient light that reaches a point, in [0, 1]: how far the surroundings stay away along the normal.
 
     After Evans, "Fast approximations for global illumination on dynamic scenes" (2006): the distance a step h along the

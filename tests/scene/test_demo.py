@@ -109,7 +109,7 @@ def test_distance_never_oversteps():
 
 def test_highlights_move_with_the_eye():
     """The same surface point of the dome looks different from two sides: the demo needs view dependence."""
-    points = [torch.tensor([c]) for c in (0.3, -0.25, tempietto.DOME_Z + 0.61)]
+    points = tuple(torch.tensor([c]) for c in (0.3, -0.25, tempietto.DOME_Z + 0.61))
     toward = torch.nn.functional.normalize(torch.tensor([[0.0, 0.0, -1.0], [1.0, 0.0, -0.6]]), dim=1)
     seen = [demo.shade(points, d[None]) for d in toward]
     assert (seen[0] - seen[1]).abs().max() > 0.02
