@@ -5,8 +5,6 @@ Notation: o camera centres, d unit viewing directions. Everything here is an est
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 
+ENOUGH = 50  # points from which to estimate a box
 PARALLEL = 0.01  # least eigenvalue of mean (I − d dᵀ) below which viewing directions (within about 6°) do not converge
 
 
@@ -60,21 +59,35 @@ def convergence(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
     return c if ahead.double().mean() > 0.8 else None
 
 
-def half_field(camera: Camera) -> float:
-    """Half the narrower field of view, in radians."""
-    middle = torch.tensor([[0.0, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, 1.0]]).double()
-    rays = camera.rays(middle * torch.tensor([camera.width, camera.height]))[1].double()
-    angles = torch.stack([rays[0] @ rays[1], rays[2] @ rays[3]]).clamp(-1, 1).arccos() / 2
-    return angles.min().item()
+def half_fields(cameras: list[Camera]) -> Float[Tensor, "V"]:
+    """Half the narrower field of view of each, in radians."""
+    known: dict[tuple, float] = {}
+    for c in cameras:
+        if (key := _lens_key(c)) not in known:
+            middles = torch.tensor([[0.0, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, 1.0]]).double()
+            rays = c.rays(middles * torch.tensor([c.width, c.height]))[1].double()
+            known[key] = min(rays[i].dot(rays[i + 1]).clamp(-1, 1).arccos().item() / 2 for i in (0, 2))
+    return torch.tensor([known[_lens_key(c)] for c in cameras], dtype=torch.float64)
+
+
+def _lens_key(camera: Camera) -> tuple:
+    return camera.model, camera.width, camera.height, *camera.params.tolist()
+
+
+def in_picture(camera: Camera, points: Float[Tensor, "N 3"]) -> tuple[Bool[Tensor, "N"], Float[Tensor, "N 2"], Tensor]:
+    """Which points lie before the camera and inside its picture; their pixels; their z."""
+    xy, z = camera.project(points)
+    return (z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1), xy, z
 
 
 def seen_by(cameras: list[Camera], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """The share of cameras that have each point in their picture."""
-    count = torch.zeros(len(points), dtype=torch.float64)
-    for camera in cameras:
-        xy, z = camera.project(points)
-        count += (z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)
-    return count / len(cameras)
+    return torch.stack([in_picture(c, points)[0] for c in cameras]).double().mean(0)
+
+
+def every_nth(items, most: int):
+    """At most `most` of a list or tensor's rows, evenly spaced."""
+    return items[:: max(1, -(-len(items) // most))]
 
 
 def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> Float[Tensor, "2 3"]:
@@ -88,23 +101,20 @@ def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> F
     o = torch.stack([c.centre for c in cameras])
     if centre is None:
         return _box_of_everything(cameras, points)
-    reach = (o - centre).norm(dim=-1) * torch.tensor([math.sin(half_field(c)) for c in cameras]).double()
-    radius = reach.median()
+    radius = ((o - centre).norm(dim=-1) * half_fields(cameras).sin()).median()
     if points is not None:
-        near = points[(points - centre).norm(dim=-1) < radius]
-        if len(near) >= 50:
-            near = near[seen_by(cameras, near) >= 0.5]
-        if len(near) >= 50:
-            box = torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0)
-            return widened(box, 1.1)
+        near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
+        if len(near) >= ENOUGH:
+            near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
+        if len(near) >= ENOUGH:
+            return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
     return torch.stack([centre - radius, centre + radius])
 
 
 def _box_of_everything(cameras: list[Camera], points: Tensor | None) -> Tensor:
     o = torch.stack([c.centre for c in cameras])
-    if points is not None and len(points) >= 50:
-        some = points[:: max(1, len(points) // 100_000)]  # quantiles of a sample: torch.quantile has a size limit
-        inner = torch.quantile(some, some.new_tensor([0.02, 0.98]), dim=0)
+    if points is not None and len(points) >= ENOUGH:
+        inner = torch.quantile(every_nth(points, 100_000), points.new_tensor([0.02, 0.98]), dim=0)
         return torch.stack([torch.minimum(inner[0], o.amin(0)), torch.maximum(inner[1], o.amax(0))])
     spread = (o - o.mean(0)).norm(dim=-1).max().clamp(min=1e-3)  # nothing says how far the scene is: a few baselines
     ahead = o.mean(0) + 4 * spread * torch.stack([c.forward for c in cameras]).mean(0)
@@ -136,8 +146,7 @@ def silhouette_box(
         grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) + box.mean(0)
         shown, carved = torch.zeros(len(grid)), torch.zeros(len(grid), dtype=torch.bool)
         for camera, (silhouette, block) in zip(cameras, silhouettes, strict=True):
-            xy, z = camera.project(grid)
-            inside = (z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)
+            inside, xy, _ = in_picture(camera, grid)
             x, y = torch.where(inside, xy.T / block, 0).long()
             opaque = torch.from_numpy(silhouette)[y, x]
             shown += inside

@@ -46,7 +46,8 @@ class Capture:
     """A capture as read.
 
     points: (N, 3) float64 and colours (N, 3) uint8. box: (2, 3), the region of interest if the format gives one.
-    box_is_tight: it hugs the subject, so nothing else is worth finding. upright: +z is up in the capture's frame.
+    box_is_tight: it hugs the subject, so nothing else is worth finding. box_is_ball: what matters is the ball in it,
+    so it need not grow when the frame is turned. upright: +z is up in the capture's frame.
     unbounded: None = decide by whether photos have alpha. mask_as_alpha: masks, if any, are silhouettes.
     silhouettes: pictures are cut out, by alpha or mask (known after photos.check_photos).
     """
@@ -57,6 +58,7 @@ class Capture:
     points: tuple[np.ndarray, np.ndarray] | None = None
     box: np.ndarray | None = None
     box_is_tight: bool = False
+    box_is_ball: bool = False
     upright: bool = False
     unbounded: bool | None = None
     background: str | None = None
@@ -118,15 +120,15 @@ def find_picture(path: Path) -> Path | None:
     return next((p for p in (path.with_name(path.name + e) for e in PICTURES) if p.is_file()), None)
 
 
-def find_mask(image: Path, images: Path) -> Path | None:
-    """The mask of a photo below the folder `images`: masks/NAME.jpg.png (COLMAP), masks/NAME.png, mask/…, images.png.
+def find_mask(image: Path, images: Path, root: Path) -> Path | None:
+    """The mask of a photo below the folder `images`: masks/NAME.jpg.png (COLMAP's way), masks/NAME.png, masks/NAME.jpg.
 
-    Looked for in folders named masks or mask (with the suffix of images_4: masks_4 first) beside `images`.
+    Looked for in folders of `root` named masks or mask (for photos in images_4, in masks_4 or mask_4 first).
     """
     inside = image.relative_to(images) if image.is_relative_to(images) else Path(image.name)
     suffix = images.name[6:] if images.name.startswith("images") else ""
     folders = dict.fromkeys(f"{name}{end}" for end in (suffix, "") for name in ("masks", "mask"))
-    for folder in (images.parent / name for name in folders):
+    for folder in (root / name for name in folders):
         for name in (inside.name + ".png", inside.stem + ".png", inside.name):
             if (candidate := folder / inside.parent / name).is_file():
                 return candidate

@@ -10,6 +10,8 @@ from torch import Tensor
 from neural3d.geometry.cameras import Camera
 from neural3d.scene.bounds import (
     convergence,
+    every_nth,
+    in_picture,
     rotation_to_z,
     silhouette_box,
     silhouette_of,
@@ -35,7 +37,8 @@ def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tu
     elif options.up == "guess" or not capture.upright:
         turn[:3, :3] = rotation_to_z(up_direction([f.camera for f in capture.frames]))
     given = options.aabb if options.aabb is not None else capture.box
-    box = None if given is None else box_around(turn, torch.as_tensor(given, dtype=torch.float64))
+    ball = capture.box_is_ball and options.aabb is None
+    box = None if given is None else turned_box(turn, torch.as_tensor(given, dtype=torch.float64), ball)
     if options.aabb is None and not capture.box_is_tight:
         if capture.silhouettes:
             hull = hull_box(train, turn, box)
@@ -60,8 +63,11 @@ def transform(matrix: Float[Tensor, "4 4"], points: Float[np.ndarray, "N 3"]) ->
     return points @ m[:3, :3].T + m[:3, 3]
 
 
-def box_around(turn: Tensor, box: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
-    """The box of a turned box's corners."""
+def turned_box(turn: Tensor, box: Float[Tensor, "2 3"], ball: bool) -> Float[Tensor, "2 3"]:
+    """The box of a turned box's corners, or of the turned ball in a cube."""
+    if ball:
+        centre, radius = turn[:3, :3] @ box.mean(0) + turn[:3, 3], (box[1] - box[0]) / 2
+        return torch.stack([centre - radius, centre + radius])
     corners = torch.cartesian_prod(*box.T) @ turn[:3, :3].T + turn[:3, 3]
     return torch.stack([corners.amin(0), corners.amax(0)])
 
@@ -100,10 +106,7 @@ def depth_range(
 
 
 def _depths_in_view(cameras: list[Camera], points: Tensor) -> np.ndarray:
-    """z of points in the pictures of up to 50 cameras."""
-    some = points[:: max(1, len(points) // 20_000)]
-    depths = []
-    for camera in cameras[:: max(1, len(cameras) // 50)]:
-        xy, z = camera.project(some)
-        depths.append(z[(z > 0) & (xy > 0).all(-1) & (xy < xy.new_tensor([camera.width, camera.height])).all(-1)])
-    return torch.cat(depths).numpy()
+    """z of points in the pictures of some of the cameras."""
+    some = every_nth(points, 2000)
+    seen = [in_picture(camera, some) for camera in every_nth(cameras, 50)]
+    return torch.cat([z[inside] for inside, _, z in seen]).numpy()

@@ -28,6 +28,7 @@ class SceneOptions:
     masks: "ignore" (masked pixels do not count) | "alpha" (masks are the subject's silhouette).
     up: "x", "-x", "y", "-y", "z", "-z" of the capture's frame, or "guess"; None: "z" where the format says so.
     calibration_size: [width, height] of the pictures that IDR cameras were calibrated for.
+    world_mat: what IDR's world_mat maps to: "pixels" | "normalised" ([-1, 1]) | "extrinsics" (camera frame).
     """
 
     reader: str | None = None
@@ -41,12 +42,14 @@ class SceneOptions:
     masks: str | None = None
     up: str | None = None
     calibration_size: Any = None
+    world_mat: str | None = None
 
 
 _CHOICES = {
     "reader": ("transforms", "blender", "colmap", "idr", "middlebury"),
     "background": ("white", "black"),
     "masks": ("ignore", "alpha"),
+    "world_mat": ("pixels", "normalised", "extrinsics"),
     "up": ("x", "-x", "y", "-y", "z", "-z", "guess"),
 }
 

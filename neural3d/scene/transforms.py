@@ -92,7 +92,7 @@ def _mask(path: Path, entry: dict[str, Any], image: Path, inside: Path, where: s
             raise UserError(f"{where}: mask {path.parent / named} is missing; put it back or remove 'mask_path'.")
         return path.parent / named
     # Blender's folders repeat photo names between splits, so only a folder of photos may have a folder of masks beside
-    return find_mask(image, path.parent / inside.parts[0]) if inside.parts[0].startswith("image") else None
+    return find_mask(image, path.parent / inside.parts[0], path.parent) if inside.parts[0].startswith("image") else None
 
 
 def _number(path: Path, entry: dict[str, Any], key: str, default: float) -> float:

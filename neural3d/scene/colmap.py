@@ -1,0 +1,254 @@
+"""Reader of COLMAP models, text and binary: cameras, registered photos and sparse points.
+
+A model is a folder with cameras, images and points3D as .bin or .txt (rigs and frames, written beside them since 3.12,
+repeat what images says). Poses are stored camera from world, quaternions wxyz, camera frame OpenCV.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.lenses import LENSES
+from neural3d.scene.capture import Capture, Frame, find_mask, pose_from
+from neural3d.scene.options import SceneOptions
+
+MODEL_IDS = [
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "OPENCV_FISHEYE",
+    "FULL_OPENCV",
+    "FOV",
+    "SIMPLE_RADIAL_FISHEYE",
+    "RADIAL_FISHEYE",
+    "THIN_PRISM_FISHEYE",
+    "RAD_TAN_THIN_PRISM_FISHEYE",
+    "SIMPLE_DIVISION",
+    "DIVISION",
+    "SIMPLE_FISHEYE",
+    "FISHEYE",
+    "EUCM",
+    "EQUIRECTANGULAR",
+]  # by COLMAP's numbers
+MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "colmap", ".")
+
+
+@dataclass
+class Model:
+    """What the files say: cameras by id as (model, width, height, params); photos as (name, camera id, pose)."""
+
+    folder: Path
+    cameras: dict[int, tuple[str, int, int, list[float]]]
+    photos: list[tuple[str, int, Tensor]]  # pose: world_from_camera
+
+
+def find_model(root: Path) -> Path | None:
+    """The folder of a COLMAP model below a capture's root; of several in sparse/ the one with most photos' data."""
+    numbered = [p for p in root.glob("sparse/[0-9]*") if is_model(p)]
+    if numbered:
+        return max(numbered, key=lambda p: (_file(p, "images").stat().st_size, -int(p.name) if p.name.isdigit() else 0))
+    return next((root / name for name in MODEL_FOLDERS if is_model(root / name)), None)
+
+
+def is_model(folder: Path) -> bool:
+    return any((folder / f"cameras{e}").is_file() and (folder / f"images{e}").is_file() for e in (".bin", ".txt"))
+
+
+def _file(folder: Path, name: str) -> Path:
+    binary = folder / f"{name}.bin"
+    return binary if binary.is_file() else folder / f"{name}.txt"
+
+
+def read_colmap(root: Path, options: SceneOptions) -> Capture:
+    """The capture in a folder that holds a model and photos, or is the model with photos up to two folders above."""
+    folder = find_model(root)
+    assert folder is not None
+    model = read_model(folder)
+    images = _images_folder(root, folder, options)
+    frames = []
+    for name, camera_id, pose in model.photos:
+        if camera_id not in model.cameras:
+            raise UserError(f"{_file(folder, 'images')}: photo '{name}' uses camera {camera_id}, which cameras lacks.")
+        lens, width, height, params = model.cameras[camera_id]
+        camera = Camera(lens, width, height, torch.tensor(params, dtype=torch.float64), pose)
+        image = images / name
+        source = _file(folder, "cameras")
+        frames.append(Frame(name, camera, image, find_mask(image, images, images.parent), source=source, any_size=True))
+    if not frames:
+        raise UserError(f"{_file(folder, 'images')} lists no photo; run the reconstruction again.")
+    capture = Capture("colmap", root, frames, read_points(folder))
+    if folder.name != "0" and folder.parent.name == "sparse":
+        capture.notes.append(f"Of the models in sparse/, {folder.name} has most photos and was read.")
+    return capture
+
+
+def _images_folder(root: Path, model: Path, options: SceneOptions) -> Path:
+    tops = dict.fromkeys((root, *([model.parent, model.parent.parent] if model == root else [])))
+    names = [options.images] if options.images else ["images", "input", "image"]
+    for top in tops:
+        for name in names:
+            if (top / name).is_dir():
+                return top / name
+        reduced = sorted(top.glob("images_*"), key=lambda p: (len(p.name), p.name))
+        if reduced and not options.images:
+            return reduced[0]
+    looked = ", ".join(f"{name}/" for name in names)
+    raise UserError(f"{root} holds a COLMAP model but no photos; looked for {looked} and images_N/ beside it.")
+
+
+def read_model(folder: Path) -> Model:
+    """Cameras and photos; UserError where a file is cut off, garbled, or names an unknown camera model."""
+    cameras, images = _file(folder, "cameras"), _file(folder, "images")
+    read = (_cameras_binary, _photos_binary) if cameras.suffix == ".bin" else (_cameras_text, _photos_text)
+    return Model(folder, _guarded(read[0], cameras), _guarded(read[1], images))
+
+
+def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Finite sparse points and colours; None where the model has none."""
+    path = _file(folder, "points3D")
+    if not path.is_file():
+        return None
+    points, colours = _guarded(_points_binary if path.suffix == ".bin" else _points_text, path)
+    finite = np.isfinite(points).all(1)
+    return (points[finite], colours[finite]) if finite.any() else None
+
+
+def _guarded(read, path: Path):
+    """read(path), with what goes wrong in a damaged file said in the user's words."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; a COLMAP model needs cameras and images.") from None
+    except (struct.error, ValueError, IndexError, OverflowError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is cut off or garbled ({error}); export the model again.") from None
+
+
+def _lens(path: Path, name: str, width: int, height: int, params: list[float]) -> tuple[str, int, int, list[float]]:
+    if name not in LENSES:
+        raise UserError(f"{path}: unknown camera model '{name}'; known are {', '.join(LENSES)}.")
+    if len(params) != len(LENSES[name].names):
+        raise ValueError(f"{name} has {len(LENSES[name].names)} parameters, not {len(params)}")
+    if not np.isfinite(params).all() or width < 1 or height < 1:
+        raise UserError(f"{path}: a {name} camera of {width}×{height} has parameters {params}; they must be finite.")
+    return name, width, height, params
+
+
+def _pose(path: Path, name: str, quaternion: tuple[float, ...], translation: tuple[float, ...]) -> Tensor:
+    """world_from_camera of a quaternion wxyz (of any length but zero) and translation, camera from world."""
+    norm = float(np.linalg.norm(quaternion))
+    if not np.isfinite([norm, *translation]).all() or norm == 0:
+        raise UserError(f"{path}: the pose of photo '{name}' holds NaN, infinity or a zero rotation; remove the photo.")
+    w, x, y, z = np.asarray(quaternion) / norm
+    rotation = np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
+    return pose_from(np.column_stack([rotation.T, -rotation.T @ np.asarray(translation)]), f"{path}, photo '{name}'")
+
+
+# --- binary ----------------------------------------------------------------------------------------------------------
+
+
+class _Bytes:
+    """A cursor over a little-endian file; struct.error past its end."""
+
+    def __init__(self, path: Path):
+        self.data, self.at = path.read_bytes(), 0
+
+    def take(self, layout: str) -> tuple:
+        values = struct.unpack_from("<" + layout, self.data, self.at)
+        self.at += struct.calcsize("<" + layout)
+        return values
+
+    def skip(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self.data):
+            raise struct.error(f"ends {self.at - len(self.data)} bytes early")
+
+    def text(self) -> str:
+        end = self.data.index(b"\0", self.at)
+        value = self.data[self.at : end].decode()
+        self.at = end + 1
+        return value
+
+
+def _cameras_binary(path: Path) -> dict[int, tuple[str, int, int, list[float]]]:
+    file, cameras = _Bytes(path), {}
+    for _ in range(file.take("Q")[0]):
+        camera_id, model_id, width, height = file.take("iiQQ")
+        if not 0 <= model_id < len(MODEL_IDS):
+            raise UserError(f"{path}: unknown camera model number {model_id}; known are 0–{len(MODEL_IDS) - 1}.")
+        params = list(file.take(f"{len(LENSES[MODEL_IDS[model_id]].names)}d"))
+        cameras[camera_id] = _lens(path, MODEL_IDS[model_id], width, height, params)
+    return cameras
+
+
+def _photos_binary(path: Path) -> list[tuple[str, int, Tensor]]:
+    file, photos = _Bytes(path), []
+    for _ in range(file.take("Q")[0]):
+        _, *pose, camera_id = file.take("i7di")
+        name = file.text()
+        photos.append((name, camera_id, _pose(path, name, tuple(pose[:4]), tuple(pose[4:]))))
+        file.skip(24 * file.take("Q")[0])  # observations: x, y, point id
+    return photos
+
+
+def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    file = _Bytes(path)
+    count = file.take("Q")[0]
+    if count * 43 > len(file.data):  # a point without track takes 43 bytes: the count itself is garbled
+        raise struct.error(f"{count} points in {len(file.data)} bytes")
+    points, colours = np.empty((count, 3)), np.empty((count, 3), np.uint8)
+    for i in range(count):
+        _, *points[i], r, g, b, _ = file.take("Q3d3Bd")
+        colours[i] = r, g, b
+        file.skip(8 * file.take("Q")[0])  # track: image id, observation
+    return points, colours
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """Words of each line that is no comment; an empty list for an empty line, which images.txt uses."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield line.split()
+
+
+def _cameras_text(path: Path) -> dict[int, tuple[str, int, int, list[float]]]:
+    cameras = {}
+    for words in filter(None, _lines(path)):
+        params = [float(word) for word in words[4:]]
+        cameras[int(words[0])] = _lens(path, words[1], int(words[2]), int(words[3]), params)
+    return cameras
+
+
+def _photos_text(path: Path) -> list[tuple[str, int, Tensor]]:
+    photos = []
+    lines = _lines(path)
+    for words in lines:
+        if not words:
+            continue
+        pose, name = tuple(float(word) for word in words[1:8]), " ".join(words[9:])
+        photos.append((name, int(words[8]), _pose(path, name, pose[:4], pose[4:])))
+        next(lines, None)  # observations
+    return photos
+
+
+def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows = [words[1:7] for words in filter(None, _lines(path))]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return table[:, :3], table[:, 3:].astype(np.uint8)
