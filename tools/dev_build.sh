@@ -5,5 +5,5 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 cmake -S "$root" -B "$root/build/dev" -G Ninja -DPython_EXECUTABLE="$(command -v "$python")" \
-  -DNEURAL3D_CUDA="${NEURAL3D_CUDA:-0}" ${NEURAL3D_CUDA_ARCHITECTURES:+-DCMAKE_CUDA_ARCHITECTURES=$NEURAL3D_CUDA_ARCHITECTURES} >/dev/null
+  -DNEURAL3D_CUDA="${NEURAL3D_CUDA:-0}" -DNEURAL3D_ARCHITECTURES="${NEURAL3D_CUDA_ARCHITECTURES:-}" >/dev/null
 cmake --build "$root/build/dev" "$@"

@@ -1,7 +1,13 @@
 // The extension module: a list of kernels and nothing else. Compiled twice, as _native (CPU) and _native_cuda.
 #include <nanobind/nanobind.h>
 
+#ifdef N3D_CUDA_MODULE
+#include <nanobind/stl/string.h>
+
+#include "core/probe.h"
+#else
 #include "core/dispatch.h"
+#endif
 
 namespace nb = nanobind;
 
@@ -11,7 +17,9 @@ namespace nb = nanobind;
 N3D_KERNELS(DECLARE)
 
 NB_MODULE(N3D_MODULE, m) {
-#ifndef N3D_CUDA_MODULE
+#ifdef N3D_CUDA_MODULE
+  m.def("runtime_error", &n3d::cuda::runtime_error, "Why the kernels cannot run on this machine, or an empty string.");
+#else
   m.def("isa", &n3d::isa_name, "The instruction set in use: avx512, avx2 or base.");
 #endif
 #define BIND(name) bind_##name(m);

@@ -37,9 +37,9 @@ constexpr const char* torch_dtype() {
 }
 
 #ifdef N3D_CUDA_MODULE
-constexpr bool kWantsCuda = true;
+constexpr const char* kOnThisDevice = "is_cuda";
 #else
-constexpr bool kWantsCuda = false;
+constexpr const char* kOnThisDevice = "is_cpu";
 #endif
 
 }  // namespace n3d
@@ -54,7 +54,7 @@ struct nanobind::detail::type_caster<n3d::Tensor<T>> {
     try {
       static PyObject* dtype = object(module_::import_("torch").attr(n3d::torch_dtype<T>())).release().ptr();
       if (object(src.attr("dtype")).ptr() != dtype) return false;
-      if (cast<bool>(src.attr("is_cuda")) != n3d::kWantsCuda) return false;
+      if (!cast<bool>(src.attr(n3d::kOnThisDevice))) return false;
       if (!cast<bool>(src.attr("is_contiguous")())) return false;
       nanobind::tuple shape = borrow<nanobind::tuple>(object(src.attr("shape")));
       value.ndim = static_cast<int>(shape.size());

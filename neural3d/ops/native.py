@@ -6,29 +6,57 @@ sentence, never a crash.
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import importlib
+import re
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 import torch  # before the kernels: they use the OpenMP runtime it loads
 from torch import Tensor
 
-from neural3d import _native as _cpu
+
+def _share_openmp() -> None:
+    """Lets our kernels see the OpenMP runtime in this process, where torch's build loaded one for itself alone."""
+    maps = Path("/proc/self/maps")
+    loaded = re.search(r"/\S*/lib(gomp|iomp5|omp)\b\S*\.so\S*", maps.read_text()) if maps.exists() else None
+    ctypes.CDLL(loaded[0] if loaded else "libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+
+
+def _load_cpu() -> ModuleType:
+    try:
+        return importlib.import_module("neural3d._native")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "neural3d's kernels are not built in this folder: run `pip install .`, and start Python elsewhere "
+            "(or, to work on neural3d itself, run tools/dev_build.sh)."
+        ) from error
+    except ImportError as error:
+        if not re.search("undefined symbol: (GOMP_|omp_)", str(error)):
+            raise
+    _share_openmp()
+    return importlib.import_module("neural3d._native")
+
+
+_cpu = _load_cpu()
 
 
 @functools.cache
 def _cuda_module() -> ModuleType | None:
     """The CUDA kernels, or None with one warning that says why they cannot be used."""
     try:
-        from neural3d import _native_cuda
+        module = importlib.import_module("neural3d._native_cuda")
+        problem = module.runtime_error()
+        remedy = "Update the driver, or reinstall neural3d on this machine with NEURAL3D_CUDA=1."
     except ImportError as error:
-        warnings.warn(
-            f"neural3d's CUDA kernels cannot be used ({error}); using the CPU. "
-            "Reinstall with NEURAL3D_CUDA=1 and nvcc on PATH to build them.",
-            stacklevel=3,
-        )
+        problem = "they are not built" if isinstance(error, ModuleNotFoundError) else str(error)
+        remedy = "Reinstall neural3d with NEURAL3D_CUDA=1 and nvcc on PATH to build them."
+    if problem:
+        warnings.warn(f"neural3d's CUDA kernels cannot be used ({problem}); using the CPU. {remedy}", stacklevel=3)
         return None
-    return _native_cuda
+    return module
 
 
 def native(device: torch.device) -> ModuleType:
@@ -41,7 +69,7 @@ def native(device: torch.device) -> ModuleType:
 
 
 def cuda_usable() -> bool:
-    """True where torch sees a GPU and our CUDA kernels were built and load."""
+    """True where torch sees a GPU and our CUDA kernels were built and run on it; says once where they do not."""
     return torch.cuda.is_available() and _cuda_module() is not None
 
 

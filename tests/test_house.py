@@ -1,0 +1,98 @@
+"""The house rules that a reader cannot see broken in any one file."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the foundation up: each line may import from its own and from earlier lines only.
+STOREYS = [
+    {"errors", "config", "_native", "_native_cuda"},
+    {"ops"},
+    {"geometry"},
+    {"scene"},
+    {"fields"},
+    {"render"},
+    {"losses", "metrics"},
+    {"methods"},
+    {"train", "checkpoint", "export"},
+    {"cli", "viewer", "scenes"},
+]
+STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
+
+
+def imported_modules(source: str) -> set[str]:
+    """The neural3d modules that a file imports anywhere, functions and type checking included, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a module comes from"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "neural3d"}
+
+
+def sources() -> list[tuple[str, Path]]:
+    """(room, file) of every Python file of the package, except its front door `neural3d/__init__.py`."""
+    package = ROOT / "neural3d"
+    files = [(path.relative_to(package).parts[0].removesuffix(".py"), path) for path in package.rglob("*.py")]
+    files += [(folder, path) for folder in ("viewer", "scenes") for path in (ROOT / folder).rglob("*.py")]
+    return sorted((room, path) for room, path in files if room != "__init__")
+
+
+def test_imports_never_run_back():
+    for room, path in sources():
+        assert room in STOREY_OF, f"neural3d/{room}: give it a storey in this test"
+        for module in imported_modules(path.read_text()):
+            target = module.split(".")[1]
+            if target == "__version__":
+                continue
+            assert STOREY_OF[target] <= STOREY_OF[room], f"{path.relative_to(ROOT)} ({room}) imports {module}"
+
+
+def test_the_reader_of_imports_sees_every_form():
+    source = "import neural3d.cli\ndef f():\n  from neural3d import train\n  from neural3d.scene.load import x"
+    assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.scene.load.x"}
+
+
+@pytest.mark.parametrize("header", sorted((ROOT / "csrc" / "ops").glob("*.h")), ids=lambda path: path.stem)
+def test_a_kernel_has_its_five_places(header):
+    name = header.stem
+    places = [
+        f"csrc/ops/{name}.cpp",
+        f"csrc/ops/{name}.cu",
+        f"csrc/bind/{name}.cpp",
+        f"neural3d/ops/{name}.py",
+        f"tests/ops/test_{name}.py",
+        f"tests/reference/{name}.py",
+        f"benchmarks/bench_{name}.py",
+    ]
+    assert not [place for place in places if not (ROOT / place).exists()]
+
+
+def run_python(code: str, folder: Path) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_import_is_light(tmp_path):
+    """Under 2 s (it takes milliseconds), and what only some commands need is imported only by those."""
+    code = """
+import sys, time
+start = time.perf_counter()
+import neural3d
+print(time.perf_counter() - start)
+from neural3d import load_scene
+neural3d.ops
+heavy = {"open3d", "pycolmap", "torchmetrics", "lpips", "skimage", "trimesh", "imageio", "tensorboard", "matplotlib"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    seconds, heavy = run_python(code, tmp_path)
+    assert float(seconds) < 2
+    assert heavy == ""
