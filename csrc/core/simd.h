@@ -20,6 +20,14 @@ N3D_HD double select(bool c, double a, double b) { return c ? a : b; }
 N3D_HD float square_root(float a) { return sqrtf(a); }
 N3D_HD double square_root(double a) { return sqrt(a); }
 
+N3D_HD uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+// Truncation; the argument must be in [0, 2³¹). Back: exact below 2²⁴.
+N3D_HD uint32_t to_unsigned(float a) { return uint32_t(a); }
+N3D_HD uint32_t to_unsigned(double a) { return uint32_t(a); }
+N3D_HD void to_floating(uint32_t a, float& out) { out = float(a); }
+N3D_HD void to_floating(uint32_t a, double& out) { out = double(a); }
+
 #ifndef __CUDACC__
 
 #if defined(__AVX512F__)
@@ -50,6 +58,9 @@ N3D_HD void store(int32_t* p, i32x v) { __builtin_memcpy(p, &v, sizeof v); }
 N3D_HD f32x splat(float a) { return f32x{} + a; }
 
 N3D_HD f32x select(i32x c, f32x a, f32x b) { return c ? a : b; }
+N3D_HD u32x smaller(u32x a, u32x b) { return a < b ? a : b; }
+N3D_HD u32x to_unsigned(f32x a) { return reinterpret_cast<u32x>(__builtin_convertvector(a, i32x)); }
+N3D_HD void to_floating(u32x a, f32x& out) { out = __builtin_convertvector(reinterpret_cast<i32x>(a), f32x); }
 
 N3D_HD f32x square_root(f32x a) {
 #if defined(__AVX512F__)

@@ -1,0 +1,137 @@
+// Moving data between memory and packs: gathers, interleaving, transposition. CPU only; simd.h has the arithmetic.
+//
+// Pack<T> names what a kernel templated on the scalar T computes with: f32x for float, double itself for double (which
+// runs gradient checks, not training), and the unsigned integers of as many lanes.
+#pragma once
+
+#include "core/simd.h"
+
+namespace n3d::N3D_ISA {
+
+template <class T>
+struct Pack;
+template <>
+struct Pack<float> {
+  using S = f32x;
+  using I = u32x;
+  static constexpr int kLanes = n3d::N3D_ISA::kLanes;
+};
+template <>
+struct Pack<double> {
+  using S = double;
+  using I = uint32_t;
+  static constexpr int kLanes = 1;
+};
+
+N3D_HD double load(const double* p) { return *p; }
+N3D_HD void store(double* p, double v) { *p = v; }
+N3D_HD void store(uint32_t* p, uint32_t v) { *p = v; }
+N3D_HD void store(uint32_t* p, u32x v) { __builtin_memcpy(p, &v, sizeof v); }
+
+// (a₀ b₀ a₁ b₁ …), in two packs.
+N3D_HD void zip(f32x a, f32x b, f32x& lo, f32x& hi) {
+#if defined(__AVX512F__)
+  const __m512i l = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i h = _mm512_add_epi32(l, _mm512_set1_epi32(8));
+  lo = (f32x)_mm512_permutex2var_ps((__m512)a, l, (__m512)b);
+  hi = (f32x)_mm512_permutex2var_ps((__m512)a, h, (__m512)b);
+#elif defined(__AVX2__)
+  const __m256 l = _mm256_unpacklo_ps((__m256)a, (__m256)b), h = _mm256_unpackhi_ps((__m256)a, (__m256)b);
+  lo = (f32x)_mm256_permute2f128_ps(l, h, 0x20);
+  hi = (f32x)_mm256_permute2f128_ps(l, h, 0x31);
+#else
+  lo = f32x{a[0], b[0], a[1], b[1]};
+  hi = f32x{a[2], b[2], a[3], b[3]};
+#endif
+}
+
+// In place: row i, lane j becomes row j, lane i. Zipping row i with row i + half, log₂ kLanes times, transposes.
+N3D_HD void transpose(f32x (&rows)[kLanes]) {
+  for (int round = 1; round < kLanes; round *= 2) {
+    f32x next[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) zip(rows[i], rows[i + kLanes / 2], next[2 * i], next[2 * i + 1]);
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+}
+
+// base[index].
+N3D_HD f32x gather(const float* base, u32x index) {
+#if defined(__AVX512F__)
+  return (f32x)_mm512_i32gather_ps((__m512i)index, base, 4);
+#elif defined(__AVX2__)
+  return (f32x)_mm256_i32gather_ps(base, (__m256i)index, 4);
+#else
+  f32x v;
+  for (int i = 0; i < kLanes; ++i) v[i] = base[index[i]];
+  return v;
+#endif
+}
+N3D_HD double gather(const double* base, uint32_t index) { return base[index]; }
+
+// a = base[2 index], b = base[2 index + 1]: one 8-byte load a lane.
+N3D_HD void gather_pair(const float* base, u32x index, f32x& a, f32x& b) {
+#if defined(__AVX512F__)
+  const __m512i i = (__m512i)index;
+  const __m512 lo = _mm512_castpd_ps(_mm512_i32gather_pd(_mm512_castsi512_si256(i), base, 8));
+  const __m512 hi = _mm512_castpd_ps(_mm512_i32gather_pd(_mm512_extracti64x4_epi64(i, 1), base, 8));
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  a = (f32x)_mm512_permutex2var_ps(lo, even, hi);
+  b = (f32x)_mm512_permutex2var_ps(lo, _mm512_add_epi32(even, _mm512_set1_epi32(1)), hi);
+#elif defined(__AVX2__)
+  const double* pairs = reinterpret_cast<const double*>(base);
+  const __m256 lo = _mm256_castpd_ps(_mm256_i32gather_pd(pairs, _mm256_castsi256_si128((__m256i)index), 8));
+  const __m256 hi = _mm256_castpd_ps(_mm256_i32gather_pd(pairs, _mm256_extracti128_si256((__m256i)index, 1), 8));
+  const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(lo, hi, 0x88));  // lanes 0 1 4 5 2 3 6 7
+  const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(lo, hi, 0xdd));
+  a = (f32x)_mm256_permute4x64_pd(even, 0xd8);
+  b = (f32x)_mm256_permute4x64_pd(odd, 0xd8);
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    const float* pair = base + 2 * int64_t(index[i]);
+    a[i] = pair[0], b[i] = pair[1];
+  }
+#endif
+}
+N3D_HD void gather_pair(const double* base, uint32_t index, double& a, double& b) {
+  a = base[2 * int64_t(index)], b = base[2 * int64_t(index) + 1];
+}
+
+// (count, columns) rows of memory, `pitch` apart, to `columns` planes of `stride`: planes[c][i] = rows[i][c].
+template <class T>
+inline void rows_to_planes(const T* rows, int64_t pitch, int64_t count, int64_t columns, T* planes, int64_t stride) {
+  int64_t i = 0, c0 = 0;
+  if constexpr (sizeof(T) == 4) {
+    for (; i + kLanes <= count; i += kLanes)
+      for (c0 = 0; c0 + kLanes <= columns; c0 += kLanes) {
+        f32x tile[kLanes];
+        for (int k = 0; k < kLanes; ++k) tile[k] = load(rows + (i + k) * pitch + c0);
+        transpose(tile);
+        for (int k = 0; k < kLanes; ++k) store(planes + (c0 + k) * stride + i, tile[k]);
+      }
+  }
+  for (int64_t c = c0; c < columns; ++c)
+    for (int64_t j = 0; j < i; ++j) planes[c * stride + j] = rows[j * pitch + c];
+  for (int64_t c = 0; c < columns; ++c)
+    for (int64_t j = i; j < count; ++j) planes[c * stride + j] = rows[j * pitch + c];
+}
+
+// The other way round.
+template <class T>
+inline void planes_to_rows(const T* planes, int64_t stride, int64_t count, int64_t columns, T* rows, int64_t pitch) {
+  int64_t i = 0, c0 = 0;
+  if constexpr (sizeof(T) == 4) {
+    for (; i + kLanes <= count; i += kLanes)
+      for (c0 = 0; c0 + kLanes <= columns; c0 += kLanes) {
+        f32x tile[kLanes];
+        for (int k = 0; k < kLanes; ++k) tile[k] = load(planes + (c0 + k) * stride + i);
+        transpose(tile);
+        for (int k = 0; k < kLanes; ++k) store(rows + (i + k) * pitch + c0, tile[k]);
+      }
+  }
+  for (int64_t j = 0; j < i; ++j)
+    for (int64_t c = c0; c < columns; ++c) rows[j * pitch + c] = planes[c * stride + j];
+  for (int64_t j = i; j < count; ++j)
+    for (int64_t c = 0; c < columns; ++c) rows[j * pitch + c] = planes[c * stride + j];
+}
+
+}  // namespace n3d::N3D_ISA

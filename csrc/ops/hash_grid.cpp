@@ -1,0 +1,278 @@
+// CPU driver. Points go through in chunks; within a chunk the work is cut by level, because one level's table fits a
+// core's L2 cache and the whole does not:
+//   1. rows to planes: x, g and v_features as structure of arrays, points clamped, the last pack padded;
+//   2. level by level, planes in, planes out;
+//   3. planes to rows, or their sum over the levels.
+// scatter has no third step: it adds to the table's gradient. A range of one level's entries belongs to one task, which
+// goes through the points in order; so there are no atomics, and the sums depend neither on the number of threads nor
+// on the ranges.
+#include "ops/hash_grid.h"
+
+#include <algorithm>
+
+#include "core/dispatch.h"
+#include "core/pack.h"
+#include "core/parallel.h"
+
+namespace n3d::N3D_ISA {
+
+namespace {
+
+constexpr int64_t kBlock = 1 << 12;     // points of a level handed to a thread at once
+constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once
+
+// The planes of a chunk, in the workspace: a[c] + i is coordinate or feature c of the chunk's point i.
+template <class T>
+struct Chunk {
+  int64_t first, count, stride;
+  T *x, *g, *v, *out;
+
+  Chunk(const HashGridArgs<T>& a, int64_t first_, int64_t stride_)
+      : first(first_), count(a.n - first_ < stride_ ? a.n - first_ : stride_), stride(stride_) {
+    x = a.workspace;
+    g = x + 3 * stride;
+    v = g + (a.direction ? 3 * stride : 0);
+    out = v + (a.v_features ? a.levels * a.features * stride : 0);
+  }
+};
+
+template <class T>
+N3D_HD void load3(const T* planes, int64_t stride, int64_t i, typename Pack<T>::S (&out)[3]) {
+  for (int d = 0; d < 3; ++d) out[d] = load(planes + d * stride + i);
+}
+
+template <class T>
+N3D_HD bool outside(T x) {
+  return x < T(0) || x > T(1);
+}
+
+// Step 1 for points [begin, end) of the chunk; the last block also fills its last pack.
+template <class T>
+void load_planes(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end) {
+  const int64_t stride = chunk.stride;
+  for (int d = 0; d < 3; ++d) {
+    const T* x = a.positions + 3 * chunk.first + d;
+    T* to = chunk.x + d * stride;
+    for (int64_t i = begin; i < end; ++i) to[i] = x[3 * i] < T(0) ? T(0) : x[3 * i] > T(1) ? T(1) : x[3 * i];
+    if (!a.direction) continue;
+    const T* g = a.direction + 3 * chunk.first + d;
+    T* along = chunk.g + d * stride;
+    for (int64_t i = begin; i < end; ++i) along[i] = outside(x[3 * i]) ? T(0) : g[3 * i];
+  }
+  const int64_t columns = a.levels * a.features;
+  if (a.v_features)
+    rows_to_planes(a.v_features + (chunk.first + begin) * columns, columns, end - begin, columns, chunk.v + begin,
+                   stride);
+  if (end < chunk.count) return;
+  const int64_t planes = (chunk.out - chunk.x) / stride;
+  for (int64_t plane = 0; plane < planes; ++plane)
+    for (int64_t i = end; i % kLanes; ++i) chunk.x[plane * stride + i] = T(0);
+}
+
+// The weights of a pack of points: w_c, or scale · ∇w_c·g.
+template <bool kAlong, class T, class S>
+N3D_HD void weights(const Chunk<T>& chunk, int64_t i, S scale, const S (&frac)[3], S (&w)[8]) {
+  if constexpr (kAlong) {
+    S g[3];
+    load3(chunk.g, chunk.stride, i, g);
+    for (int d = 0; d < 3; ++d) g[d] = g[d] * scale;
+    corner_weights_along(frac, g, w);
+  } else {
+    corner_weights(frac, w);
+  }
+}
+
+template <bool kHashed, bool kAlong, class T>
+void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end) {
+  using S = typename Pack<T>::S;
+  using I = typename Pack<T>::I;
+  const HashGridLevel& level = a.level[l];
+  const T* table = a.table + level.offset * a.features;
+  T* out = chunk.out + l * a.features * chunk.stride;
+  if (level.weight == 0) {
+    for (int f = 0; f < a.features; ++f) std::fill(out + f * chunk.stride + begin, out + f * chunk.stride + end, T(0));
+    return;
+  }
+  const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
+  const uint32_t pairs = a.features / 2;
+  for (int64_t i = begin; i < end; i += Pack<T>::kLanes) {
+    S x[3], w[8];
+    I index[8];
+    load3(chunk.x, chunk.stride, i, x);
+    const GridCell<S, I> at(scale, x);
+    corner_indices<kHashed>(level, at.cell, index);
+    weights<kAlong>(chunk, i, scale, at.frac, w);
+    if (pairs == 0) {
+      S sum{};
+      for (int c = 0; c < 8; ++c) sum += w[c] * gather(table, index[c]);
+      store(out + i, sum * weight);
+    }
+    for (uint32_t k = 0; k < pairs; ++k) {
+      S sum0{}, sum1{};
+      for (int c = 0; c < 8; ++c) {
+        S t0, t1;
+        gather_pair(table, index[c] * pairs + k, t0, t1);
+        sum0 += w[c] * t0;
+        sum1 += w[c] * t1;
+      }
+      store(out + 2 * k * chunk.stride + i, sum0 * weight);
+      store(out + (2 * k + 1) * chunk.stride + i, sum1 * weight);
+    }
+  }
+}
+
+// Adds to the entries [lo, hi) of a level.
+template <bool kHashed, bool kAlong, class T>
+void scatter_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
+  using S = typename Pack<T>::S;
+  using I = typename Pack<T>::I;
+  constexpr int kLanes = Pack<T>::kLanes;
+  const HashGridLevel& level = a.level[l];
+  if (level.weight == 0) return;
+  T* table = a.out + level.offset * a.features;
+  const T* v = chunk.v + l * a.features * chunk.stride;
+  const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
+  const bool whole = hi - lo == level.size;
+  for (int64_t i = 0; i < chunk.count; i += kLanes) {
+    const int lanes = chunk.count - i < kLanes ? chunk.count - i : kLanes;
+    S x[3], w[8];
+    I index[8];
+    load3(chunk.x, chunk.stride, i, x);
+    const GridCell<S, I> at(scale, x);
+    corner_indices<kHashed>(level, at.cell, index);
+    weights<kAlong>(chunk, i, scale, at.frac, w);
+    alignas(64) uint32_t entry[8][kLanes];
+    for (int c = 0; c < 8; ++c) store(entry[c], index[c]);
+    for (int f = 0; f < a.features; ++f) {
+      alignas(64) T value[8][kLanes];
+      const S vf = load(v + f * chunk.stride + i) * weight;
+      for (int c = 0; c < 8; ++c) store(value[c], w[c] * vf);
+      for (int j = 0; j < lanes; ++j)
+        for (int c = 0; c < 8; ++c)
+          if (whole || entry[c][j] - lo < hi - lo) table[int64_t(entry[c][j]) * a.features + f] += value[c][j];
+    }
+  }
+}
+
+template <bool kHashed, bool kAlong, class T>
+void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end) {
+  using S = typename Pack<T>::S;
+  using I = typename Pack<T>::I;
+  const HashGridLevel& level = a.level[l];
+  if (level.weight == 0) return;
+  const T* table = a.table + level.offset * a.features;
+  const T* v = chunk.v + l * a.features * chunk.stride;
+  T* out = chunk.out + l * 3 * chunk.stride;
+  const S scale = S{} + T(level.scale), slope = scale * T(level.weight);
+  const uint32_t pairs = a.features / 2;
+  for (int64_t i = begin; i < end; i += Pack<T>::kLanes) {
+    S x[3], dot[8], grad[3];
+    I index[8];
+    load3(chunk.x, chunk.stride, i, x);
+    const GridCell<S, I> at(scale, x);
+    corner_indices<kHashed>(level, at.cell, index);
+    for (int c = 0; c < 8; ++c) {
+      dot[c] = S{};
+      if (pairs == 0) dot[c] = load(v + i) * gather(table, index[c]);
+      for (uint32_t k = 0; k < pairs; ++k) {
+        S t0, t1;
+        gather_pair(table, index[c] * pairs + k, t0, t1);
+        dot[c] += load(v + 2 * k * chunk.stride + i) * t0;
+        dot[c] += load(v + (2 * k + 1) * chunk.stride + i) * t1;
+      }
+    }
+    if constexpr (kAlong) {
+      S g[3];
+      load3(chunk.g, chunk.stride, i, g);
+      for (int d = 0; d < 3; ++d) g[d] = g[d] * scale;
+      trilinear_hessian(at.frac, dot, g, grad);
+    } else {
+      trilinear_gradient(at.frac, dot, grad);
+    }
+    for (int d = 0; d < 3; ++d) store(out + d * chunk.stride + i, slope * grad[d]);
+  }
+}
+
+template <class T>
+void sum_levels(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end) {
+  const int64_t stride = chunk.stride;
+  for (int d = 0; d < 3; ++d)
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t at = 3 * (chunk.first + i) + d;
+      T sum = 0;
+      for (int l = 0; l < a.levels; ++l)
+        if (a.level[l].weight != 0) sum += chunk.out[(3 * l + d) * stride + i];
+      a.out[at] = outside(a.positions[at]) ? T(0) : sum;
+    }
+}
+
+// Picks the instantiation for a level.
+#define N3D_LEVEL(function, ...)                                                                    \
+  do {                                                                                              \
+    if (a.direction)                                                                                \
+      a.level[l].hashed ? function<true, true>(__VA_ARGS__) : function<false, true>(__VA_ARGS__);   \
+    else                                                                                            \
+      a.level[l].hashed ? function<true, false>(__VA_ARGS__) : function<false, false>(__VA_ARGS__); \
+  } while (false)
+
+// body(chunk) for each chunk, between steps 1 and 3.
+template <class T, class F>
+void for_chunks(const HashGridArgs<T>& a, const F& body) {
+  int64_t planes = 3 + (a.direction ? 3 : 0) + (a.v_features ? a.levels * a.features : 0);
+  planes += a.table == nullptr ? 0 : a.v_features ? 3 * a.levels : a.levels * a.features;
+  const int64_t stride = a.workspace_size / planes / kLanes * kLanes;
+  for (int64_t first = 0; first < a.n; first += stride) {
+    const Chunk<T> chunk(a, first, stride);
+    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { load_planes(a, chunk, b, e); });
+    body(chunk);
+  }
+}
+
+// f(level, begin, end) over blocks of the chunk's points, fine levels first: they take longest.
+template <class T, class F>
+void for_level_blocks(const HashGridArgs<T>& a, const Chunk<T>& chunk, const F& f) {
+  const int64_t blocks = (chunk.count + kBlock - 1) / kBlock;
+  parallel_for(a.levels * blocks, [&](int64_t task) {
+    const int l = a.levels - 1 - int(task / blocks);
+    const int64_t begin = task % blocks * kBlock;
+    const int64_t end = begin + kBlock < chunk.count ? begin + kBlock : chunk.count;
+    f(l, begin, end);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void hash_grid_encode(const HashGridArgs<T>& a) {
+  const int64_t columns = a.levels * a.features;
+  for_chunks(a, [&](const Chunk<T>& chunk) {
+    for_level_blocks(a, chunk, [&](int l, int64_t b, int64_t e) { N3D_LEVEL(encode_level, a, chunk, l, b, e); });
+    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) {
+      planes_to_rows(chunk.out + b, chunk.stride, e - b, columns, a.out + (chunk.first + b) * columns, columns);
+    });
+  });
+}
+
+template <class T>
+void hash_grid_scatter(const HashGridArgs<T>& a) {
+  for_chunks(a, [&](const Chunk<T>& chunk) {
+    parallel_for(a.levels, [&](int64_t task) {
+      const int l = a.levels - 1 - int(task);
+      N3D_LEVEL(scatter_level, a, chunk, l, 0, a.level[l].size);
+    });
+  });
+}
+
+template <class T>
+void hash_grid_position(const HashGridArgs<T>& a) {
+  for_chunks(a, [&](const Chunk<T>& chunk) {
+    for_level_blocks(a, chunk, [&](int l, int64_t b, int64_t e) { N3D_LEVEL(position_level, a, chunk, l, b, e); });
+    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { sum_levels(a, chunk, b, e); });
+  });
+}
+
+N3D_INSTANTIATE(hash_grid_encode, HashGridArgs)
+N3D_INSTANTIATE(hash_grid_scatter, HashGridArgs)
+N3D_INSTANTIATE(hash_grid_position, HashGridArgs)
+
+}  // namespace n3d::N3D_ISA

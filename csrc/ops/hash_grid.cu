@@ -1,0 +1,213 @@
+// CUDA driver. encode and scatter: a thread per point and level, the level in blockIdx.y, so that the blocks in flight
+// share one level's table in L2. position: a thread per point, summing over the levels.
+#include <type_traits>
+
+#include "core/cuda.h"
+#include "ops/hash_grid.h"
+
+namespace n3d::cuda {
+
+namespace {
+
+// An entry, read and written whole: 4 to 16 bytes at a time.
+template <class T, int F>
+struct alignas(sizeof(T) * F < 16 ? sizeof(T) * F : 16) Entry {
+  T f[F];
+};
+
+// A point's corners and weights on a level.
+template <class T>
+struct Corners {
+  uint32_t index[8];
+  T frac[3];
+
+  __device__ Corners(const HashGridLevel& level, const T (&x)[3]) {
+    const GridCell<T, uint32_t> at(T(level.scale), x);
+    for (int d = 0; d < 3; ++d) frac[d] = at.frac[d];
+    if (level.hashed)
+      corner_indices<true>(level, at.cell, index);
+    else
+      corner_indices<false>(level, at.cell, index);
+  }
+
+  // w_c, or scale · ∇w_c·g; times the level's weight.
+  __device__ void weights(const HashGridLevel& level, const T* g, T (&w)[8]) const {
+    if (g) {
+      const T along[3] = {T(level.scale) * g[0], T(level.scale) * g[1], T(level.scale) * g[2]};
+      corner_weights_along(frac, along, w);
+    } else {
+      corner_weights(frac, w);
+    }
+    for (int c = 0; c < 8; ++c) w[c] *= T(level.weight);
+  }
+};
+
+// x clamped to the unit cube (NaN stays), g zero along clamped axes. Returns g, or null where there is none.
+template <class T>
+__device__ const T* load_point(const HashGridArgs<T>& a, int64_t i, T (&x)[3], T (&g)[3]) {
+  for (int d = 0; d < 3; ++d) {
+    x[d] = a.positions[3 * i + d];
+    const bool below = x[d]<T(0), above = x[d]> T(1);
+    g[d] = a.direction && !below && !above ? a.direction[3 * i + d] : T(0);
+    x[d] = below ? T(0) : above ? T(1) : x[d];
+  }
+  return a.direction ? g : nullptr;
+}
+
+template <class T, int F>
+__global__ void encode(const __grid_constant__ HashGridArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  if (i >= a.n) return;
+  const HashGridLevel& level = a.level[blockIdx.y];
+  Entry<T, F> sum{};
+  if (level.weight != 0) {
+    T x[3], g_[3], w[8];
+    const T* g = load_point(a, i, x, g_);
+    const Corners<T> corners(level, x);
+    corners.weights(level, g, w);
+    const Entry<T, F>* table = reinterpret_cast<const Entry<T, F>*>(a.table) + level.offset;
+    for (int c = 0; c < 8; ++c) {
+      const Entry<T, F> entry = table[corners.index[c]];
+      for (int f = 0; f < F; ++f) sum.f[f] += w[c] * entry.f[f];
+    }
+  }
+  reinterpret_cast<Entry<T, F>*>(a.out)[i * a.levels + blockIdx.y] = sum;
+}
+
+template <class T, int F>
+__device__ void add(T* to, const Entry<T, F>& value) {
+#if __CUDA_ARCH__ >= 900
+  constexpr int kWide = !std::is_same_v<T, float> ? 1 : F < 4 ? F : 4;  // scalars in one atomic operation
+#else
+  constexpr int kWide = 1;
+#endif
+  for (int f = 0; f < F; f += kWide) {
+    if constexpr (kWide == 4) {
+      const float4 four = {value.f[f], value.f[f + 1], value.f[f + 2], value.f[f + 3]};
+      atomicAdd(reinterpret_cast<float4*>(to + f), four);
+    } else if constexpr (kWide == 2) {
+      atomicAdd(reinterpret_cast<float2*>(to + f), float2{value.f[f], value.f[f + 1]});
+    } else {
+      atomicAdd(to + f, value.f[f]);
+    }
+  }
+}
+
+// Fixed point: sums of integers do not depend on their order. One unit is a power of two under which the largest
+// possible sum, of eight corners of every point, stays below 2⁶².
+template <class T>
+__device__ double fixed_point_unit(const HashGridArgs<T>& a) {
+  const double largest = 8.0 * a.n * fabs(static_cast<double>(*a.bound));
+  return exp2(ceil(log2(fmax(largest, 1e-100))) - 62);
+}
+
+template <class T, int F>
+__global__ void scatter(const __grid_constant__ HashGridArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  const HashGridLevel& level = a.level[blockIdx.y];
+  if (i >= a.n || level.weight == 0) return;
+  T x[3], g_[3], w[8];
+  const T* g = load_point(a, i, x, g_);
+  const Corners<T> corners(level, x);
+  corners.weights(level, g, w);
+  const Entry<T, F> v = reinterpret_cast<const Entry<T, F>*>(a.v_features)[i * a.levels + blockIdx.y];
+  const bool ordered = a.deterministic && isfinite(*a.bound);
+  const double per_unit = ordered ? 1 / fixed_point_unit(a) : 0;
+  for (int c = 0; c < 8; ++c) {
+    Entry<T, F> value;
+    for (int f = 0; f < F; ++f) value.f[f] = w[c] * v.f[f];
+    const int64_t at = (level.offset + corners.index[c]) * F;
+    if (ordered) {
+      auto* sums = reinterpret_cast<unsigned long long*>(a.workspace) + at;
+      for (int f = 0; f < F; ++f)
+        atomicAdd(sums + f, static_cast<unsigned long long>(llrint(static_cast<double>(value.f[f]) * per_unit)));
+    } else {
+      add<T, F>(a.out + at, value);
+    }
+  }
+}
+
+template <class T>
+__global__ void add_fixed_point(const __grid_constant__ HashGridArgs<T> a, int64_t scalars) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  if (i >= scalars || !isfinite(*a.bound)) return;
+  const long long sum = reinterpret_cast<const long long*>(a.workspace)[i];
+  if (sum != 0) a.out[i] += T(static_cast<double>(sum) * fixed_point_unit(a));
+}
+
+template <class T, int F>
+__global__ void position(const __grid_constant__ HashGridArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  if (i >= a.n) return;
+  T x[3], g_[3], sum[3] = {0, 0, 0};
+  const T* g = load_point(a, i, x, g_);
+  for (int l = 0; l < a.levels; ++l) {
+    const HashGridLevel& level = a.level[l];
+    if (level.weight == 0) continue;
+    const Corners<T> corners(level, x);
+    const Entry<T, F> v = reinterpret_cast<const Entry<T, F>*>(a.v_features)[i * a.levels + l];
+    const Entry<T, F>* table = reinterpret_cast<const Entry<T, F>*>(a.table) + level.offset;
+    T dot[8], grad[3];
+    for (int c = 0; c < 8; ++c) {
+      const Entry<T, F> entry = table[corners.index[c]];
+      dot[c] = 0;
+      for (int f = 0; f < F; ++f) dot[c] += v.f[f] * entry.f[f];
+    }
+    if (g) {
+      const T along[3] = {T(level.scale) * g[0], T(level.scale) * g[1], T(level.scale) * g[2]};
+      trilinear_hessian(corners.frac, dot, along, grad);
+    } else {
+      trilinear_gradient(corners.frac, dot, grad);
+    }
+    for (int d = 0; d < 3; ++d) sum[d] += T(level.scale * level.weight) * grad[d];
+  }
+  for (int d = 0; d < 3; ++d) {
+    const T raw = a.positions[3 * i + d];
+    a.out[3 * i + d] = raw < T(0) || raw > T(1) ? T(0) : sum[d];
+  }
+}
+
+// launch(integral_constant F) for the number of features per level.
+template <class F>
+void with_features(int features, const F& launch) {
+  if (features == 1) launch(std::integral_constant<int, 1>());
+  if (features == 2) launch(std::integral_constant<int, 2>());
+  if (features == 4) launch(std::integral_constant<int, 4>());
+  if (features == 8) launch(std::integral_constant<int, 8>());
+}
+
+}  // namespace
+
+template <class T>
+void hash_grid_encode(const HashGridArgs<T>& a) {
+  with_features(a.features,
+                [&](auto f) { encode<T, f()><<<dim3(blocks(a.n), a.levels), kThreads, 0, stream(a.stream)>>>(a); });
+  check("hash_grid_encode");
+}
+
+template <class T>
+void hash_grid_scatter(const HashGridArgs<T>& a) {
+  with_features(a.features,
+                [&](auto f) { scatter<T, f()><<<dim3(blocks(a.n), a.levels), kThreads, 0, stream(a.stream)>>>(a); });
+  if (a.deterministic) {
+    const HashGridLevel& last = a.level[a.levels - 1];
+    const int64_t scalars = (last.offset + last.size) * a.features;
+    add_fixed_point<<<blocks(scalars), kThreads, 0, stream(a.stream)>>>(a, scalars);
+  }
+  check("hash_grid_scatter");
+}
+
+template <class T>
+void hash_grid_position(const HashGridArgs<T>& a) {
+  with_features(a.features, [&](auto f) { position<T, f()><<<blocks(a.n), kThreads, 0, stream(a.stream)>>>(a); });
+  check("hash_grid_position");
+}
+
+template void hash_grid_encode<float>(const HashGridArgs<float>&);
+template void hash_grid_encode<double>(const HashGridArgs<double>&);
+template void hash_grid_scatter<float>(const HashGridArgs<float>&);
+template void hash_grid_scatter<double>(const HashGridArgs<double>&);
+template void hash_grid_position<float>(const HashGridArgs<float>&);
+template void hash_grid_position<double>(const HashGridArgs<double>&);
+
+}  // namespace n3d::cuda
