@@ -44,6 +44,10 @@ constexpr const char* kOnThisDevice = "is_cpu";
 
 }  // namespace n3d
 
+// nanobind refuses None before it asks a caster, unless told otherwise, as for std::optional.
+template <class T>
+struct nanobind::detail::has_arg_defaults<n3d::Tensor<T>> : std::true_type {};
+
 template <class T>
 struct nanobind::detail::type_caster<n3d::Tensor<T>> {
   NB_TYPE_CASTER(n3d::Tensor<T>, const_name("torch.Tensor"))

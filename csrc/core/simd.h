@@ -55,7 +55,7 @@ N3D_HD i32x load(const int32_t* p) {
 }
 N3D_HD void store(float* p, f32x v) { __builtin_memcpy(p, &v, sizeof v); }
 N3D_HD void store(int32_t* p, i32x v) { __builtin_memcpy(p, &v, sizeof v); }
-N3D_HD f32x splat(float a) { return f32x{} + a; }
+N3D_HD f32x splat(float a) { return a - f32x{}; }  // a − 0 is a, even for −0, so this is a bare broadcast
 
 N3D_HD f32x select(i32x c, f32x a, f32x b) { return c ? a : b; }
 N3D_HD u32x smaller(u32x a, u32x b) { return a < b ? a : b; }

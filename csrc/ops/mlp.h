@@ -1,0 +1,146 @@
+// A small fully connected network, after tiny-cuda-nn's FullyFusedMLP (Müller et al., "Real-time Neural Radiance
+// Caching for Path Tracing", 2021): x₀ = x, zₗ = Wₗ xₗ + bₗ, xₗ₊₁ = f(zₗ), with f the hidden or the output activation.
+// Backward, with δ for the gradient of z: v_Wₗ = Σ_rows δₗ xₗᵀ, v_bₗ = Σ_rows δₗ, v_xₗ = Wₗᵀ δₗ, δₗ₋₁ = v_xₗ ⊙ f′.
+// Every activation here has a derivative that its own output gives, so only outputs are kept for backward.
+#pragma once
+
+#include "core/hd.h"
+#include "core/simd.h"
+
+namespace n3d {
+
+enum class Activation : int { none = 0, relu = 1, sigmoid = 2, exponential = 3 };
+
+constexpr int kMlpMaxLayers = 9;   // eight hidden and the output
+constexpr int kMlpMaxWidth = 128;  // of hidden layers
+constexpr int kMlpMaxEnds = 256;   // of the input and the output
+
+// Rows that are processed as one tile, and rows whose share of the parameters' gradient is summed on its own. They
+// follow from the device and not from the number of threads, and so do the results.
+#if defined(__CUDACC__) || defined(N3D_CUDA_MODULE)
+constexpr int64_t kMlpTileRows = 64, kMlpChunkRows = 16 * kMlpTileRows;
+#else
+constexpr int64_t kMlpTileRows = 48, kMlpChunkRows = 42 * kMlpTileRows;
+#endif
+
+constexpr int mlp_padded(int width) { return (width + 15) / 16 * 16; }  // columns of every matrix in a workspace
+
+// Parameters are one flat array: the weights (out, in) of every layer, then, where there are biases, those (out).
+struct MlpShape {
+  int layers;                    // matrices: hidden layers + 1
+  int width[kMlpMaxLayers + 1];  // input, hidden…, output
+  bool bias;
+  Activation hidden, output;
+
+  N3D_HD int in(int layer) const { return width[layer]; }
+  N3D_HD int out(int layer) const { return width[layer + 1]; }
+
+  // Where a layer's weights and biases start among the parameters.
+  N3D_HD int weight(int layer) const {
+    int at = 0;
+    for (int l = 0; l < layer; ++l) at += in(l) * out(l);
+    return at;
+  }
+  N3D_HD int bias_of(int layer) const {
+    int at = weight(layers);
+    for (int l = 0; l < layer; ++l) at += out(l);
+    return at;
+  }
+
+  N3D_HD int parameters() const { return bias ? bias_of(layers) : weight(layers); }
+
+  // The same in a chunk's partial sums, where matrices are padded; the last is the number of scalars in a chunk.
+  N3D_HD int partial_weight(int layer) const {
+    int at = 0;
+    for (int l = 0; l < layer; ++l) at += mlp_padded(in(l)) * mlp_padded(out(l));
+    return at;
+  }
+  N3D_HD int partial_bias(int layer) const {
+    int at = partial_weight(layers);
+    for (int l = 0; l < layer; ++l) at += mlp_padded(out(l));
+    return at;
+  }
+  N3D_HD int partial() const { return partial_bias(layers); }
+
+  // Scalars kept of a tile for backward: hidden layer after hidden layer, each (kMlpTileRows, padded width).
+  N3D_HD int hidden_tile() const {
+    int columns = 0;
+    for (int l = 0; l + 1 < layers; ++l) columns += mlp_padded(out(l));
+    return columns * kMlpTileRows;
+  }
+
+  int64_t hidden_size(int64_t n) const { return (n + kMlpTileRows - 1) / kMlpTileRows * hidden_tile(); }
+  int64_t chunks(int64_t n) const { return (n + kMlpChunkRows - 1) / kMlpChunkRows; }
+};
+
+// Rows of the input, which may be the side-by-side concatenation of two arrays; the second may have no columns.
+template <class T>
+struct MlpRows {
+  T* data[2];  // (n, columns); null: not wanted (gradients only)
+  int columns[2];
+  int64_t stride[2];  // scalars between rows
+};
+
+template <class T>
+struct MlpForwardArgs {
+  MlpShape shape;
+  int64_t n;  // rows
+  const T* params;
+  MlpRows<const T> x;
+  T* y;       // (n, output)
+  T* hidden;  // hidden_size: the hidden layers' outputs, kept for backward; or null
+  void* stream;
+};
+
+template <class T>
+struct MlpBackwardArgs {
+  MlpShape shape;
+  int64_t n;
+  const T* params;
+  MlpRows<const T> x;
+  const T* y;
+  const T* hidden;
+  const T* v_y;  // (n, output)
+  MlpRows<T> v_x;
+  T* partials;  // workspace (chunks, partial): the parameters' gradient of each chunk of rows
+  T* v_params;  // (parameters), overwritten
+  void* stream;
+};
+
+namespace N3D_ISA {
+
+// f(z). NaN stays NaN.
+template <Activation kind, class S>
+N3D_HD S activate(S z) {
+  if constexpr (kind == Activation::relu) return select(z < S{}, S{}, z);
+  return z;
+}
+
+// v_z = v · f′(z), from y = f(z).
+template <Activation kind, class S>
+N3D_HD S activate_vjp(S y, S v) {
+  if constexpr (kind == Activation::relu) return select(y > S{}, v, S{});
+  return v;
+}
+
+N3D_HD float exponential(float a) { return expf(a); }
+N3D_HD double exponential(double a) { return exp(a); }
+
+template <class T>
+N3D_HD T activate_output(Activation kind, T z) {
+  if (kind == Activation::relu) return select(z < T(0), T(0), z);
+  if (kind == Activation::sigmoid) return 1 / (1 + exponential(-z));
+  if (kind == Activation::exponential) return exponential(z);
+  return z;
+}
+
+template <class T>
+N3D_HD T activate_output_vjp(Activation kind, T y, T v) {
+  if (kind == Activation::relu) return y > T(0) ? v : T(0);
+  if (kind == Activation::sigmoid) return v * y * (1 - y);
+  if (kind == Activation::exponential) return v * y;
+  return v;
+}
+
+}  // namespace N3D_ISA
+}  // namespace n3d

@@ -1,0 +1,130 @@
+"""Small fully connected networks as modules."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.errors import UserError
+from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, mlp
+
+SOFTPLUS_SHARPNESS = 100  # as IDR and NeuS use it: a ReLU rounded over 1/100, whose second derivative exists
+
+
+class MLP(nn.Module):
+    """`hidden_layers` ReLU layers of `width` between an input and an output; see `neural3d.ops.mlp.mlp`.
+
+    Weights start He-uniform (He et al., "Delving Deep into Rectifiers", ICCV 2015): U(±√(6 / in)) before a ReLU or
+    softplus, U(±√(3 / in)) otherwise, which keeps the variance through the layers; biases start at zero.
+
+    twice_differentiable: plain torch operations with the same parameters and the same result up to rounding, for losses
+        on derivatives (eikonal terms, normals). Also allows hidden_activation="softplus", with sharpness 100.
+    backend: "native", our kernels, or "tcnn": tiny-cuda-nn's FullyFusedMLP in half precision, on CUDA only, with its
+        own parameter layout and start; never chosen unless asked for.
+    Raises UserError where tiny-cuda-nn is asked for and missing, ValueError for unknown names.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        width: int = 64,
+        hidden_layers: int = 2,
+        *,
+        bias: bool = False,
+        hidden_activation: str = "relu",
+        output_activation: str = "none",
+        twice_differentiable: bool = False,
+        backend: str = "native",
+    ):
+        super().__init__()
+        if backend not in ("native", "tcnn"):
+            raise ValueError(f"backend must be 'native' or 'tcnn', not '{backend}'")
+        hidden_known = [*HIDDEN_ACTIVATIONS, *(["softplus"] if twice_differentiable else [])]
+        if hidden_activation not in hidden_known:
+            raise ValueError(f"hidden_activation must be one of {hidden_known}, not '{hidden_activation}'")
+        if output_activation not in OUTPUT_ACTIVATIONS:
+            raise ValueError(f"output_activation must be one of {[*OUTPUT_ACTIVATIONS]}, not '{output_activation}'")
+        self.hidden_activation, self.output_activation = hidden_activation, output_activation
+        self.twice_differentiable = twice_differentiable
+        self.tcnn = None
+        if backend == "tcnn":
+            if bias or twice_differentiable:
+                raise ValueError("tiny-cuda-nn's network has no biases and no second derivative; use backend='native'")
+            self.tcnn = _tcnn_network(
+                in_features, out_features, width, hidden_layers, hidden_activation, output_activation
+            )
+            return
+        widths = [in_features, *[width] * hidden_layers, out_features]
+        self.weights = nn.ParameterList(torch.empty(o, i) for i, o in itertools.pairwise(widths))
+        self.biases = nn.ParameterList(torch.zeros(o) for o in widths[1:]) if bias else None
+        for i, weight in enumerate(self.weights):
+            rectified = i < hidden_layers and hidden_activation != "none"
+            nn.init.kaiming_uniform_(weight, nonlinearity="relu" if rectified else "linear")
+
+    def forward(self, x: Float[Tensor, "*batch in"] | tuple[Tensor, Tensor]) -> Float[Tensor, "*batch out"]:
+        """x: any number of leading dimensions; a pair is concatenated along the last, without a copy in the kernel."""
+        parts = x if isinstance(x, tuple) else (x,)
+        batch = parts[0].shape[:-1]
+        parts = tuple(p.reshape(-1, p.shape[-1]) for p in parts)
+        if self.tcnn is not None:
+            y = self.tcnn(torch.cat(parts, -1)).to(parts[0].dtype)
+        elif self.twice_differentiable:
+            y = self._torch_forward(torch.cat(parts, -1))
+        else:
+            y = mlp(
+                parts if len(parts) == 2 else parts[0],
+                list(self.weights),
+                None if self.biases is None else list(self.biases),
+                hidden_activation=self.hidden_activation,
+                output_activation=self.output_activation,
+            )
+        return y.reshape(*batch, -1)
+
+    def _torch_forward(self, x: Tensor) -> Tensor:
+        for i, weight in enumerate(self.weights):
+            x = F.linear(x, weight, None if self.biases is None else self.biases[i])
+            if i + 1 < len(self.weights):
+                x = _activate(self.hidden_activation, x)
+        return _activate(self.output_activation, x)
+
+
+def _activate(name: str, z: Tensor) -> Tensor:
+    if name == "relu":
+        return F.relu(z)
+    if name == "softplus":
+        return F.softplus(z, beta=SOFTPLUS_SHARPNESS)
+    if name == "sigmoid":
+        return torch.sigmoid(z)
+    if name == "exp":
+        return torch.exp(z)
+    return z
+
+
+def _tcnn_network(
+    in_features: int, out_features: int, width: int, hidden_layers: int, hidden_activation: str, output_activation: str
+) -> Any:
+    try:
+        import tinycudann
+    except (ImportError, OSError) as error:  # OSError: it is there, but there is no GPU
+        raise UserError(
+            f"backend 'tcnn' needs tiny-cuda-nn, which cannot be used here ({error}): install it from "
+            "https://github.com/NVlabs/tiny-cuda-nn on a machine with CUDA, or choose the backend 'native'."
+        ) from error
+    names = {"none": "None", "relu": "ReLU", "sigmoid": "Sigmoid", "exp": "Exponential"}
+    return tinycudann.Network(
+        in_features,
+        out_features,
+        {
+            "otype": "FullyFusedMLP",
+            "activation": names[hidden_activation],
+            "output_activation": names[output_activation],
+            "n_neurons": width,
+            "n_hidden_layers": hidden_layers,
+        },
+    )

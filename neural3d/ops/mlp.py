@@ -1,0 +1,126 @@
+"""A small fully connected network in one kernel, the counterpart of tiny-cuda-nn's FullyFusedMLP.
+
+Müller et al., "Real-time Neural Radiance Caching for Path Tracing", SIGGRAPH 2021, section 3.3: rows are processed in
+tiles whose activations never leave the cache, through all layers, forwards and backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.ops.native import native, stream
+
+HIDDEN_ACTIVATIONS = {"none": 0, "relu": 1}
+OUTPUT_ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "exp": 3}
+MAX_HIDDEN_LAYERS = 8
+MAX_HIDDEN_WIDTH = 128
+MAX_INPUT_OUTPUT_WIDTH = 256
+
+
+def mlp(
+    x: Float[Tensor, "N in"] | tuple[Float[Tensor, "N a"], Float[Tensor, "N b"]],
+    weights: Sequence[Float[Tensor, "out in"]],
+    biases: Sequence[Float[Tensor, "out"]] | None = None,
+    *,
+    hidden_activation: str = "relu",
+    output_activation: str = "none",
+) -> Float[Tensor, "N out"]:
+    """x₀ = x, xₗ₊₁ = f(xₗ Wₗᵀ + bₗ), with f the hidden or, after the last matrix, the output activation.
+
+    x: rows; a pair of tensors stands for their concatenation along the columns, which is never made.
+    weights: as torch.nn.Linear keeps them, from the first layer to the last: one to eight hidden layers (or none) up to
+        128 wide; input and output up to 256.
+    biases: one for each matrix, or None for a network without.
+    hidden_activation: "relu" or "none". output_activation: "none", "relu", "sigmoid" or "exp".
+
+    Differentiable once, in x, weights and biases; `neural3d.fields.mlp.MLP(twice_differentiable=True)` serves losses on
+    derivatives. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU, results do not depend
+    on the number of threads. NaN in a row of x reaches that row's output and every gradient of the weights.
+    Raises ValueError for shapes that do not chain, mixed dtypes or devices, and unknown activations; RuntimeError in a
+    backward pass with create_graph.
+    """
+    x0, x1 = (x[0], x[1]) if isinstance(x, (tuple, list)) else (x, None)
+    biases = tuple(biases) if biases is not None else ()
+    net = _describe(x0, x1, tuple(weights), biases, hidden_activation, output_activation)
+    params = torch.cat([p.reshape(-1) for p in (*weights, *biases)])
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x0, x1, params)):
+        return _Mlp.apply(net, x0, x1, params)
+    return _forward(net, x0.contiguous(), None if x1 is None else x1.contiguous(), params, None)
+
+
+class _Net(NamedTuple):
+    """The first four arguments of the kernels."""
+
+    widths: list[int]
+    bias: bool
+    hidden_activation: int
+    output_activation: int
+
+
+def _describe(
+    x0: Tensor, x1: Tensor | None, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...], hidden: str, output: str
+) -> _Net:
+    """Checks everything that is handed to the kernels."""
+    if hidden not in HIDDEN_ACTIVATIONS:
+        raise ValueError(f"hidden_activation must be one of {', '.join(HIDDEN_ACTIVATIONS)}, not '{hidden}'")
+    if output not in OUTPUT_ACTIVATIONS:
+        raise ValueError(f"output_activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, not '{output}'")
+    if not 1 <= len(weights) <= MAX_HIDDEN_LAYERS + 1:
+        raise ValueError(f"mlp takes 1 to {MAX_HIDDEN_LAYERS + 1} weight matrices, not {len(weights)}")
+    if x0.ndim != 2 or (x1 is not None and (x1.ndim != 2 or x1.shape[0] != x0.shape[0])):
+        shapes = " and ".join(str(tuple(t.shape)) for t in (x0, x1) if t is not None)
+        raise ValueError(f"x must be (N, in), or a pair (N, a) and (N, b), not {shapes}")
+    widths = [x0.shape[1] + (0 if x1 is None else x1.shape[1])]
+    for i, w in enumerate(weights):
+        if w.ndim != 2 or w.shape[1] != widths[-1]:
+            raise ValueError(f"weights[{i}] must have shape (out, {widths[-1]}), not {tuple(w.shape)}")
+        widths.append(w.shape[0])
+    if min(widths) < 1 or max(widths[0], widths[-1]) > MAX_INPUT_OUTPUT_WIDTH:
+        raise ValueError(f"mlp takes input and output widths of 1 to {MAX_INPUT_OUTPUT_WIDTH}, not {widths}")
+    if max(widths[1:-1], default=1) > MAX_HIDDEN_WIDTH:
+        raise ValueError(f"mlp takes hidden widths up to {MAX_HIDDEN_WIDTH}, not {widths[1:-1]}")
+    if biases and [tuple(b.shape) for b in biases] != [(w,) for w in widths[1:]]:
+        raise ValueError(f"biases must have the lengths {widths[1:]}, not {[tuple(b.shape) for b in biases]}")
+    if x0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"mlp takes float32 (or float64) tensors, not {x0.dtype}")
+    for t in (*weights, *biases, *(() if x1 is None else (x1,))):
+        if t.dtype != x0.dtype or t.device != x0.device:
+            raise ValueError(f"x and parameters differ: {x0.dtype} on {x0.device} and {t.dtype} on {t.device}")
+    return _Net(widths, bool(biases), HIDDEN_ACTIVATIONS[hidden], OUTPUT_ACTIVATIONS[output])
+
+
+def _forward(net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor, hidden: Tensor | None) -> Tensor:
+    y = x0.new_empty(x0.shape[0], net.widths[-1])
+    native(x0.device).mlp_forward(*net, params, x0, x1, y, hidden, stream(x0.device))
+    return y
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor) -> Tensor:
+        x0, x1 = x0.contiguous(), None if x1 is None else x1.contiguous()
+        hidden = x0.new_empty(native(x0.device).mlp_workspace(net.widths, x0.shape[0])[0])
+        y = _forward(net, x0, x1, params, hidden)
+        ctx.net = net
+        ctx.save_for_backward(x0, x1, params, y, hidden)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, v_y: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph: v_x below would count as a constant, silently
+            raise RuntimeError("mlp has no second derivative; use neural3d.fields.mlp.MLP(twice_differentiable=True)")
+        x0, x1, params, y, hidden = ctx.saved_tensors
+        kernels = native(x0.device)
+        v_x0 = torch.empty_like(x0) if ctx.needs_input_grad[1] else None
+        v_x1 = torch.empty_like(x1) if ctx.needs_input_grad[2] else None
+        v_params = torch.empty_like(params)
+        partials = x0.new_empty(kernels.mlp_workspace(ctx.net.widths, x0.shape[0])[1])
+        kernels.mlp_backward(
+            *ctx.net, params, x0, x1, y, hidden, v_y.contiguous(), v_x0, v_x1, partials, v_params, stream(x0.device)
+        )
+        return None, v_x0, v_x1, v_params

@@ -1,0 +1,208 @@
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from reference.mlp import mlp as reference
+
+from neural3d.errors import UserError
+from neural3d.fields.mlp import MLP
+from neural3d.ops.mlp import mlp
+
+
+def network(widths, *, bias=True, dtype=torch.float32, device="cpu", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = list(itertools.pairwise(widths))
+    weights = [torch.randn(o, i, generator=generator, dtype=dtype) * (2 / i) ** 0.5 for i, o in pairs]
+    biases = [0.3 * torch.randn(o, generator=generator, dtype=dtype) for _, o in pairs] if bias else []
+    return [w.to(device) for w in weights], [b.to(device) for b in biases]
+
+
+def run(function, x, weights, biases, v_y, **options):
+    """Output and gradients of x, weights and biases; v_y may be a function of what the network returns."""
+    leaves = [t.detach().clone().requires_grad_() for t in (x, *weights, *biases)]
+    y = function(leaves[0], leaves[1 : len(weights) + 1], leaves[len(weights) + 1 :] or None, **options)
+    y, extra = y if isinstance(y, tuple) else (y, None)
+    v_y = v_y(y, extra) if callable(v_y) else v_y
+    return y.detach(), v_y, torch.autograd.grad(y, leaves, v_y.to(y.dtype))
+
+
+def assert_matches_reference(x, weights, biases, **options):
+    def away_from_kinks(y, nearest):  # a row whose ReLU float32 may switch the other way has no say in the gradient
+        v_y = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype).to(y.device)
+        return v_y * (nearest > 1e-5)[:, None]
+
+    double = [t.double() for t in (x, *weights, *biases)]
+    y, v_y, grads = run(
+        reference, double[0], double[1 : len(weights) + 1], double[len(weights) + 1 :], away_from_kinks, **options
+    )
+    ours, _, our_grads = run(mlp, x, weights, biases, v_y, **options)
+    for have, want in zip((ours, *our_grads), (y, *grads)):
+        scale = 1 + (want.abs().max().item() if want.numel() else 0)  # 1: sums of about ±1 may cancel
+        torch.testing.assert_close(have.double(), want, rtol=1e-5, atol=3e-5 * scale)
+
+
+@pytest.mark.parametrize("width", [16, 32, 48, 64, 128])
+@pytest.mark.parametrize("inputs", [3, 16, 31, 32, 63])
+@pytest.mark.parametrize("outputs", [1, 3, 16, 17])
+def test_matches_the_reference_at_every_shape(device, inputs, width, outputs):
+    torch.manual_seed(0)
+    for hidden_layers, n in itertools.product((1, 2, 4), (0, 1, 15, 16, 17, 1000)):
+        weights, biases = network([inputs, *[width] * hidden_layers, outputs], bias=n % 2 == 0, device=device)
+        assert_matches_reference(torch.randn(n, inputs, device=device), weights, biases)
+
+
+@pytest.mark.parametrize("widths", [[5, 7], [1, 1, 1], [256, 128, 256], [20, 8, 24, 40, 100, 2], [4, *[16] * 8, 5]])
+@pytest.mark.parametrize("output", ["none", "relu", "sigmoid", "exp"])
+@pytest.mark.parametrize("hidden", ["none", "relu"])
+def test_matches_the_reference_for_odd_networks(device, widths, hidden, output):
+    weights, biases = network(widths, device=device)
+    x = torch.randn(2500, widths[0], device=device) / 2  # more than one chunk of partial sums
+    assert_matches_reference(x, weights, biases, hidden_activation=hidden, output_activation=output)
+
+
+@pytest.mark.parametrize("output", ["none", "relu", "sigmoid", "exp"])
+def test_gradients_in_double(device, output):
+    weights, biases = network([5, 16, 20, 3], dtype=torch.float64, device=device, seed=3)
+    x = torch.randn(50, 5, dtype=torch.float64, device=device)
+    keep = reference(x, weights, biases)[1] > 1e-3
+    leaves = [t.requires_grad_() for t in (x[keep][:8].clone(), *weights, *biases)]
+    assert len(leaves[0]) == 8
+    torch.autograd.gradcheck(lambda x, *p: mlp(x, p[:3], p[3:], output_activation=output), leaves)
+
+
+def test_a_pair_is_its_concatenation(device):
+    weights, biases = network([19, 32, 3], device=device)
+    a, b = torch.randn(100, 3, device=device), torch.randn(100, 16, device=device)
+    v_y = torch.randn(100, 3, device=device)
+    y, _, grads = run(mlp, torch.cat([a, b], -1), weights, biases, v_y)
+    leaves = [t.requires_grad_() for t in (a, b, *weights, *biases)]
+    pair = mlp((a, b), weights, biases)
+    assert torch.equal(pair, y)
+    pair_grads = torch.autograd.grad(pair, leaves, v_y)
+    for have, want in zip(pair_grads, (grads[0][:, :3], grads[0][:, 3:], *grads[1:])):
+        assert torch.equal(have, want)
+    only_b = torch.autograd.grad(mlp((a.detach(), b), weights, biases), b, v_y)[0]
+    assert torch.equal(only_b, pair_grads[1])
+
+
+def test_strides_do_not_matter(device):
+    weights, biases = network([24, 32, 5], device=device)
+    x, v_y = torch.randn(24, 200, device=device).T, torch.randn(5, 200, device=device).T
+    dense = run(mlp, x.contiguous(), weights, biases, v_y.contiguous())
+    strided = run(mlp, x, [w.T.contiguous().T for w in weights], biases, v_y)
+    assert torch.equal(dense[0], strided[0])
+    assert all(torch.equal(a, b) for a, b in zip(dense[2], strided[2]))
+    wide = torch.randn(200, 50, device=device)
+    assert torch.equal(mlp(wide[:, 7:31], weights), mlp(wide[:, 7:31].contiguous(), weights))
+
+
+def test_keeping_activations_does_not_change_the_output(device):
+    weights, biases = network([32, 64, 64, 16], device=device)
+    x = torch.randn(333, 32, device=device)
+    assert torch.equal(mlp(x, weights, biases), mlp(x.requires_grad_(), weights, biases))
+
+
+def test_same_bytes_whatever_the_threads():
+    weights, biases = network([32, 64, 64, 16])
+    x, v_y = torch.randn(10_000, 32), torch.randn(10_000, 16)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3, 1):
+            torch.set_num_threads(count)
+            results.append(run(mlp, x, weights, biases, v_y))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert torch.equal(result[0], results[0][0])
+        assert all(torch.equal(a, b) for a, b in zip(result[2], results[0][2]))
+
+
+def test_nan_comes_through(device):
+    weights, biases = network([16, 32, 32, 3], device=device)
+    x = torch.randn(100, 16, device=device)
+    x[37, 5] = torch.nan
+    y, _, grads = run(mlp, x, weights, biases, torch.ones(100, 3, device=device))
+    assert y[37].isnan().all()
+    assert y.isnan().any(-1).sum() == 1
+    assert all(g.isnan().any() for g in grads[1:4])
+    assert grads[0].isnan().any(-1).sum() <= 1
+
+
+@pytest.mark.parametrize("isa", ["base", "avx2"])
+def test_narrower_instruction_sets_agree(isa):
+    """The same network in a process that NEURAL3D_ISA holds back."""
+    script = f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})\n" + (
+        "import torch; from ops.test_mlp import assert_matches_reference, network\n"
+        "for widths in ([31, 64, 48, 3], [3, 128, 17], [32, 64, 64, 16]):\n"
+        "    assert_matches_reference(torch.randn(2100, widths[0]), *network(widths), output_activation='sigmoid')\n"
+        "from neural3d import _native; print(_native.isa())"
+    )
+    env = {**os.environ, "NEURAL3D_ISA": isa, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() in (isa, "base")
+
+
+def test_bad_input_is_a_sentence():
+    weights, biases = network([8, 16, 3])
+    x = torch.zeros(4, 8)
+    for message, call in {
+        r"weights\[0\] must have shape \(out, 7\), not \(16, 8\)": lambda: mlp(x[:, :7], weights),
+        r"weights\[1\] must have shape \(out, 16\)": lambda: mlp(x, [weights[0], weights[1].T]),
+        r"x must be \(N, in\)": lambda: mlp(x[0], weights),
+        r"a pair \(N, a\) and \(N, b\)": lambda: mlp((x, x[:2]), weights),
+        r"biases must have the lengths \[16, 3\]": lambda: mlp(x, weights, biases[:1]),
+        "x and parameters differ: torch.float32 on cpu and torch.float64": lambda: mlp(
+            x, [w.double() for w in weights]
+        ),
+        "float32": lambda: mlp(x.half(), [w.half() for w in weights]),
+        "1 to 9 weight matrices": lambda: mlp(x, []),
+        "hidden widths up to 128": lambda: mlp(x, network([8, 129, 3])[0]),
+        "widths of 1 to 256": lambda: mlp(x, network([8, 16, 257])[0]),
+        "hidden_activation must be one of none, relu, not 'tanh'": lambda: mlp(x, weights, hidden_activation="tanh"),
+        "output_activation must be one of": lambda: mlp(x, weights, output_activation="tanh"),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_second_derivatives_are_refused_not_silently_zero():
+    weights, _ = network([8, 16, 3])
+    x = torch.randn(4, 8, requires_grad=True)
+    with pytest.raises(RuntimeError, match="twice_differentiable=True"):
+        torch.autograd.grad(mlp(x, weights).sum(), x, create_graph=True)
+
+
+def test_module_has_a_twice_differentiable_twin(device):
+    torch.manual_seed(0)
+    fused = MLP(3, 2, 32, 2, bias=True, output_activation="sigmoid").to(device)
+    twin = MLP(3, 2, 32, 2, bias=True, output_activation="sigmoid", twice_differentiable=True).to(device)
+    twin.load_state_dict(fused.state_dict())
+    x = torch.randn(5, 7, 3, device=device, requires_grad=True)
+    torch.testing.assert_close(fused(x), twin(x))
+    assert fused(x).shape == (5, 7, 2)
+    torch.testing.assert_close(*(torch.autograd.grad(m(x).sum(), x)[0] for m in (fused, twin)))
+    (normal,) = torch.autograd.grad(twin(x).sum(), x, create_graph=True)
+    (normal.norm(dim=-1) - 1).square().mean().backward()
+    assert all(p.grad is not None for p in twin.weights)
+
+
+def test_module_starts_with_unit_variance():
+    torch.manual_seed(0)
+    y = MLP(64, 64, 128, 4)(torch.randn(1000, 64))
+    assert 0.5 < y.std() < 1.5
+
+
+def test_module_refuses_what_it_lacks(monkeypatch):
+    with pytest.raises(ValueError, match="softplus"):
+        MLP(3, 1, hidden_activation="softplus")
+    MLP(3, 1, hidden_activation="softplus", twice_differentiable=True)
+    with pytest.raises(ValueError, match="no second derivative"):
+        MLP(3, 1, twice_differentiable=True, backend="tcnn")
+    monkeypatch.setitem(sys.modules, "tinycudann", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"install it from .* or choose the backend 'native'"):
+        MLP(3, 1, backend="tcnn")
