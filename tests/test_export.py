@@ -1,0 +1,155 @@
+import importlib.util
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from neural3d import export
+from neural3d.errors import UserError
+from neural3d.geometry.mesh import Mesh, extract
+from neural3d.scene.analytic import Torus
+
+FORMATS = ["glb", "ply", "obj", "stl"]
+
+
+@pytest.fixture(scope="module")
+def torus() -> Mesh:
+    """Coloured, off centre and not symmetric in any axis, so that swapped columns show."""
+    box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
+    mesh = extract(Torus(0.55, 0.2, (0.1, -0.07, 0.15)).sdf, box, 48)
+    return mesh.colored(lambda x, n: (x * torch.tensor([0.5, 0.4, 0.9]) + 0.5).clamp(0, 1))
+
+
+def srgb_of_linear(c: np.ndarray) -> np.ndarray:
+    return np.where(c <= 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_trimesh_reads_back_the_same_mesh(torus, tmp_path, ending):
+    path = tmp_path / f"mesh.{ending}"
+    export.write_mesh(torus, path)
+    read = trimesh.load(path, force="mesh", process=ending == "stl")
+    assert read.is_watertight and read.is_winding_consistent
+    assert read.volume == pytest.approx(torus.volume, rel=1e-4)
+    assert len(read.faces) == len(torus.faces)
+    if ending != "stl":  # which repeats every corner
+        np.testing.assert_allclose(read.vertices, torus.vertices, atol=1e-6)
+        np.testing.assert_array_equal(read.faces, torus.faces)
+        assert np.min((read.vertex_normals * torus.normals).sum(1)) > 0.98  # trimesh may weigh faces its own way
+        stored = np.asarray(read.visual.vertex_colors)[:, :3] / 255
+        if ending == "glb":
+            stored = srgb_of_linear(stored)  # trimesh rounds linear values to 8 bits: coarse in the dark
+            np.testing.assert_allclose(stored, torus.colors, atol=0.03)
+        else:
+            np.testing.assert_allclose(stored, torus.colors, atol=1.01 / 255)
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
+
+
+def test_glb_colours_are_linear_and_exact(torus, tmp_path):
+    """Read by hand: chunk by chunk, as the specification lays them out."""
+    export.write_mesh(torus, tmp_path / "mesh.glb")
+    data = (tmp_path / "mesh.glb").read_bytes()
+    magic, version, total = struct.unpack_from("<4sII", data)
+    assert (magic, version, total) == (b"glTF", 2, len(data))
+    length, kind = struct.unpack_from("<I4s", data, 12)
+    assert kind == b"JSON" and length % 4 == 0
+    document = json.loads(data[20 : 20 + length])
+    size, kind = struct.unpack_from("<I4s", data, 20 + length)
+    assert kind == b"BIN\0" and size == document["buffers"][0]["byteLength"] == len(data) - 28 - length
+    binary = data[28 + length :]
+
+    primitive = document["meshes"][0]["primitives"][0]
+    accessor = document["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert accessor["componentType"] == 5123 and accessor["normalized"] and accessor["type"] == "VEC4"
+    view = document["bufferViews"][accessor["bufferView"]]
+    assert view["byteOffset"] % 4 == 0
+    colors = np.frombuffer(binary, "<u2", accessor["count"] * 4, view["byteOffset"]).reshape(-1, 4) / 65535
+    np.testing.assert_allclose(srgb_of_linear(colors[:, :3]), torus.colors, atol=2e-4)
+    assert np.all(colors[:, 3] == 1)
+    position = document["accessors"][primitive["attributes"]["POSITION"]]
+    np.testing.assert_allclose(position["min"], torus.vertices.min(0))
+    np.testing.assert_allclose(position["max"], torus.vertices.max(0))
+    assert "KHR_materials_unlit" in document["extensionsUsed"]
+
+
+def test_known_colours_in_each_convention(tmp_path):
+    """Middle grey, sRGB 188, is half the light: 0.5029 in linear, 188 in PLY."""
+    mesh = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.full((3, 3), 188 / 255, np.float32))
+    assert export.srgb_to_linear(np.array([0.0, 0.04, 188 / 255, 1.0])) == pytest.approx(
+        [0, 0.0030960, 0.50289, 1], abs=1e-5
+    )
+    export.write_mesh(mesh, tmp_path / "a.ply")
+    assert (tmp_path / "a.ply").read_bytes().count(b"\xbc\xbc\xbc") == 3
+    export.write_mesh(mesh, tmp_path / "a.obj")
+    assert "v 1 0 0 0.73725 0.73725 0.73725" in (tmp_path / "a.obj").read_text()
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_without_colours_and_normals(torus, tmp_path, ending):
+    plain = Mesh(torus.vertices, torus.faces)
+    export.write_mesh(plain, tmp_path / f"mesh.{ending}")
+    read = trimesh.load(tmp_path / f"mesh.{ending}", force="mesh", process=ending == "stl")
+    assert read.is_watertight and len(read.faces) == len(plain.faces)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("open3d") is None, reason="Open3D is not installed")
+@pytest.mark.parametrize("ending", FORMATS)
+def test_open3d_reads_back_the_same_mesh(torus, tmp_path, ending):
+    import open3d
+
+    export.write_mesh(torus, tmp_path / f"mesh.{ending}")
+    read = open3d.io.read_triangle_mesh(str(tmp_path / f"mesh.{ending}"))
+    assert len(read.triangles) == len(torus.faces)
+    if ending != "stl":
+        np.testing.assert_allclose(np.asarray(read.vertices), torus.vertices, atol=1e-6)
+    if ending in ("ply", "obj"):
+        np.testing.assert_allclose(np.asarray(read.vertex_colors), torus.colors, atol=1.01 / 255)
+
+
+def test_up_axis(torus, tmp_path):
+    def read(**options):
+        export.write_mesh(torus, tmp_path / "mesh.ply", **options)
+        return np.asarray(trimesh.load(tmp_path / "mesh.ply", process=False).vertices)
+
+    x, y, z = torus.vertices.T
+    np.testing.assert_allclose(read(up="native"), torus.vertices, atol=1e-6)
+    np.testing.assert_allclose(read(up="z"), torus.vertices, atol=1e-6)
+    np.testing.assert_allclose(read(up="y"), np.stack([x, z, -y], 1), atol=1e-6)
+    np.testing.assert_allclose(read(up="z", native_up=(0, 1, 0)), np.stack([x, -z, y], 1), atol=1e-6)
+    flipped = read(up="y", native_up=(0, -1, 0))  # COLMAP's usual frame: y points down
+    np.testing.assert_allclose(flipped[:, 1], -y, atol=1e-6)
+    assert trimesh.Trimesh(flipped, torus.faces, process=False).volume == pytest.approx(torus.volume, rel=1e-4)
+
+
+def test_rotation_between_directions():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = rng.normal(size=(2, 3))
+        r = export.rotation_between(a, b)
+        np.testing.assert_allclose(r @ a / np.linalg.norm(a), b / np.linalg.norm(b), atol=1e-12)
+        np.testing.assert_allclose(r @ r.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(r @ np.cross(a, b), np.cross(a, b), atol=1e-12)  # about the common normal
+        np.testing.assert_allclose(export.rotation_between(a, -a) @ a, -a, atol=1e-9)
+
+
+def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"unknown mesh format '\.fbx'"):
+        export.write_mesh(torus, tmp_path / "mesh.fbx")
+    with pytest.raises(UserError, match="up axis"):
+        export.write_mesh(torus, tmp_path / "mesh.ply", up="x")
+    with pytest.raises(UserError, match="cannot be written"):
+        export.write_mesh(torus, tmp_path / "missing" / "mesh.ply")
+    path = tmp_path / "mesh.ply"
+    path.write_bytes(b"precious")
+
+    def full_disk(mesh, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(export._WRITERS, ".ply", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        export.write_mesh(torus, path)
+    assert path.read_bytes() == b"precious" and [p.name for p in tmp_path.iterdir()] == ["mesh.ply"]
