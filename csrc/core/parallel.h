@@ -4,7 +4,7 @@
 // from the problem alone, each task writes memory of its own, and reductions add the tasks' partial results in order.
 //
 // The extension does not link an OpenMP runtime: the symbols resolve to the one torch has already loaded, so both share
-// one thread pool and obey torch.set_num_threads. Without OpenMP (macOS) the loops run serially.
+// one thread pool and obey torch.set_num_threads. Without it (macOS, Clang) the loops run serially.
 #pragma once
 
 #include "core/hd.h"
