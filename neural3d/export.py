@@ -2,7 +2,7 @@
 
 | format | colours                                         | numbers          |
 | ------ | ----------------------------------------------- | ---------------- |
-| .glb   | linear RGB as glTF asks, 16 bit, unlit material | float32          |
+| .glb   | linear RGB, as glTF asks                        | float32          |
 | .ply   | sRGB, 8 bit                                     | float32, binary  |
 | .obj   | sRGB after the position (`v x y z r g b`)       | text             |
 | .stl   | none: STL cannot hold any                       | float32, binary  |
@@ -84,9 +84,9 @@ def _bytes_of(colors: Float[np.ndarray, "V 3"]) -> np.ndarray:
 
 
 def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
-    """glTF 2.0 binary: one mesh, one node. COLOR_0 is linear RGBA, normalised uint16, which vertex alignment favours.
+    """glTF 2.0 binary: one mesh, one node. COLOR_0 is linear RGB in float32, which every reader understands.
 
-    The material is unlit (KHR_materials_unlit) where colours exist: they were photographed, light is in them already.
+    There is no material: beside one, readers such as trimesh take vertex colours for a mere attribute and drop them.
     """
     blobs: list[bytes] = []
     accessors: list[dict] = []
@@ -102,35 +102,27 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
         return len(accessors) - 1
 
     points, arrays = 34962, 34963  # ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER
-    float32, uint16, uint32 = 5126, 5123, 5125
+    float32, uint32 = 5126, 5125
     vertices = mesh.vertices.astype("<f4")
     bounds = {"min": vertices.min(axis=0).tolist(), "max": vertices.max(axis=0).tolist()}
     attributes = {"POSITION": add(vertices, float32, "VEC3", points, **bounds)}
     if mesh.normals is not None:
         attributes["NORMAL"] = add(mesh.normals.astype("<f4"), float32, "VEC3", points)
     if mesh.colors is not None:
-        linear = np.ones((len(vertices), 4))
-        linear[:, :3] = srgb_to_linear(np.clip(mesh.colors, 0, 1))
-        colors = np.round(linear * 65535).astype("<u2")
-        attributes["COLOR_0"] = add(colors, uint16, "VEC4", points, normalized=True)
+        linear = srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64))
+        attributes["COLOR_0"] = add(linear.astype("<f4"), float32, "VEC3", points)
     indices = add(mesh.faces.reshape(-1).astype("<u4"), uint32, "SCALAR", arrays)
 
-    material: dict = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
-    if mesh.colors is not None:
-        material["extensions"] = {"KHR_materials_unlit": {}}
     document = {
         "asset": {"version": "2.0", "generator": "neural3d"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
-        "materials": [material],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": indices}]}],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": sum(map(len, blobs))}],
     }
-    if mesh.colors is not None:
-        document["extensionsUsed"] = ["KHR_materials_unlit"]
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     size = sum(map(len, blobs))
