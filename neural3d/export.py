@@ -13,19 +13,21 @@ Files are written beside their place and renamed into it, so a full disk costs n
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from neural3d.errors import UserError
+from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
+from neural3d.scene.bounds import rotation_to_z
 
-UP_AXES = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+Y_FROM_Z = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)  # z-up to y-up, as is usual
 
 
 def write_mesh(
@@ -34,44 +36,22 @@ def write_mesh(
     """Write `mesh` to .glb, .ply, .obj or .stl, by the path's ending.
 
     up: "native" keeps the mesh's own frame; "y" or "z" turns `native_up`, the direction that is up in that frame, to
-    that axis by the shortest way. glTF declares +Y as up, so viewers show a z-up capture lying on its back unless
+    that axis. glTF declares +Y as up, so viewers show a z-up capture lying on its back unless
     up="y" is asked for. Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UserError(f"{path}: unknown mesh format {path.suffix!r}; choose one of {', '.join(sorted(_WRITERS))}.")
-    if up != "native" and up not in UP_AXES:
-        raise UserError(f"Unknown up axis {up!r}; choose native, {', '.join(UP_AXES)}.")
+    if up not in ("native", "y", "z"):
+        raise UserError(f"Unknown up axis {up!r}; choose native, y or z.")
     if up != "native":
-        turn = np.eye(4)
-        turn[:3, :3] = rotation_between(np.asarray(native_up, float), np.asarray(UP_AXES[up]))
+        direction = torch.nn.functional.normalize(torch.as_tensor(native_up, dtype=torch.float64), dim=0)
+        turn = torch.eye(4, dtype=torch.float64)
+        turn[:3, :3] = (Y_FROM_Z if up == "y" else torch.eye(3).double()) @ rotation_to_z(direction)
         mesh = mesh.transformed(turn)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            write(mesh, file)
-        os.replace(part, path)
-    except OSError as e:
-        raise UserError(f"{path} cannot be written ({e.strerror}); choose another place or free some space.") from e
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def rotation_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """The shortest rotation that takes direction a to direction b; opposite directions turn about some normal axis.
-
-    R = I + [w] + [w]² / (1 + cos), w = a × b (Rodrigues' formula with sin² = 1 − cos² cancelled).
-    """
-    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    cosine = float(a @ b)
-    if cosine < -1 + 1e-9:
-        axis = np.cross(a, np.eye(3)[np.argmin(np.abs(a))])
-        axis /= np.linalg.norm(axis)
-        return 2 * np.outer(axis, axis) - np.eye(3)
-    w = np.cross(a, b)
-    skew = np.array([[0, -w[2], w[1]], [w[2], 0, -w[0]], [-w[1], w[0], 0]])
-    return np.eye(3) + skew + skew @ skew / (1 + cosine)
+    with replacing(path) as part, open(part, "wb") as file:
+        write(mesh, file)
 
 
 def srgb_to_linear(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

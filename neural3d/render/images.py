@@ -1,0 +1,136 @@
+"""Pictures of renderings: colour, depth and normals as files, films, and truth beside result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from imageio_ffmpeg import write_frames
+from jaxtyping import Float, UInt8, UInt16
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.files import replacing
+from neural3d.render import RenderOut
+
+Pixels = Float[np.ndarray, "height width 3"] | Float[Tensor, "height width 3"]
+
+# Even steps in lightness: dark blue (near) over green to pale yellow (far)
+_MAP = np.array(
+    [
+        *([38, 20, 72], [54, 50, 124], [48, 88, 146], [42, 124, 150]),
+        *([50, 158, 142], [98, 190, 118], [170, 214, 96], [246, 232, 138]),
+    ]
+)
+
+
+def to_bytes(image: Pixels) -> UInt8[np.ndarray, "height width 3"]:
+    """[0, 1] to 0 ... 255, rounded and clamped; NaN becomes 0."""
+    return np.round(np.clip(np.nan_to_num(np.asarray(image, np.float32)), 0, 1) * 255).astype(np.uint8)
+
+
+def depth_picture(
+    depth: Float[np.ndarray, "height width 1"], span: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Depth in colours, dark is near; white where depth is 0 (nothing there).
+
+    span: the depths that get the first and the last colour; None: the 2nd and 98th percentile of what is there, even in
+    1 / depth, so that the far does not take all colours from the near.
+    """
+    z = np.asarray(depth, np.float32)[..., 0]
+    there = np.isfinite(z) & (z > 0)
+    picture = np.full((*z.shape, 3), 255, np.uint8)
+    if not there.any():
+        return picture
+    near, far = span or np.percentile(z[there], [2, 98])
+    inverse = 1 / np.clip(z[there], near, far)
+    share = (1 / near - inverse) / max(1 / near - 1 / far, 1e-12)  # one depth only: all near
+    place = np.clip(share, 0, 1) * (len(_MAP) - 1)
+    picture[there] = np.stack([np.interp(place, np.arange(len(_MAP)), _MAP[:, k]) for k in range(3)], 1).round()
+    return picture
+
+
+def depth_to_16_bit(depth: Float[np.ndarray, "height width 1"]) -> tuple[UInt16[np.ndarray, "height width"], float]:
+    """(integers, scale): depth = integer · scale in scene units, 0 where nothing is; the largest depth is 65535."""
+    z = np.nan_to_num(np.asarray(depth, np.float64)[..., 0], posinf=0, neginf=0).clip(min=0)
+    scale = max(z.max(), 1e-12) / 65535
+    return np.round(z / scale).astype(np.uint16), float(scale)
+
+
+def normal_picture(normal: Pixels) -> UInt8[np.ndarray, "height width 3"]:
+    """(n + 1) / 2 as colour, x red, y green, z blue, in the scene frame; white where the normal is 0."""
+    n = np.asarray(normal, np.float32)
+    there = np.linalg.norm(n, axis=-1, keepdims=True) > 0.1
+    return to_bytes(np.where(there, 0.5 * n + 0.5, 1.0))
+
+
+def save_render(out: RenderOut, folder: Path, name: str, scene_unit: float = 1.0) -> list[Path]:
+    """Write rgb, depth (for the eye and as 16-bit PNG) and normal pictures as folder/kind/name.png; the files written.
+
+    scene_unit: the capture's units per scene unit. The 16-bit depth carries its scale inside, as PNG text
+    "depth_scale": integer · depth_scale is the z-depth in the capture's units.
+    """
+    stem = Path(name).with_suffix("") if Path(name).suffix.lower() in (".png", ".jpg", ".jpeg") else Path(name)
+    integers, scale = depth_to_16_bit(out.depth.cpu().numpy())
+    pictures = {
+        "rgb": to_bytes(out.rgb.cpu()),
+        "depth": depth_picture(out.depth.cpu().numpy()),
+        "depth16": integers,
+        "normal": normal_picture(out.normal.cpu()),
+    }
+    written = []
+    for kind, pixels in pictures.items():
+        path = folder / kind / stem.with_name(stem.name + ".png")
+        save_png(path, pixels, {"depth_scale": repr(scale * scene_unit)} if kind == "depth16" else {})
+        written.append(path)
+    return written
+
+
+def save_png(path: Path, pixels: np.ndarray, text: dict[str, str] | None = None) -> None:
+    """Write 8-bit RGB or 16-bit grey pixels, making the folder; UserError where it fails. text: PNG text entries."""
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value)
+    with replacing(path) as part:
+        Image.fromarray(pixels).save(part, format="PNG", pnginfo=info)
+
+
+def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float = 24.0) -> None:
+    """Write frames of one size as H.264 in .mp4, one at a time; odd sizes are widened by repeating the last pixels.
+
+    Nothing appears at `path` unless all frames were written. Raises UserError where that fails.
+    """
+    film = None
+    with replacing(path) as part:
+        try:
+            for frame in frames:
+                even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+                if film is None:
+                    size = (even.shape[1], even.shape[0])
+                    film = write_frames(str(part), size, fps=fps, macro_block_size=1, output_params=["-crf", "17"])
+                    film.send(None)
+                film.send(np.ascontiguousarray(even))
+        finally:
+            if film is not None:
+                film.close()
+        if film is None:
+            raise UserError(f"{path}: a film needs at least one picture.")
+
+
+def comparison(rows: Sequence[Sequence[Pixels]], labels: Sequence[str]) -> UInt8[np.ndarray, "height width 3"]:
+    """Pictures of one size in rows, e.g. truth beside result, on white with thin gaps and a label over each column."""
+    gap, strip = 4, 16
+    height, width = np.asarray(rows[0][0]).shape[:2]
+    sheet = np.full((strip + len(rows) * (height + gap) - gap, len(labels) * (width + gap) - gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            y, x = strip + i * (height + gap), j * (width + gap)
+            sheet[y : y + height, x : x + width] = to_bytes(picture)
+    canvas = Image.fromarray(sheet)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default()
+    for j, label in enumerate(labels):
+        draw.text((j * (width + gap) + 3, 2), label, fill=(60, 60, 60), font=font)
+    return np.asarray(canvas)
