@@ -15,7 +15,7 @@ SAME = 1e-2  # of the cameras' spread: how far centres may lie from the model's
 def adopt_points(capture: Capture, folder: Path) -> None:
     """Takes the model's points into the capture if the photos both know agree on a similarity between their frames."""
     points = read_points(folder)
-    theirs = {PurePosixPath(name).name: pose.numpy() for name, _, pose in read_model(folder).photos}
+    theirs = {PurePosixPath(p.name).name: p.world_from_camera.numpy() for p in read_model(folder).photos}
     pairs = [
         (frame.camera.world_from_camera.numpy(), theirs[frame.image_path.name])
         for frame in capture.frames

@@ -45,12 +45,23 @@ MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "colm
 
 
 @dataclass
+class Photo:
+    """A registered photo; where points were found in it: pixels xy (M, 2) and the points' ids, −1 for none."""
+
+    name: str
+    camera_id: int
+    world_from_camera: Tensor
+    xy: np.ndarray
+    point_ids: np.ndarray
+
+
+@dataclass
 class Model:
-    """What the files say: cameras by id as (model, width, height, params); photos as (name, camera id, pose)."""
+    """What the files say; cameras by id as (model, width, height, params)."""
 
     folder: Path
     cameras: dict[int, tuple[str, int, int, list[float]]]
-    photos: list[tuple[str, int, Tensor]]  # pose: world_from_camera
+    photos: list[Photo]
 
 
 def find_model(root: Path) -> Path | None:
@@ -77,14 +88,15 @@ def read_colmap(root: Path, options: SceneOptions) -> Capture:
     model = read_model(folder)
     images = _images_folder(root, folder, options)
     frames = []
-    for name, camera_id, pose in model.photos:
-        if camera_id not in model.cameras:
-            raise UserError(f"{_file(folder, 'images')}: photo '{name}' uses camera {camera_id}, which cameras lacks.")
-        lens, width, height, params = model.cameras[camera_id]
-        camera = Camera(lens, width, height, torch.tensor(params, dtype=torch.float64), pose)
-        image = images / name
-        source = _file(folder, "cameras")
-        frames.append(Frame(name, camera, image, find_mask(image, images, images.parent), source=source, any_size=True))
+    source = _file(folder, "cameras")
+    for photo in model.photos:
+        if photo.camera_id not in model.cameras:
+            raise UserError(f"{source} lacks camera {photo.camera_id} of photo '{photo.name}'; export the model again.")
+        lens, width, height, params = model.cameras[photo.camera_id]
+        camera = Camera(lens, width, height, torch.tensor(params, dtype=torch.float64), photo.world_from_camera)
+        image = images / photo.name
+        mask = find_mask(image, images, images.parent)
+        frames.append(Frame(photo.name, camera, image, mask, source=source, any_size=True))
     if not frames:
         raise UserError(f"{_file(folder, 'images')} lists no photo; run the reconstruction again.")
     capture = Capture("colmap", root, frames, read_points(folder))
@@ -119,9 +131,23 @@ def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     path = _file(folder, "points3D")
     if not path.is_file():
         return None
-    points, colours = _guarded(_points_binary if path.suffix == ".bin" else _points_text, path)
+    _, points, colours = _guarded(_points_binary if path.suffix == ".bin" else _points_text, path)
     finite = np.isfinite(points).all(1)
     return (points[finite], colours[finite]) if finite.any() else None
+
+
+def read_observations(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Per photo the pixels (M, 2) where points were found, their ids (M,) and places (M, 3) in the model's frame."""
+    path = _file(folder, "points3D")
+    ids, points, _ = _guarded(_points_binary if path.suffix == ".bin" else _points_text, path)
+    order = np.argsort(ids)
+    ids, points = ids[order], points[order]
+    found = {}
+    for photo in read_model(folder).photos:
+        known = np.isin(photo.point_ids, ids)
+        seen = photo.point_ids[known]
+        found[photo.name] = photo.xy[known], seen, points[np.searchsorted(ids, seen)]
+    return found
 
 
 def _guarded(read, path: Path):
@@ -177,6 +203,11 @@ class _Bytes:
         if self.at > len(self.data):
             raise struct.error(f"ends {self.at - len(self.data)} bytes early")
 
+    def table(self, rows: int, columns: list[tuple]) -> np.ndarray:
+        layout, start = np.dtype(columns), self.at
+        self.skip(rows * layout.itemsize)
+        return np.frombuffer(self.data, layout, rows, start)
+
     def text(self) -> str:
         end = self.data.index(b"\0", self.at)
         value = self.data[self.at : end].decode()
@@ -195,27 +226,28 @@ def _cameras_binary(path: Path) -> dict[int, tuple[str, int, int, list[float]]]:
     return cameras
 
 
-def _photos_binary(path: Path) -> list[tuple[str, int, Tensor]]:
+def _photos_binary(path: Path) -> list[Photo]:
     file, photos = _Bytes(path), []
     for _ in range(file.take("Q")[0]):
-        _, *pose, camera_id = file.take("i7di")
+        _, *numbers, camera_id = file.take("i7di")
         name = file.text()
-        photos.append((name, camera_id, _pose(path, name, tuple(pose[:4]), tuple(pose[4:]))))
-        file.skip(24 * file.take("Q")[0])  # observations: x, y, point id
+        observed = file.table(file.take("Q")[0], [("xy", "<f8", 2), ("id", "<i8")])
+        pose = _pose(path, name, tuple(numbers[:4]), tuple(numbers[4:]))
+        photos.append(Photo(name, camera_id, pose, observed["xy"], observed["id"]))
     return photos
 
 
-def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     file = _Bytes(path)
     count = file.take("Q")[0]
     if count * 43 > len(file.data):  # a point without track takes 43 bytes: the count itself is garbled
         raise struct.error(f"{count} points in {len(file.data)} bytes")
-    points, colours = np.empty((count, 3)), np.empty((count, 3), np.uint8)
+    ids, points, colours = np.empty(count, np.int64), np.empty((count, 3)), np.empty((count, 3), np.uint8)
     for i in range(count):
-        _, *points[i], r, g, b, _ = file.take("Q3d3Bd")
+        ids[i], *points[i], r, g, b, _ = file.take("Q3d3Bd")
         colours[i] = r, g, b
         file.skip(8 * file.take("Q")[0])  # track: image id, observation
-    return points, colours
+    return ids, points, colours
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -236,19 +268,19 @@ def _cameras_text(path: Path) -> dict[int, tuple[str, int, int, list[float]]]:
     return cameras
 
 
-def _photos_text(path: Path) -> list[tuple[str, int, Tensor]]:
+def _photos_text(path: Path) -> list[Photo]:
     photos = []
     lines = _lines(path)
     for words in lines:
         if not words:
             continue
-        pose, name = tuple(float(word) for word in words[1:8]), " ".join(words[9:])
-        photos.append((name, int(words[8]), _pose(path, name, pose[:4], pose[4:])))
-        next(lines, None)  # observations
+        numbers, name = tuple(float(word) for word in words[1:8]), " ".join(words[9:])
+        pose = _pose(path, name, numbers[:4], numbers[4:])
+        observed = np.array(next(lines, []), dtype=np.float64).reshape(-1, 3)
+        photos.append(Photo(name, int(words[8]), pose, observed[:, :2], observed[:, 2].astype(np.int64)))
     return photos
 
 
-def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    rows = [words[1:7] for words in filter(None, _lines(path))]
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return table[:, :3], table[:, 3:].astype(np.uint8)
+def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = np.array([words[:7] for words in filter(None, _lines(path))], dtype=np.float64).reshape(-1, 7)
+    return table[:, 0].astype(np.int64), table[:, 1:4], table[:, 4:].astype(np.uint8)

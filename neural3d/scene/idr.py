@@ -93,7 +93,7 @@ def _decompose(world_mat: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarra
     p = world_mat[:3]
     if world_mat.shape not in ((3, 4), (4, 4)) or not np.isfinite(p).all():
         raise UserError(f"{where} must be a 4×4 matrix of finite numbers; remove the view or repair it.")
-    if abs(np.linalg.det(p[:, :3])) < 1e-12 * np.abs(p[:, :3]).max() ** 3:
+    if abs(np.linalg.det(p[:, :3])) <= 1e-12 * np.abs(p[:, :3]).max() ** 3:
         raise UserError(f"{where} is no camera: its left 3×3 part is singular; remove the view or repair it.")
     p = p * np.sign(np.linalg.det(p[:, :3]))  # a projection's sign is free; rotations have determinant +1
     q, r = np.linalg.qr(np.linalg.inv(p[:, :3]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from neural3d.errors import UserError
@@ -58,10 +58,9 @@ def _decode(path: Path, width: int, height: int, opaque: str) -> Image.Image:
 
 
 def _jpeg_shrink(size: tuple[int, int], width: int, height: int) -> int:
-    """The largest of 8, 4, 2 by which the JPEG decoder may shrink without cutting pixels or undershooting; else 1."""
+    """The largest of 8, 4, 2 by which the JPEG decoder may shrink so that a whole factor remains for us; else 1."""
     for shrink in (8, 4, 2):
-        fits = width * shrink <= size[0] and height * shrink <= size[1]
-        if fits and size[0] % shrink == 0 and size[1] % shrink == 0:
+        if size[0] % (shrink * width) == 0 and size[1] % (shrink * height) == 0:
             return shrink
     return 1
 
@@ -72,9 +71,8 @@ def read_image(path: Path, width: int, height: int, alpha: bool) -> UInt8[np.nda
     Raises UserError where the file is missing or its pixels are damaged.
     """
     picture = _decode(path, width, height, "RGB")
-    shrink = _shrink_premultiplied if picture.mode == "RGBA" and picture.size != (width, height) else _shrink
-    picture = shrink(picture, width, height)
-    return np.asarray(picture.convert("RGBA" if alpha else "RGB"))
+    shrink = _shrink_premultiplied if picture.mode == "RGBA" else _shrink
+    return np.asarray(shrink(picture, width, height).convert("RGBA" if alpha else "RGB"))
 
 
 def read_mask(path: Path, width: int, height: int) -> UInt8[np.ndarray, "height width"]:
@@ -86,14 +84,40 @@ def read_mask(path: Path, width: int, height: int) -> UInt8[np.ndarray, "height 
 
 
 def _shrink(picture: Image.Image, width: int, height: int) -> Image.Image:
-    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BOX)
+    if picture.size == (width, height):
+        return picture
+    if picture.width % width == 0 and picture.height % height == 0:
+        return picture.reduce((picture.width // width, picture.height // height))
+    pixels = np.atleast_3d(np.asarray(picture, dtype=np.float32))
+    averaged = (area_average(pixels, width, height) + 0.5).astype(np.uint8)
+    return Image.fromarray(averaged[..., 0] if picture.mode == "L" else averaged, picture.mode)
 
 
 def _shrink_premultiplied(picture: Image.Image, width: int, height: int) -> Image.Image:
     """Σ αc / Σ α per colour c, in float: eight-bit premultiplication would band where α is small."""
+    if picture.size == (width, height):
+        return picture
     pixels = np.asarray(picture, dtype=np.float32)
-    alpha = pixels[..., 3]
-    shrunk = [np.asarray(_shrink(Image.fromarray(pixels[..., i] * alpha), width, height)) for i in range(3)]
-    coverage = np.asarray(_shrink(Image.fromarray(alpha), width, height))
-    straight = np.stack([*(c / np.maximum(coverage, 1e-3) for c in shrunk), coverage], -1)  # 0 / 1e-3: black if clear
-    return Image.fromarray(np.clip(straight + 0.5, 0, 255).astype(np.uint8), "RGBA")
+    weighted = np.dstack([pixels[..., :3] * pixels[..., 3:], pixels[..., 3]])
+    averaged = area_average(weighted, width, height)
+    averaged[..., :3] /= np.maximum(averaged[..., 3:], 1e-3)  # 1e-3 of 255 is no colour: black where clear
+    return Image.fromarray(np.clip(averaged + 0.5, 0, 255).astype(np.uint8), "RGBA")
+
+
+def area_average(pixels: Float[np.ndarray, "H W C"], width: int, height: int) -> Float[np.ndarray, "height width C"]:
+    """Mean over each new pixel's rectangle, edges that fall inside old pixels included by their share."""
+    return _average_rows(_average_rows(pixels, height).swapaxes(0, 1), width).swapaxes(0, 1)
+
+
+def _average_rows(pixels: np.ndarray, count: int) -> np.ndarray:
+    """Along the first axis: differences of the integral of piecewise constant rows, in float64 for its long sums."""
+    rows = len(pixels)
+    if rows % count == 0:
+        return pixels.reshape(count, rows // count, *pixels.shape[1:]).mean(1)
+    integral = np.zeros((rows + 1, *pixels.shape[1:]))
+    np.cumsum(pixels, axis=0, out=integral[1:])
+    edges = np.arange(count + 1) * (rows / count)
+    whole = np.minimum(edges.astype(int), rows - 1)
+    share = (edges - whole).reshape(-1, *[1] * (pixels.ndim - 1))
+    at_edges = integral[whole] + share * pixels[whole]
+    return (np.diff(at_edges, axis=0) * (count / rows)).astype(np.float32)

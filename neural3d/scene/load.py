@@ -34,6 +34,8 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
         toml = path
         path, values, methods = read_toml(toml)
         make_options(values, f"{toml}, [scene]")
+        if not path.exists():
+            raise UserError(f"{toml}: its path {path} does not exist; correct it there.")
     given = {key: value for key, value in overrides.items() if value is not None}
     options = make_options({**values, **given}, "load_scene")
     capture = open_capture(path, options)

@@ -97,7 +97,7 @@ def depth_range(
     corners = torch.cdist(centres, torch.cartesian_prod(*aabb.T))
     near, far = outside.min().item(), corners.max().item()
     if unbounded:
-        near, far = 0.1 * torch.cdist(centres, aabb.mean(0, keepdim=True)).min().item(), max(far, 100.0)
+        near, far = 0.5 * near, max(far, 100.0)
         if points is not None and len(points):
             z = _depths_in_view(cameras, torch.from_numpy(points))
             if len(z):

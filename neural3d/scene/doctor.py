@@ -1,0 +1,293 @@
+"""The import doctor: what a scene holds, in words, and what about it looks wrong. `neural3d info` prints both."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera, project, unproject
+from neural3d.geometry.lenses import lens_of
+from neural3d.scene.bounds import every_nth, in_picture, seen_by
+from neural3d.scene.colmap import find_model, read_observations
+from neural3d.scene.images import read_image
+from neural3d.scene.photos import available_memory
+from neural3d.scene.scene import Scene, View
+
+FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
+STOPS = 0.2  # standard deviation of exposure, in factors of two of light, from which it is worth modelling
+LOOKS = 16  # photos decoded for a judgement
+
+
+def describe(scene: Scene) -> list[tuple[str, str]]:
+    """Label and value of everything worth knowing; reads a few photos' headers, no pixels."""
+    units = 1 / _scale(scene)
+    distances = torch.stack([v.camera.centre.norm() for v in scene.views])
+    corners = (scene.aabb.double() - scene.scene_from_capture[:3, 3]) @ torch.linalg.inv(
+        scene.scene_from_capture[:3, :3]
+    ).T
+    extent = (scene.aabb[1] - scene.aabb[0]).double() * units
+    rows = [
+        ("scene", f"{scene.name} ({scene.path})"),
+        ("read as", scene.reader),
+        ("views", ", ".join(f"{len(indices)} {name}" for name, indices in scene.split.items())),
+        ("photo size", _sizes(scene)),
+        ("cameras", _lenses(scene)),
+        ("distortion", _distortion(scene)),
+        ("cut out", _cut_out(scene)),
+        ("space", "unbounded: photos show more than the bounds" if scene.unbounded else "bounded"),
+        ("bounds", f"{_numbers(extent)} around {_numbers(corners.mean(0))} in the capture's units"),
+        ("scene unit", f"{units:.4g} of the capture's"),
+        ("camera distances", f"{distances.min():.2f}–{distances.max():.2f} scene units from the middle of the bounds"),
+        ("depth range", f"{scene.near:.2f}–{scene.far:.4g} scene units"),
+        ("points", _points(scene)),
+        ("memory", _memory(scene)),
+    ]
+    return rows + [("note", note) for note in scene.notes]
+
+
+def suspicions(scene: Scene) -> list[str]:
+    """One sentence for each thing that looks wrong, the gravest first. Decodes up to LOOKS photos."""
+    found = [
+        *_looking_away(scene),
+        *_points_unseen(scene),
+        *_reprojection(scene),
+        *_twins(scene),
+        *_odd_lenses(scene),
+        *_inside_bounds(scene),
+        *(_pixels(scene) or _exposure(scene)),
+    ]
+    train = len(scene.split["train"])
+    if train < FEW_VIEWS:
+        found.append(f"Only {train} training views: expect poor new views unless a method is told that they are few.")
+    if not scene.split["test"]:
+        found.append("No views are held out, so results cannot be scored.")
+    return found
+
+
+# --- description -----------------------------------------------------------------------------------------------------
+
+
+def _scale(scene: Scene) -> float:
+    return torch.linalg.det(scene.scene_from_capture[:3, :3]).item() ** (1 / 3)
+
+
+def _numbers(values: Tensor) -> str:
+    return "(" + ", ".join(f"{v:.3g}" for v in values.tolist()) + ")"
+
+
+def _unique(cameras: list[Camera]) -> list[Camera]:
+    """One camera of each lens and picture size."""
+    return list({(c.model, c.width, c.height, *c.params.tolist()): c for c in cameras}.values())
+
+
+def _sizes(scene: Scene) -> str:
+    sizes = sorted({(v.camera.width, v.camera.height) for v in scene.views})
+    text = ", ".join(f"{w}×{h}" for w, h in sizes[:4]) + (" and others" if len(sizes) > 4 else "")
+    return text + (f" (stored {scene.downscale}× larger)" if scene.downscale > 1 else "")
+
+
+def _lenses(scene: Scene) -> str:
+    lenses = _unique([v.camera for v in scene.views])
+    fields = torch.tensor([_field_of_view(c) for c in lenses])
+    low, high = fields.amin(0).tolist(), fields.amax(0).tolist()
+    angles = " × ".join(f"{a:.0f}°" if b - a < 1 else f"{a:.0f}–{b:.0f}°" for a, b in zip(low, high))
+    models = ", ".join(sorted({c.model for c in lenses}))
+    return f"{models}, {len(lenses)} {'lens' if len(lenses) == 1 else 'lenses'}, field of view {angles}"
+
+
+def _field_of_view(camera: Camera) -> tuple[float, float]:
+    """Horizontal and vertical angle through the picture's middle, in degrees."""
+    middles = torch.tensor([[0.0, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, 1.0]]).double()
+    rays = camera.rays(middles * torch.tensor([camera.width, camera.height]))[1].double() @ camera.forward
+    angles = rays.clamp(-1, 1).arccos() * (180 / math.pi)
+    return (angles[0] + angles[1]).item(), (angles[2] + angles[3]).item()
+
+
+def _border(camera: Camera) -> Tensor:
+    """Pixels along the picture's border."""
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+    sides = torch.cat([torch.stack(s, -1) for s in ((t, zero), (t, one), (zero, t), (one, t))])
+    return sides * torch.tensor([camera.width, camera.height], dtype=torch.float64)
+
+
+def _distortion(scene: Scene) -> str:
+    lenses = _unique([v.camera for v in scene.views])
+    if not any(lens_of(c.model).distorts or lens_of(c.model).projection != "perspective" for c in lenses):
+        return "none"
+    most = 0.0
+    for camera in lenses:
+        if lens_of(camera.model).projection in ("equidistant", "equirectangular"):
+            return "fisheye or panorama"
+        border, names = _border(camera), lens_of(camera.model).names
+        directions = unproject(camera.model, camera.params, border)
+        a = dict(zip(names, camera.params.tolist()))
+        focal = torch.tensor([a.get("fx", a.get("f", 1.0)), a.get("fy", a.get("f", 1.0))], dtype=torch.float64)
+        straight = directions[:, :2] / directions[:, 2:] * focal + torch.tensor([a["cx"], a["cy"]], dtype=torch.float64)
+        most = max(most, (straight - border).norm(dim=-1).max().item())
+    return f"up to {most:.1f} px at the border, handled on the rays"
+
+
+def _cut_out(scene: Scene) -> str:
+    masked = sum(v.mask_path is not None for v in scene.views)
+    if scene.has_alpha:
+        source = "masks" if scene.views[0].mask_as_alpha else "alpha channel"
+        return f"by {source}, composited on {scene.background}"
+    return f"masks of {masked} of {len(scene.views)} photos say which pixels count" if masked else "no masks, no alpha"
+
+
+def _points(scene: Scene) -> str:
+    if scene.points is None:
+        return "none"
+    points = torch.from_numpy(scene.points[0])
+    inside = ((points > scene.aabb[0]) & (points < scene.aabb[1])).all(-1).float().mean().item()
+    return f"{len(points)} sparse points, {100 * inside:.0f} % of them in the bounds"
+
+
+def _memory(scene: Scene) -> str:
+    pixels = sum(scene.views[i].camera.width * scene.views[i].camera.height for i in scene.split["train"])
+    gib = pixels * (4 if scene.has_alpha else 3) / 2**30
+    return f"{gib:.2f} GiB for {pixels / 1e6:.1f} M training pixels, {available_memory() / 2**30:.1f} GiB are free"
+
+
+# --- suspicions ------------------------------------------------------------------------------------------------------
+
+
+def _names(views: list[View]) -> str:
+    return ", ".join(v.name for v in views[:3]) + (f" and {len(views) - 3} more" if len(views) > 3 else "")
+
+
+def _looking_away(scene: Scene) -> list[str]:
+    steps = torch.linspace(0, 1, 5)
+    grid = torch.cartesian_prod(*(scene.aabb[0, i] + steps * (scene.aabb[1, i] - scene.aabb[0, i]) for i in range(3)))
+    away = [v for v in scene.views if not in_picture(v.camera, grid.double())[0].any()]
+    if not away:
+        return []
+    if len(away) == len(scene.views):
+        return ["No camera sees any of the bounds: poses may be inverted, or the aabb given in another frame."]
+    return [f"{len(away)} of {len(scene.views)} cameras look past the bounds ({_names(away)})."]
+
+
+def _points_unseen(scene: Scene) -> list[str]:
+    """Points that were triangulated must be in at least two pictures."""
+    if scene.points is None:
+        return []
+    cameras = [v.camera for v in scene.views]
+    some = every_nth(torch.from_numpy(scene.points[0]), 2000)
+    unseen = (seen_by(cameras, some) * len(cameras) < 1.5).double().mean().item()
+    if unseen < 0.1:
+        return []
+    return [f"{100 * unseen:.0f} % of the points are seen by fewer than two cameras: points and poses disagree."]
+
+
+def _reprojection(scene: Scene) -> list[str]:
+    error = reprojection_error(scene)
+    if error is None or error < 2:
+        return []
+    return [f"Points miss their observations by {error:.1f} px in the median (under 1 is usual): recalibrate."]
+
+
+def reprojection_error(scene: Scene) -> float | None:
+    """Median distance in loaded pixels between COLMAP's observations and its points seen by the scene's cameras.
+
+    None where there is no model, or its points are in another frame than the capture's cameras.
+    """
+    capture_from_scene = torch.linalg.inv(scene.scene_from_capture)
+    errors = []
+    for view, xy, _, points in _observations(scene, 50):
+        seen, _ = view.camera.moved(capture_from_scene).project(points)
+        errors.append((seen - xy).norm(dim=-1))
+    return torch.cat(errors).median().item() if errors else None
+
+
+def _observations(scene: Scene, most: int) -> list[tuple[View, Tensor, np.ndarray, Tensor]]:
+    """Some views; the loaded pixels (M, 2) where COLMAP saw points; their ids; their places in the capture's frame."""
+    folder = find_model(scene.path if scene.path.is_dir() else scene.path.parent)
+    if folder is None or scene.points is None or any("brought into" in note for note in scene.notes):
+        return []
+    found = read_observations(folder)
+    views = [v for v in every_nth(scene.views, most) if v.name in found and len(found[v.name][0])]
+    return [
+        (view, torch.from_numpy(xy / scene.downscale), ids, torch.from_numpy(points))
+        for view, (xy, ids, points) in ((v, found[v.name]) for v in views)
+    ]
+
+
+def _twins(scene: Scene) -> list[str]:
+    poses = torch.stack([v.camera.world_from_camera for v in scene.views])[:, :3].reshape(len(scene.views), -1)
+    distances = torch.cdist(poses, poses) + 1e9 * torch.eye(len(poses), dtype=poses.dtype)
+    twins = [v for v, d in zip(scene.views, distances.amin(0).tolist()) if d < 1e-6]
+    return [f"{len(twins)} photos share another one's pose exactly ({_names(twins)})."] if twins else []
+
+
+def _odd_lenses(scene: Scene) -> list[str]:
+    found = []
+    for camera in _unique([v.camera for v in scene.views]):
+        horizontal, vertical = _field_of_view(camera)
+        lens = lens_of(camera.model)
+        if lens.projection != "equirectangular" and not 5 < max(horizontal, vertical) < 200:
+            found.append(f"A {camera.model} lens sees {horizontal:.1f}° × {vertical:.1f}°: is its focal length right?")
+        if lens.focals:
+            at = camera.params[lens.names.index("cx") : lens.names.index("cx") + 2].tolist()
+            if max(abs(at[0] / camera.width - 0.5), abs(at[1] / camera.height - 0.5)) > 0.15:
+                found.append(
+                    f"A principal point lies at ({at[0]:.0f}, {at[1]:.0f}) of {camera.width}×{camera.height} photos: "
+                    "were they cropped after calibration?"
+                )
+        border = _border(camera)
+        back = project(camera.model, camera.params, unproject(camera.model, camera.params, border))
+        if not ((back - border).norm(dim=-1) < 0.5).all():
+            found.append(f"The distortion of a {camera.model} lens turns back inside the picture: corners are wrong.")
+    return list(dict.fromkeys(found))
+
+
+def _inside_bounds(scene: Scene) -> list[str]:
+    inside = [v for v in scene.views if ((v.camera.centre > scene.aabb[0]) & (v.camera.centre < scene.aabb[1])).all()]
+    if scene.unbounded or not inside:
+        return []
+    return [f"{len(inside)} cameras stand inside the bounds of a bounded scene ({_names(inside)}): set its aabb."]
+
+
+def _pixels(scene: Scene) -> list[str]:
+    """What a look at small copies of some photos shows: damage, or nothing at all."""
+    empty = []
+    for view in every_nth(scene.views, LOOKS):
+        try:
+            pixels = read_image(view.image_path, *_small(view), alpha=True)
+        except UserError as error:
+            return [str(error)]
+        if pixels[..., 3].max() == 0:
+            empty.append(view)
+    return [f"Photos are completely transparent ({_names(empty)})."] if empty else []
+
+
+def _small(view: View) -> tuple[int, int]:
+    shrink = max(1, min(view.camera.width, view.camera.height) // 200)
+    return view.camera.width // shrink, view.camera.height // shrink
+
+
+def _exposure(scene: Scene) -> list[str]:
+    """Compares the light of the same points in different photos: each photo's median ratio to the points' means."""
+    observations = _observations(scene, LOOKS)
+    if len(observations) < 3:
+        return []
+    ids, stops, which = [], [], []
+    for i, (view, xy, point_ids, _) in enumerate(observations):
+        width, height = _small(view)
+        pixels = read_image(view.image_path, width, height, alpha=False).mean(-1)
+        x, y = (xy.numpy() * [width / view.camera.width, height / view.camera.height]).astype(int).T
+        light = (pixels[y.clip(0, height - 1), x.clip(0, width - 1)] / 255) ** 2.2
+        ids.append(point_ids)
+        stops.append(np.log2(light.clip(min=1e-3)))
+        which.append(np.full(len(point_ids), i))
+    _, point, shared = np.unique(np.concatenate(ids), return_inverse=True, return_counts=True)
+    light, photo = np.concatenate(stops), np.concatenate(which)
+    offset = light - (np.bincount(point, light) / shared)[point]
+    medians = [np.median(offset[(photo == i) & (shared[point] > 1)]) for i in range(len(observations))]
+    if not np.std(medians) > STOPS:
+        return []
+    return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: per-image exposure will help."]
