@@ -21,7 +21,9 @@ def main(folder: Path) -> int:
     checked = 0
     for variant in ("avx2", "avx512"):
         for path in sorted(folder.rglob(f"ops_{variant}.dir/**/*.o")):
-            done = subprocess.run(["nm", "--demangle", "--defined-only", path], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["nm", "--demangle", "--defined-only", path], capture_output=True, text=True, check=True
+            )
             names = strangers(variant, done.stdout)
             checked += 1
             found += len(names)

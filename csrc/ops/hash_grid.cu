@@ -76,21 +76,17 @@ __global__ void encode(const __grid_constant__ HashGridArgs<T> a) {
 
 template <class T, int F>
 __device__ void add(T* to, const Entry<T, F>& value) {
-#if __CUDA_ARCH__ >= 900
-  constexpr int kWide = !std::is_same_v<T, float> ? 1 : F < 4 ? F : 4;  // scalars in one atomic operation
-#else
-  constexpr int kWide = 1;
-#endif
-  for (int f = 0; f < F; f += kWide) {
-    if constexpr (kWide == 4) {
+#if __CUDA_ARCH__ >= 900  // several scalars in one atomic operation
+  if constexpr (std::is_same_v<T, float> && F % 4 == 0) {
+    for (int f = 0; f < F; f += 4) {
       const float4 four = {value.f[f], value.f[f + 1], value.f[f + 2], value.f[f + 3]};
       atomicAdd(reinterpret_cast<float4*>(to + f), four);
-    } else if constexpr (kWide == 2) {
-      atomicAdd(reinterpret_cast<float2*>(to + f), float2{value.f[f], value.f[f + 1]});
-    } else {
-      atomicAdd(to + f, value.f[f]);
     }
-  }
+  } else if constexpr (std::is_same_v<T, float> && F == 2) {
+    atomicAdd(reinterpret_cast<float2*>(to), float2{value.f[0], value.f[1]});
+  } else
+#endif
+    for (int f = 0; f < F; ++f) atomicAdd(to + f, value.f[f]);
 }
 
 // Fixed point: sums of integers do not depend on their order. One unit is a power of two under which the largest
