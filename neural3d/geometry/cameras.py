@@ -175,8 +175,9 @@ class Cameras:
         z-depth = t · that z, where t is the distance along the ray.
         """
         local = self.directions_camera(view, xy)
-        pose = self.world_from_camera[view, :3]
-        directions = (pose[:, :, :3] * local[:, None]).sum(-1)
+        pose = self.world_from_camera[:, :3].flatten(1).index_select(0, view).view(-1, 3, 4)
+        x, y, z = local.split(1, -1)  # column by column: a sum over a last axis of three costs five times as much
+        directions = torch.addcmul(torch.addcmul(pose[:, :, 0] * x, pose[:, :, 1], y), pose[:, :, 2], z)
         return pose[:, :, 3], directions, local[:, 2]
 
 

@@ -134,9 +134,7 @@ def _convention(k: np.ndarray, size: tuple[int, int], where: str) -> str:
     )
 
 
-def _to_photo(
-    k: np.ndarray, size: tuple[int, int], options: SceneOptions, where: str, notes: list[str]
-) -> np.ndarray:
+def _to_photo(k: np.ndarray, size: tuple[int, int], options: SceneOptions, where: str, notes: list[str]) -> np.ndarray:
     """K for the photo, which may be a smaller or centrally cropped copy of what the camera was calibrated for.
 
     MonoSDF cuts DTU's 1600×1200 to the central 1200×1200 and shrinks that to 384×384; in general: the largest central

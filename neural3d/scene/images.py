@@ -28,7 +28,7 @@ def read_header(path: Path) -> tuple[int, int, bool]:
         with Image.open(path) as picture:
             return *picture.size, picture.mode in _TRANSPARENT or "transparency" in picture.info
     except FileNotFoundError:
-        raise UserError(f"Photo {path} is missing; put it back or remove its entry from the capture.") from None
+        raise UserError(f"{path} is missing; put it back or remove its entry from the capture.") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is no readable picture ({error}); copy it again from its source.") from None
 
@@ -52,7 +52,7 @@ def _decode(path: Path, width: int, height: int, opaque: str) -> Image.Image:
             transparent = picture.mode in _TRANSPARENT or "transparency" in picture.info
             return picture.convert("RGBA" if transparent else opaque)
     except FileNotFoundError:
-        raise UserError(f"Photo {path} is missing; put it back or remove its entry from the capture.") from None
+        raise UserError(f"{path} is missing; put it back or remove its entry from the capture.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); copy it again from its source.") from None
 

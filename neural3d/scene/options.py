@@ -18,7 +18,7 @@ class SceneOptions:
     """Overrides; None or 0 leaves the choice to the reader.
 
     reader: transforms | blender | colmap | idr | middlebury, instead of looking at the files.
-    images: folder of photos inside the capture, e.g. "images_4" for COLMAP captures.
+    images: folder of photos inside the capture, e.g. "images_4"; they may be smaller than the cameras say.
     downscale: divide the photos' size by this whole number; None: the smallest that fits in memory.
     split: "capture" (the capture's own, else every:8) | "every:N" (by name, indices 0, N, 2N, … are held out) | "none".
     train_views: keep only this many training views, evenly spaced; 0: all.
@@ -117,7 +117,7 @@ def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
         if key not in ("path", "scene", "method"):
             raise UserError(f"{path}: unknown key '{key}'{nearest(key, ['path', 'scene', 'method'])}.")
     if not isinstance(content.get("path"), str):
-        raise UserError(f"{path} must say where the capture is: path = \"FOLDER\" in its first line.")
+        raise UserError(f'{path} must say where the capture is: path = "FOLDER" in its first line.')
     for table in ("scene", "method"):
         if not isinstance(content.get(table, {}), dict):
             raise UserError(f"{path}: '{table}' must be a table, [{table}].")

@@ -22,6 +22,9 @@ def check_photos(capture: Capture, options: SceneOptions) -> None:
         source = next(f.source for f in capture.frames if f.name == doubled[0])
         raise UserError(f"{source}: photo '{doubled[0]}' is listed twice; keep one of its frames.")
     alpha = [_check_size(frame) for frame in capture.frames]
+    for frame in capture.frames:
+        if frame.mask_path:
+            _check_mask(frame)
     if any(alpha):
         for frame in capture.frames:
             frame.alpha = True
@@ -47,6 +50,17 @@ def _check_size(frame: Frame) -> bool:
     if (height, width) == expected and lies_on_its_side(frame.image_path):
         raise UserError(f"{message}: its EXIF data turns it by 90°; store it upright, without EXIF.")
     raise UserError(f"{message}; restore the photo's size or recalibrate.")
+
+
+def _check_mask(frame: Frame) -> None:
+    """A mask has its photo's shape; its size may differ, as where images_4 go with masks of full size."""
+    assert frame.mask_path is not None
+    width, height, _ = read_header(frame.mask_path)
+    size = (frame.camera.width, frame.camera.height)
+    if abs(width / size[0] * size[1] / height - 1) > 2 / min(width, height, *size):
+        raise UserError(
+            f"Mask {frame.mask_path} is {width}×{height} but its photo {size[0]}×{size[1]}; make it the photo's size."
+        )
 
 
 def _opaque(frames: list[Frame]) -> bool:

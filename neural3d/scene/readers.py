@@ -6,7 +6,7 @@ from pathlib import Path
 
 from neural3d.errors import UserError
 from neural3d.scene.align import adopt_points
-from neural3d.scene.capture import Capture
+from neural3d.scene.capture import PICTURES, Capture
 from neural3d.scene.colmap import find_model, read_colmap
 from neural3d.scene.idr import FILES, find_file, read_idr
 from neural3d.scene.middlebury import read_middlebury
@@ -34,7 +34,9 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
         "images, .bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself"
     )
     if reader is None:
-        raise UserError(f"{path} holds no capture; looked for {looked}.")
+        photos = sum(p.suffix.lower() in PICTURES for p in [*path.glob("*"), *path.glob("images/*")])
+        advice = f" It holds {photos} photos without cameras: run structure from motion, such as COLMAP."
+        raise UserError(f"{path} holds no capture; looked for {looked}." + (advice if photos else ""))
     file = found[reader]
     if file is None:
         raise UserError(f"{path} holds nothing for the reader '{reader}', which was asked for; looked for {looked}.")
@@ -47,7 +49,7 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
 
 def _open_file(path: Path, options: SceneOptions) -> Capture:
     if path.suffix == ".json":
-        capture = read_transforms(path)
+        capture = read_transforms(path, options.images)
         if capture.points is None and (model := find_model(path.parent)):
             adopt_points(capture, model)
         return capture

@@ -27,8 +27,11 @@ BLENDER_HALF_CUBE = 1.5  # the NeRF paper's synthetic scenes lie within ±1.5
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
-def read_transforms(path: Path) -> Capture:
-    """A transforms.json by itself: instant-ngp's and nerfstudio's captures of real places."""
+def read_transforms(path: Path, images: str | None = None) -> Capture:
+    """A transforms.json by itself: instant-ngp's and nerfstudio's captures of real places.
+
+    images: a folder, such as images_4, with reduced copies of the photos that the file names.
+    """
     content = read_json(path)
     frames = _frames(path, content)
     half = NGP_HALF_CUBE
@@ -39,6 +42,8 @@ def read_transforms(path: Path) -> Capture:
         capture.box = np.array([[-half] * 3, [half] * 3])
         capture.unbounded = _number(path, content, "aabb_scale", 1) > 1
     _name_splits(path, content, frames)
+    if images:
+        _take_copies(path, frames, images)
     if "ply_file_path" in content:
         capture.points = read_ply_points(path.parent / content["ply_file_path"])
     return capture
@@ -46,7 +51,7 @@ def read_transforms(path: Path) -> Capture:
 
 def read_blender(folder: Path) -> Capture:
     """transforms_train.json with transforms_val.json and transforms_test.json, where they exist."""
-    capture = Capture("blender", folder, [], upright=True, unbounded=False)
+    capture = Capture("blender", folder, [], upright=True, unbounded=False, background="white")
     capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
     for split in ("train", "val", "test"):
         path = folder / f"transforms_{split}.json"
@@ -134,6 +139,13 @@ def _focal(path: Path, entry: dict[str, Any], focal: str, angle: str, size: int)
     if focal in entry:
         return _number(path, entry, focal, 0)
     return size / 2 / math.tan(_number(path, entry, angle, 0) / 2) if entry.get(angle) else None
+
+
+def _take_copies(path: Path, frames: list[Frame], images: str) -> None:
+    """Replaces each photo's first folder below the capture's by `images`."""
+    for frame in frames:
+        inside = frame.image_path.relative_to(path.parent)
+        frame.image_path, frame.any_size = path.parent / images / Path(*inside.parts[1:]), True
 
 
 def _name_splits(path: Path, content: dict[str, Any], frames: list[Frame]) -> None:

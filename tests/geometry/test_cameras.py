@@ -179,6 +179,16 @@ def test_stack_makes_the_same_rays(which):
         torch.testing.assert_close(forward[mine], (truth.double() @ camera.forward).float(), atol=3e-6, rtol=0)
 
 
+def test_stack_on_each_device(device):
+    cameras = mixed()
+    view, xy = torch.arange(5).repeat(100), torch.rand(500, 2, generator=torch.Generator().manual_seed(0)) * 300
+    here = Cameras.stack(cameras).rays(view, xy)
+    there = Cameras.stack(cameras).to(device).rays(view.to(device), xy.to(device))
+    for a, b in zip(here, there, strict=True):
+        assert b.device.type == device.type
+        torch.testing.assert_close(a, b.cpu(), atol=3e-6, rtol=0)
+
+
 def test_stack_of_no_rays():
     origins, directions, forward = Cameras.stack(mixed()).rays(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
     assert origins.shape == directions.shape == (0, 3) and forward.shape == (0,)

@@ -117,6 +117,14 @@ TRANSFORMS = {
         lambda r: edit_json(r / "transforms.json", lambda c: c["frames"][1].update(mask_path="masks/no.png")),
         r"mask .*no\.png is missing",
     ),
+    "mask of another shape": (
+        lambda r: write_picture(r / "masks/001.png", size=(WIDTH, WIDTH), mode="RGB"),
+        r"Mask .*001\.png is 48×48 but its photo 48×36",
+    ),
+    "damaged mask": (
+        lambda r: ((r / "masks").mkdir(), (r / "masks/001.png").write_text("?")),
+        r"masks/001\.png is no readable picture",
+    ),
     "damaged point cloud": (
         lambda r: (
             (r / "p.ply").write_text("ply\n"),
@@ -308,6 +316,9 @@ def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist and is no ready scene"):
         load_scene(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"holds no capture; looked for transforms\.json, .*COLMAP model"):
+        load_scene(tmp_path)
+    write_picture(tmp_path / "images" / "a.jpg")
+    with pytest.raises(UserError, match=r"holds 1 photos without cameras: run structure from motion"):
         load_scene(tmp_path)
     (tmp_path / "notes.md").write_text("hello")
     with pytest.raises(UserError, match=r"notes\.md is no capture; give a folder"):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import trimesh
 from captures import (
     HEIGHT,
     OPENCV_PARAMS,
@@ -70,6 +71,45 @@ def test_transforms(tmp_path, model, params, shared, extension):
     assert scene.reader == "transforms" and scene.unbounded and scene.points is None
     assert [scene.views[i].name for i in scene.split["test"]] == ["000.png", "008.png"]
     torch.testing.assert_close(scene.scene_from_capture[:3, :3] / scene.scene_from_capture[0, 0], torch.eye(3).double())
+
+
+def test_transforms_with_reduced_photos(tmp_path):
+    cameras = ring("OPENCV", OPENCV_PARAMS)
+    write_transforms(tmp_path, cameras)
+    for i, name in enumerate(names(cameras)):
+        write_picture(tmp_path / "images_2" / name, i, (WIDTH // 2, HEIGHT // 2))
+    scene = load_scene(tmp_path, images="images_2")
+    assert scene.views[3].image().shape == (HEIGHT // 2, WIDTH // 2, 3)
+    check_cameras(scene, dict(zip(names(cameras), cameras)))
+
+
+def test_a_reader_can_be_chosen(tmp_path):
+    cameras = ring()
+    write_transforms(tmp_path, cameras)
+    write_colmap(tmp_path, cameras[:6], cloud(), True)
+    assert len(load_scene(tmp_path).views) == 10 and load_scene(tmp_path).points is not None
+    scene = load_scene(tmp_path, reader="colmap")
+    assert scene.reader == "colmap" and len(scene.views) == 6
+
+
+def test_transforms_with_points_in_a_ply(tmp_path):
+    """nerfstudio's sparse_pc.ply, in the frame of transforms.json."""
+    write_transforms(tmp_path, ring(), ply_file_path="sparse_pc.ply")
+    colours = np.tile(np.array([[10, 20, 30, 255]], np.uint8), (300, 1))
+    trimesh.PointCloud(cloud(), colours).export(tmp_path / "sparse_pc.ply")
+    scene = load_scene(tmp_path)
+    s = scene.scene_from_capture.numpy()
+    np.testing.assert_allclose(scene.points[0], cloud() @ s[:3, :3].T + s[:3, 3], atol=1e-4)
+    assert (scene.points[1] == [10, 20, 30]).all()
+
+
+def test_aabb_scale(tmp_path):
+    """instant-ngp's unit cube is the region of interest, and aabb_scale 1 says that nothing lies outside."""
+    write_transforms(tmp_path, ring(centre=(0, 0, 0)), aabb_scale=16)
+    scene = load_scene(tmp_path)
+    assert scene.unbounded and scene.scene_from_capture[0, 0] == pytest.approx(0.66)
+    write_transforms(tmp_path, ring(centre=(0, 0, 0)), aabb_scale=1)
+    assert not load_scene(tmp_path).unbounded
 
 
 def test_transforms_with_angles_and_defaults(tmp_path):
