@@ -5,17 +5,22 @@
 #pragma once
 
 #include <math.h>
+#include <string.h>
 
 #include "core/hd.h"
 
 #if defined(__AVX2__) || defined(__AVX512F__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own _mm512_undefined_ps
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 namespace n3d::N3D_ISA {
 
 N3D_HD float select(bool c, float a, float b) { return c ? a : b; }
 N3D_HD double select(bool c, double a, double b) { return c ? a : b; }
+N3D_HD int32_t select(bool c, int32_t a, int32_t b) { return c ? a : b; }
 
 N3D_HD float square_root(float a) { return sqrtf(a); }
 N3D_HD double square_root(double a) { return sqrt(a); }
@@ -27,6 +32,34 @@ N3D_HD uint32_t to_unsigned(float a) { return uint32_t(a); }
 N3D_HD uint32_t to_unsigned(double a) { return uint32_t(a); }
 N3D_HD void to_floating(uint32_t a, float& out) { out = float(a); }
 N3D_HD void to_floating(uint32_t a, double& out) { out = double(a); }
+
+N3D_HD float absolute(float a) { return fabsf(a); }
+
+N3D_HD int32_t truncate(float a) { return static_cast<int32_t>(a); }
+N3D_HD float to_float(int32_t a) { return static_cast<float>(a); }
+
+// The same 32 bits, read as the other type.
+N3D_HD int32_t float_bits(float a) {
+  int32_t bits;
+  memcpy(&bits, &a, sizeof bits);
+  return bits;
+}
+N3D_HD float bits_float(int32_t bits) {
+  float a;
+  memcpy(&a, &bits, sizeof a);
+  return a;
+}
+
+N3D_HD float gather(const float* p, int32_t i) { return p[i]; }
+N3D_HD int32_t gather(const int32_t* p, int32_t i) { return p[i]; }
+
+// e^x and e^x − 1, both to full relative precision.
+template <class S>
+struct Exp {
+  S exp, expm1;
+};
+N3D_HD Exp<float> exponentials(float x) { return {expf(x), expm1f(x)}; }
+N3D_HD Exp<double> exponentials(double x) { return {exp(x), expm1(x)}; }
 
 #ifndef __CUDACC__
 
@@ -61,6 +94,85 @@ N3D_HD f32x select(i32x c, f32x a, f32x b) { return c ? a : b; }
 N3D_HD u32x smaller(u32x a, u32x b) { return a < b ? a : b; }
 N3D_HD u32x to_unsigned(f32x a) { return reinterpret_cast<u32x>(__builtin_convertvector(a, i32x)); }
 N3D_HD void to_floating(u32x a, f32x& out) { out = __builtin_convertvector(reinterpret_cast<i32x>(a), f32x); }
+N3D_HD i32x select(i32x c, i32x a, i32x b) { return c ? a : b; }
+
+// The first n lanes from memory, zero beyond; nothing beyond them is read.
+N3D_HD f32x load_first(const float* p, int n) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32x>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+#else
+  f32x v{};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+N3D_HD f32x absolute(f32x a) { return reinterpret_cast<f32x>(reinterpret_cast<i32x>(a) & 0x7fffffff); }
+N3D_HD i32x truncate(f32x a) { return __builtin_convertvector(a, i32x); }
+N3D_HD f32x to_float(i32x a) { return __builtin_convertvector(a, f32x); }
+N3D_HD i32x float_bits(f32x a) { return reinterpret_cast<i32x>(a); }
+N3D_HD f32x bits_float(i32x a) { return reinterpret_cast<f32x>(a); }
+
+N3D_HD f32x gather(const float* p, i32x i) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32x>(_mm512_i32gather_ps(reinterpret_cast<__m512i>(i), p, 4));
+#elif defined(__AVX2__)
+  return reinterpret_cast<f32x>(_mm256_i32gather_ps(p, reinterpret_cast<__m256i>(i), 4));
+#else
+  f32x v;
+  for (int k = 0; k < kLanes; ++k) v[k] = p[i[k]];
+  return v;
+#endif
+}
+N3D_HD i32x gather(const int32_t* p, i32x i) {
+  return reinterpret_cast<i32x>(gather(reinterpret_cast<const float*>(p), i));
+}
+
+// Bit k is set where lane k of a comparison holds.
+N3D_HD uint32_t lane_bits(i32x c) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(c));
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(c)));
+#else
+  uint32_t bits = 0;
+  for (int k = 0; k < kLanes; ++k) bits |= (c[k] < 0 ? 1u : 0u) << k;
+  return bits;
+#endif
+}
+
+// The lanes whose bit is set, moved to the front; writes kLanes floats, of which only those are meaningful.
+N3D_HD void store_packed(float* p, f32x v, uint32_t lanes) {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), reinterpret_cast<__m512>(v)));
+#else
+  for (int k = 0; k < kLanes; ++k) {
+    *p = v[k];
+    p += lanes >> k & 1;
+  }
+#endif
+}
+
+// x = n ln 2 + r with |r| ≤ ln 2 / 2 (Cody & Waite's two-part ln 2), p = e^r − 1 by a polynomial whose relative error
+// is 2e-8 (least-maximum fit of degree 6); then e^x = 2ⁿ + 2ⁿ p and e^x − 1 = 2ⁿ p + (2ⁿ − 1), which loses nothing near
+// 0. 2ⁿ is applied in two halves so that results may be subnormal. NaN stays NaN.
+N3D_HD Exp<f32x> exponentials(f32x x) {
+  x = select(x > 89.f, splat(89.f), x);  // e^89 overflows and e^-104 underflows: n stays in range
+  x = select(x < -104.f, splat(-104.f), x);
+  constexpr float kRound = 12582912.f;  // 1.5 · 2²³: adding it rounds to an integer
+  const f32x n = (x * 1.44269504f + kRound) - kRound;
+  const f32x r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  f32x q = splat(1.3882521307e-3f);
+  q = q * r + 8.3665205166e-3f;
+  q = q * r + 4.1667200625e-2f;
+  q = q * r + 1.6666543484e-1f;
+  q = q * r + 4.9999997020e-1f;
+  const f32x p = r + r * r * q;
+  const i32x whole = truncate(n), half = whole >> 1;
+  const f32x s1 = bits_float((half + 127) << 23), s2 = bits_float((whole - half + 127) << 23), s = s1 * s2;
+  const f32x e = (1 + p) * s1 * s2;
+  return {e, select(x > 20.f, e, s * p + (s - 1))};
+}
 
 N3D_HD f32x square_root(f32x a) {
 #if defined(__AVX512F__)
@@ -87,5 +199,15 @@ N3D_HD bool any(i32x c) {
 }
 
 #endif  // __CUDACC__
+
+// min and max by comparison; where either is NaN the second argument is the answer.
+template <class S>
+N3D_HD S minimum(S a, S b) {
+  return select(a < b, a, b);
+}
+template <class S>
+N3D_HD S maximum(S a, S b) {
+  return select(a > b, a, b);
+}
 
 }  // namespace n3d::N3D_ISA

@@ -1,0 +1,148 @@
+"""The multi-scale occupancy grid that tells rays where to look (Müller et al. 2022, appendix E).
+
+Cascade l of L covers [−2^l, 2^l]³ of the scene frame with R³ cells. Each cell remembers a density: the largest of
+what was found in it, fading by `decay` with each update. A cell is occupied where that exceeds
+min(threshold, mean over all cells).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from neural3d.geometry.cameras import Camera, project
+from neural3d.geometry.lenses import lens_of
+from neural3d.ops.ray_march import pack_bits
+
+UNKNOWN = math.inf  # never evaluated: counts as occupied
+UNSEEN = -math.inf  # outside every camera's view: stays empty
+
+
+class OccupancyGrid(nn.Module):
+    """All state is in buffers and all randomness comes from the generator handed in, so that training resumes exactly.
+
+    resolution: R, a multiple of 16. levels: L. threshold: the density (per unit of length) that is always worth a
+    sample; instant-ngp's is 0.01 / step_min. budget: density evaluations per update. warmup: steps during which
+    evaluations are spread over all cells; afterwards half of them go to occupied ones.
+    """
+
+    density: Float[Tensor, "L R R R"]
+    bits: UInt8[Tensor, "L R³/8"]
+    _own: Bool[Tensor, "L R R R"]
+
+    def __init__(
+        self,
+        *,
+        resolution: int = 64,
+        levels: int = 1,
+        threshold: float,
+        decay: float = 0.95,
+        budget: int = 1 << 16,
+        warmup: int = 256,
+    ):
+        super().__init__()
+        self.resolution, self.levels = resolution, levels
+        self.threshold, self.decay, self.budget, self.warmup = threshold, decay, budget, warmup
+        shape = (levels, resolution, resolution, resolution)
+        self.register_buffer("density", torch.full(shape, UNKNOWN))
+        self.register_buffer("bits", pack_bits(self.density, 0.0))
+        own = torch.ones(shape, dtype=torch.bool)  # not covered by a finer cascade
+        own[1:, *[slice(resolution // 4, 3 * resolution // 4)] * 3] = False
+        self.register_buffer("_own", own, persistent=False)
+
+    @torch.no_grad()
+    def update(
+        self, density_fn: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]], step: int, generator: torch.Generator
+    ) -> None:
+        """Lets all cells fade, evaluates `budget` of them at random points inside, and marks cells anew.
+
+        Cells that were never evaluated come first; then, from step `warmup` on, one half of the budget goes to
+        occupied cells and the other to all; until then all of it to all.
+        """
+        density = self.density.view(-1)
+        density.mul_(self.decay)
+        mine = (self._own.view(-1) & (density >= 0)).nonzero()[:, 0]
+        known = density[mine]
+        cells = self._spread(mine[known == UNKNOWN], self.budget, generator)
+        density[cells] = 0
+        left = self.budget - len(cells)
+        if step >= self.warmup:
+            occupied = self._spread(mine[(known > self._limit()) & (known < UNKNOWN)], left // 2, generator)
+            cells = torch.cat([cells, occupied])
+            left -= len(occupied)
+        cells = torch.cat([cells, self._spread(mine, left, generator)])
+        fresh = density_fn(self._points(cells, generator)).float().nan_to_num(0.0)
+        density.scatter_reduce_(0, cells, fresh, "amax")
+        self._mark()
+
+    def _limit(self) -> Float[Tensor, ""]:
+        """The density above which a cell is occupied."""
+        known = self._own & self.density.isfinite()
+        mean = torch.where(known, self.density, 0).sum() / known.sum().clamp(min=1)
+        return mean.clamp(max=self.threshold)
+
+    def _mark(self) -> None:
+        limit = self._limit()
+        inner = slice(self.resolution // 4, 3 * self.resolution // 4)
+        for level in range(1, self.levels):  # what a finer cascade knows, the coarser one's centre repeats
+            pooled = nn.functional.max_pool3d(self.density[None, level - 1], 2)[0]
+            self.density[level, inner, inner, inner] = pooled
+        pack_bits(self.density, limit, out=self.bits)
+
+    def _spread(self, cells: Int[Tensor, "N"], n: int, generator: torch.Generator) -> Int[Tensor, "M"]:
+        """At most n of the cells, each with the same chance and none twice: every (N/n)-th from a random start."""
+        if len(cells) <= n:
+            return cells
+        start = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64).to(cells.device)
+        chosen = (torch.arange(n, device=cells.device, dtype=torch.float64) + start) * (len(cells) / max(n, 1))
+        return cells[chosen.long().clamp(max=len(cells) - 1)]
+
+    def _points(self, cells: Int[Tensor, "N"], generator: torch.Generator) -> Float[Tensor, "N 3"]:
+        """A random point in each cell."""
+        level, *xyz = torch.unravel_index(cells, self.density.shape)
+        inside = torch.rand(len(cells), 3, generator=generator, device=generator.device).to(cells.device)
+        unit = (torch.stack(xyz, -1) + inside) * (2 / self.resolution) - 1
+        return unit * torch.exp2(level.float())[:, None]
+
+    @torch.no_grad()
+    def mark_visible(self, cameras: Iterable[Camera]) -> None:
+        """Empties, for good, what no camera sees: there nothing could tell floaters from truth.
+
+        Tested for blocks of 4³ cells by their bounding spheres; in doubt a block is seen.
+        """
+        device, blocks = self.density.device, self.resolution // 4
+        axis = (torch.arange(blocks, device=device) + 0.5) * (2 / blocks) - 1
+        unit = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+        scales = torch.exp2(torch.arange(self.levels, device=device).float())
+        centres = (unit[None] * scales[:, None, None, None, None]).view(-1, 3)
+        radii = (scales * (math.sqrt(3) / blocks)).repeat_interleave(blocks**3)
+        unseen = torch.ones(len(centres), dtype=torch.bool, device=device)
+        for camera in cameras:
+            rest = unseen.nonzero()[:, 0]
+            unseen[rest] = ~_sees(camera, centres[rest], radii[rest])
+        cells = unseen.view(self.levels, blocks, blocks, blocks)
+        for axis_ in (1, 2, 3):
+            cells = cells.repeat_interleave(4, axis_)
+        self.density[cells] = UNSEEN
+        self._mark()
+
+
+def _sees(camera: Camera, centres: Float[Tensor, "N 3"], radii: Float[Tensor, "N"]) -> Bool[Tensor, "N"]:
+    """Whether any of a ball may be in the picture: its centre, moved to the optical axis by its radius, is.
+
+    Lenses that fold the far outside back into the picture only add to what is seen.
+    """
+    pose = camera.world_from_camera.to(centres)
+    points = (centres - pose[:3, 3]) @ pose[:3, :3]
+    aside = points[:, :2].norm(dim=-1)
+    inward = (1 - radii / aside.clamp(min=1e-12)).clamp(min=0)
+    perspective = lens_of(camera.model).projection == "perspective"
+    z = points[:, 2] + radii if perspective else points[:, 2]
+    nearer = torch.stack([points[:, 0] * inward, points[:, 1] * inward, z], -1)
+    x, y = project(camera.model, camera.params.to(centres), nearer).unbind(-1)
+    inside = (x >= 0) & (x <= camera.width) & (y >= 0) & (y <= camera.height)
+    return (inside & ((z > 0) if perspective else True)) | (points.norm(dim=-1) <= radii)
