@@ -220,8 +220,13 @@ def _observations(scene: Scene, most: int) -> list[tuple[View, Tensor, np.ndarra
 def _twins(scene: Scene) -> list[str]:
     poses = torch.stack([v.camera.world_from_camera for v in scene.views])[:, :3].reshape(len(scene.views), -1)
     distances = torch.cdist(poses, poses) + 1e9 * torch.eye(len(poses), dtype=poses.dtype)
-    twins = [v for v, d in zip(scene.views, distances.amin(0).tolist()) if d < 1e-6]
-    return [f"{len(twins)} photos share another one's pose exactly ({_names(twins)})."] if twins else []
+    same = distances < 1e-6
+    twins = [v for v, has_twin in zip(scene.views, same.any(0)) if has_twin]
+    if not twins:
+        return []
+    leak = same[scene.split["test"]][:, scene.split["train"]].any()
+    flatters = ", and held-out views have twins to train on, so scores will flatter" if leak else ""
+    return [f"{len(twins)} photos share another one's pose exactly ({_names(twins)}){flatters}."]
 
 
 def _odd_lenses(scene: Scene) -> list[str]:
