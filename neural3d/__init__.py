@@ -1,5 +1,6 @@
 """neural3d: one engine for neural scene representations.
 
+    run = neural3d.load("runs/fox-ngp")        # a trained scene: run.render(run.scene.views[0].camera).rgb
     scene = neural3d.load_scene("photos/")     # cameras and pictures of a capture
     neural3d.ops                               # our kernels, each usable on its own
 
@@ -14,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neural3d import ops
     from neural3d.errors import UserError
+    from neural3d.run import load
     from neural3d.scene import load_scene
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "load_scene", "ops"]
+__all__ = ["UserError", "load", "load_scene", "ops"]
 
-_HOME = {"UserError": "neural3d.errors", "load_scene": "neural3d.scene"}  # where each public name is defined
+_HOME = {
+    "UserError": "neural3d.errors",
+    "load": "neural3d.run",
+    "load_scene": "neural3d.scene",
+}  # where each public name is defined
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file per state, tensors as tensors and everything else as JSON in its header.
 
-A single file, written beside the old one and renamed over it, so that a crash or a full disk never costs the earlier state.
-It holds no time and no path: equal runs give equal bytes. Never pickle.
+A single file, written beside the old one and renamed over it, so that a crash or a full disk never costs the earlier
+state. It holds no time and no path: equal runs give equal bytes. Never pickle.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class MLP(nn.Module):
                 hidden_activation=self.hidden_activation,
                 output_activation=self.output_activation,
             )
-        return y.reshape(*batch, -1)
+        return y.reshape(*batch, y.shape[-1])
 
     def _torch_forward(self, x: Tensor) -> Tensor:
         for i, weight in enumerate(self.weights):

@@ -1,7 +1,7 @@
 """The multi-scale occupancy grid that tells rays where to look (Müller et al. 2022, appendix E).
 
 Cascade l of L covers [−2^l, 2^l]³ of the scene frame with R³ cells. Each cell remembers a density: the largest of
-what was found in it, fading by `decay` with each update. A cell is occupied where that exceeds
+what was found in it, fading by `decay` each time it is looked at again. A cell is occupied where that exceeds
 min(threshold, mean over all cells).
 """
 
@@ -40,7 +40,7 @@ class OccupancyGrid(nn.Module):
         resolution: int = 64,
         levels: int = 1,
         threshold: float,
-        decay: float = 0.95,
+        decay: float = 0.7,
         budget: int = 1 << 16,
         warmup: int = 256,
     ):
@@ -58,17 +58,15 @@ class OccupancyGrid(nn.Module):
     def update(
         self, density_fn: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]], step: int, generator: torch.Generator
     ) -> None:
-        """Lets all cells fade, evaluates `budget` of them at random points inside, and marks cells anew.
+        """Evaluates `budget` cells at random points inside, and marks cells anew.
 
         Cells that were never evaluated come first; then, from step `warmup` on, one half of the budget goes to
         occupied cells and the other to all; until then all of it to all.
         """
         density = self.density.view(-1)
-        density.mul_(self.decay)
         mine = (self._own.view(-1) & (density >= 0)).nonzero()[:, 0]
         known = density[mine]
         cells = self._spread(mine[known == UNKNOWN], self.budget, generator)
-        density[cells] = 0
         left = self.budget - len(cells)
         if step >= self.warmup:
             occupied = self._spread(mine[(known > self._limit()) & (known < UNKNOWN)], left // 2, generator)
@@ -76,14 +74,36 @@ class OccupancyGrid(nn.Module):
             left -= len(occupied)
         cells = torch.cat([cells, self._spread(mine, left, generator)])
         fresh = density_fn(self._points(cells, generator)).float().nan_to_num(0.0)
-        density.scatter_reduce_(0, cells, fresh, "amax")
+        self._learn(cells, fresh)
         self._mark()
+
+    @torch.no_grad()
+    def observe(self, positions: Float[Tensor, "N 3"], density: Float[Tensor, "N"]) -> None:
+        """Learns from densities that were evaluated anyway, such as a training step's: they lie where rays are slow.
+
+        Takes effect at the next `update`.
+        """
+        level = torch.frexp(positions.abs().amax(-1))[1].clamp(0, self.levels - 1)  # 2^(level-1) ≤ |x|∞ < 2^level
+        unit = torch.ldexp(positions, -level[:, None])
+        x, y, z = ((unit + 1) * (self.resolution / 2)).long().clamp(0, self.resolution - 1).unbind(-1)
+        cells = ((level.long() * self.resolution + x) * self.resolution + y) * self.resolution + z
+        self._learn(cells, density.nan_to_num(0.0))
+
+    def _learn(self, cells: Int[Tensor, "N"], fresh: Float[Tensor, "N"]) -> None:
+        """A cell's new density is the largest just found in it, or what it remembers, faded. Cells may repeat."""
+        density = self.density.view(-1)
+        old = density[cells]
+        new = torch.maximum(torch.where(old == UNKNOWN, 0, old * self.decay), fresh)
+        new = torch.where(old == UNSEEN, old, new)
+        density.scatter_reduce_(0, cells, new, "amax", include_self=False)
 
     def _limit(self) -> Float[Tensor, ""]:
         """The density above which a cell is occupied."""
         known = self._own & self.density.isfinite()
-        mean = torch.where(known, self.density, 0).sum() / known.sum().clamp(min=1)
-        return mean.clamp(max=self.threshold)
+        # Summed as integers, whose order cannot matter: a float sum would follow the number of threads.
+        unit = self.threshold / 1024
+        total = (self.density.clamp(0, 64 * self.threshold) / unit).nan_to_num(0.0).long().mul_(known).sum()
+        return (total * unit / known.sum().clamp(min=1)).float().clamp(max=self.threshold)
 
     def _mark(self) -> None:
         limit = self._limit()

@@ -72,6 +72,41 @@ class Method(nn.Module, abc.ABC):
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """sRGB at positions seen along unit viewing directions."""
 
+    @property
     @abc.abstractmethod
-    def mesh(self, resolution: int, crop: Tensor | None = None) -> Mesh:
-        """The surface in the scene frame. crop: (2, 3) box in the scene frame; None: the scene's bounds."""
+    def surface_density(self) -> float:
+        """Density in 1 / scene unit from which a point counts as inside, for meshes."""
+
+    @torch.no_grad()
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        """The surface with vertex colours, in the scene frame; closed, without floating pieces.
+
+        resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
+        Raises UserError where no surface is inside.
+        """
+        from neural3d.geometry.mesh import extract, remove_floaters, seen_from_outside
+
+        device = next(self.parameters()).device
+        capture_from_scene = torch.linalg.inv(self.scene.scene_from_capture).float().to(device)
+        box = self.scene.aabb if crop is None else _enclosing(self.scene.scene_from_capture, crop)
+
+        def field(x: Tensor) -> Tensor:
+            density = self.density(x)
+            if crop is None:
+                return density
+            low, high = crop.to(x)
+            y = x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
+            return torch.where(((y >= low) & (y <= high)).all(-1), density, 0)
+
+        def color(x: Tensor, direction: Tensor) -> Tensor:
+            return self.color(x.to(device), direction.to(device))
+
+        mesh = remove_floaters(extract(field, box.to(device), resolution, level=self.surface_density))
+        return mesh.colored(seen_from_outside(color))
+
+
+def _enclosing(matrix: Float[Tensor, "4 4"], box: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
+    """The axis-aligned box around a box after a similarity."""
+    corners = torch.cartesian_prod(*box.double().T)
+    moved = corners @ matrix[:3, :3].T + matrix[:3, 3]
+    return torch.stack([moved.amin(0), moved.amax(0)]).float()

@@ -83,3 +83,16 @@ class Adam(torch.optim.Optimizer):
                 )  # fmt: skip
                 if grad is not p.grad:
                     p.grad.zero_()
+
+    def moments(self) -> dict[str, dict[str, Any]]:
+        """What exact resume needs: step and moments of each parameter, by its position in the groups."""
+        return {str(i): dict(self.state[p]) for i, p in enumerate(self._parameters()) if self.state[p]}
+
+    def load_moments(self, moments: dict[str, dict[str, Any]]) -> None:
+        """Takes back what `moments` gave."""
+        for i, p in enumerate(self._parameters()):
+            if str(i) in moments:
+                self.state[p] = dict(moments[str(i)])
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]

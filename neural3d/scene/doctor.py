@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -296,3 +297,28 @@ def _exposure(scene: Scene) -> list[str]:
     if not np.std(medians) > STOPS:
         return []
     return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: per-image exposure will help."]
+
+
+def describe_mesh(path: Path) -> list[tuple[str, str]]:
+    """Label and value of what a mesh file holds. Raises UserError where it cannot be read as one."""
+    import trimesh
+
+    try:
+        loaded = trimesh.load(path, process=False)
+        mesh = loaded.to_geometry() if isinstance(loaded, trimesh.Scene) else loaded
+        points, faces = np.asarray(mesh.vertices), getattr(mesh, "faces", None)
+    except Exception as error:  # trimesh raises what its many readers raise
+        raise UserError(f"{path}: cannot be read as a mesh or point cloud ({error}); is it complete?") from None
+    colours = getattr(mesh.visual, "kind", None) if hasattr(mesh, "visual") else None
+    rows = [("vertices", f"{len(points):,}"), ("faces", "none: a point cloud" if faces is None else f"{len(faces):,}")]
+    rows.append(
+        ("colours", {"vertex": "per vertex", "face": "per face", "texture": "texture"}.get(colours or "", "none"))
+    )
+    if len(points):
+        low, high = torch.from_numpy(points.min(0)), torch.from_numpy(points.max(0))
+        rows.append(("bounds", f"{_numbers(low)} to {_numbers(high)}"))
+    if faces is not None and len(faces):
+        pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces)).max() + 1
+        rows += [("closed", "yes" if mesh.is_watertight else "no"), ("pieces", str(pieces))]
+        rows += [("area", f"{mesh.area:.4g}"), *([("volume", f"{mesh.volume:.4g}")] if mesh.is_watertight else [])]
+    return rows

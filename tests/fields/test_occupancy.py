@@ -79,13 +79,13 @@ def test_after_the_warm_up_half_the_budget_goes_to_occupied_cells():
 
 
 def test_cells_fade_when_their_density_is_gone():
-    grid = OccupancyGrid(resolution=16, threshold=1.0, budget=16**3, warmup=0)
+    grid = OccupancyGrid(resolution=16, threshold=1.0, budget=2 * 16**3, warmup=0)
     generator = torch.Generator().manual_seed(0)
     grid.update(lambda x: torch.where(x[:, 0] < 0, 200.0, 50.0), 0, generator)
     assert occupied(grid).all()
-    for _ in range(math.ceil(math.log(1 / 50) / math.log(0.95)) - 1):
+    for _ in range(math.ceil(math.log(1 / 50) / math.log(grid.decay)) - 1):
         grid.update(lambda x: 200.0 * (x[:, 0] < 0), 0, generator)
-    assert occupied(grid).all(), "50 · 0.95ⁿ > 1 still"
+    assert occupied(grid).all(), "50 · decayⁿ > 1 still"
     grid.update(lambda x: 200.0 * (x[:, 0] < 0), 0, generator)
     assert torch.equal(occupied(grid)[0], centres(grid)[0, ..., 0] < 0)
 
@@ -138,3 +138,18 @@ def test_what_no_camera_sees_stays_empty(model, params):
     before = occupied(grid)[grid._own]
     grid.update(lambda x: torch.full((len(x),), 50.0), 0, torch.Generator().manual_seed(0))
     assert torch.equal(occupied(grid)[grid._own], before) and 0.1 < before.float().mean() < 0.9
+
+
+def test_observed_densities_count_and_unobserved_cells_keep_theirs():
+    grid = OccupancyGrid(resolution=16, levels=2, threshold=1.0, budget=2 * 2 * 16**3, warmup=0)
+    generator = torch.Generator().manual_seed(0)
+    grid.update(lambda x: torch.full_like(x[:, 0], 8.0), 0, generator)
+    before = grid.density.clone()
+    # One point in cascade 0 twice, one in cascade 1.
+    grid.observe(
+        torch.tensor([[0.01, 0.01, 0.01], [0.02, 0.02, 0.02], [-1.9, 0.1, 0.1]]), torch.tensor([1.0, 20.0, 2.0])
+    )
+    changed = (grid.density != before).nonzero().tolist()
+    assert changed == [[0, 8, 8, 8], [1, 0, 8, 8]]
+    assert grid.density[0, 8, 8, 8] == 20
+    torch.testing.assert_close(grid.density[1, 0, 8, 8], torch.tensor(8.0 * grid.decay))

@@ -1,0 +1,436 @@
+"""The command line: `neural3d demo | train | eval | render | export | info`.
+
+Each command is a dataclass: its fields are the options, its `run` the work. Heavy imports happen in `run`, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from neural3d.errors import UserError
+
+if TYPE_CHECKING:
+    from neural3d.train import Trainer
+
+console = Console(highlight=False)
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass
+class Demo:
+    """Make a small scene, optimise it, score it, export a coloured mesh: the whole way in two minutes."""
+
+    out: Path = Path("neural3d-demo")
+    """Folder for everything the demo makes; becomes a run."""
+    device: Device = "auto"
+    seed: int = 0
+
+    def run(self) -> None:
+        from neural3d.evaluate import evaluate
+        from neural3d.export import write_mesh
+        from neural3d.run import configure, load, resolve_device
+        from neural3d.scene.analytic import make_demo_scene
+        from neural3d.train import Trainer
+
+        if (self.out / "config.json").exists():
+            raise UserError(f"{self.out}: already holds a run; choose another --out, or delete it.")
+        device = resolve_device(self.device)
+        console.print("Rendering the demo scene: 40 training views and 8 held-out views, 200 × 200")
+        scene = make_demo_scene(self.out / "scene", seed=self.seed)
+        config, loaded = configure(scene, "ngp", ["horizon=1500"], seed=self.seed)
+        trainer = Trainer.create(self.out, config, loaded, device)
+        fit(trainer, trainer.method.config.horizon, None)
+        run = load(self.out, device.type)
+        print_scores(evaluate(run, sheet=self.out / "preview.png"))
+        mesh = run.method.mesh(256).transformed(inverse(run.scene.scene_from_capture))
+        write_mesh(mesh, self.out / "mesh.glb")
+        console.print(
+            f"Scores      {self.out / 'eval.json'}\nMesh        {self.out / 'mesh.glb'}\n"
+            f"Picture     {self.out / 'preview.png'} (truth beside result)\n"
+            f"Next        neural3d render {self.out} --path orbit --out {self.out / 'orbit.mp4'}"
+        )
+
+
+@dataclass
+class Train:
+    """Optimise a scene from a capture, or continue a run."""
+
+    scene: tyro.conf.Positional[str | None] = None
+    """Capture folder, JSON file, or a ready scene (scenes/NAME.toml, by path or name)."""
+    method: str = "ngp"
+    """How the scene is represented: ngp or nerf."""
+    out: Path | None = None
+    """Run folder; default runs/SCENE-METHOD."""
+    resume: Path | None = None
+    """Continue this run exactly where it stands; needs no SCENE."""
+    downscale: int | None = None
+    """Shrink the photos by this factor; default: only as far as memory demands."""
+    steps: int | None = None
+    """Stop at this step, counted from the run's start; default: the method's horizon."""
+    minutes: float | None = None
+    """Stop after this long instead; schedules then follow the clock."""
+    device: Device = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    """CUDA: ordered reductions, equal bytes for equal seeds (the CPU always is)."""
+    set: tuple[str, ...] = ()
+    """Method settings as key=value, any number; `neural3d info ngp` lists them."""
+    tensorboard: bool = False
+    """Also write TensorBoard events to RUN/tensorboard."""
+
+    def run(self) -> None:
+        from neural3d.run import configure, resolve_device
+        from neural3d.train import Trainer
+
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"--steps must be at least 1, not {self.steps}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UserError(f"--minutes must be positive, not {self.minutes}.")
+        device = resolve_device(self.device)
+        if self.resume:
+            if self.scene or self.set or self.out:
+                raise UserError("--resume continues a run as it was set up: leave out SCENE, --out and --set.")
+            trainer = Trainer.resume(self.resume, device)
+        else:
+            if not self.scene:
+                raise UserError("train needs a SCENE (a capture folder, JSON or TOML), or --resume RUN.")
+            config, scene = configure(
+                self.scene, self.method, self.set,
+                downscale=self.downscale, seed=self.seed, deterministic=self.deterministic,
+            )  # fmt: skip
+            out = self.out or Path("runs") / f"{Path(self.scene).stem}-{self.method}"
+            trainer = Trainer.create(out, config, scene, device)
+        steps = self.steps or trainer.method.config.horizon
+        if not self.minutes and trainer.step >= steps:
+            raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
+        for note in trainer.scene.notes:
+            console.print(f"note: {note}")
+        fit(trainer, steps, self.minutes, self.tensorboard)
+
+
+@dataclass
+class Eval:
+    """Score a run on its held-out views; writes RUN/eval.json and pictures."""
+
+    path: tyro.conf.Positional[Path]
+    """The run folder."""
+    split: str = "test"
+    background: Literal["white", "black"] | None = None
+    """What alpha images are composited on; default: the scene's (white)."""
+    lpips: Path | None = None
+    """Local LPIPS weights; see neural3d.metrics.Lpips for the format."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d.evaluate import evaluate
+        from neural3d.run import load
+
+        report = evaluate(
+            load(self.path, self.device), split=self.split, background=self.background, lpips_weights=self.lpips
+        )
+        print_scores(report)
+        console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
+
+
+@dataclass
+class Render:
+    """Pictures or a film along a camera path: colours, depth and normals."""
+
+    path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
+    """The run folder."""
+    out: Path
+    """A folder for PNGs, or FILE.mp4."""
+    path: str = "orbit"
+    """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout."""
+    frames: int = 120
+    """Frames of an orbit or spiral."""
+    fps: float | None = None
+    """Frames per second of a film; default: the path's own, 24 for an orbit."""
+    show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
+    """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
+    background: Literal["white", "black"] | None = None
+    device: Device = "auto"
+
+    def run(self) -> None:
+        import numpy as np
+        import torch
+
+        from neural3d.evaluate import background_color
+        from neural3d.render.images import depth_picture, normal_picture, save_film, save_render, to_bytes
+        from neural3d.render.paths import camera_path
+        from neural3d.run import load
+
+        run = load(self.path_, self.device)
+        path = camera_path(run.scene, self.path, count=self.frames)
+        color = background_color(run.scene, self.background)
+        unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
+        span = (run.scene.near, 2 * run.scene.near + 4)  # one colour scale for the whole film
+
+        def frames() -> Iterator[Any]:
+            with progress_bar() as bar:
+                for camera in bar.track(path.cameras, description="rendering"):
+                    out = run.render(camera, color)
+                    yield out
+
+        if self.out.suffix == ".mp4":
+            pictures = {
+                "rgb": lambda o: to_bytes(o.rgb.cpu()),
+                "depth": lambda o: depth_picture(o.depth.cpu(), span),
+                "normal": lambda o: normal_picture(o.normal.cpu()),
+            }
+            rows = (np.concatenate([pictures[k](out) for k in self.show], 1) for out in frames())
+            save_film(self.out, rows, self.fps or path.fps)
+        else:
+            for name, out in zip(path.names, frames()):
+                save_render(out, self.out, name, unit)
+        console.print(f"{len(path.cameras)} frames written to {self.out}")
+
+
+@dataclass
+class Export:
+    """A mesh with vertex colours, in the capture's own frame and units."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
+    """The run folder."""
+    out: tyro.conf.Positional[Path]
+    """FILE.glb, .ply, .obj or .stl."""
+    resolution: int = 256
+    """Cells along the longest side of the bounds."""
+    crop: tuple[float, float, float, float, float, float] | None = None
+    """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""
+    up: Literal["native", "y", "z"] = "native"
+    """native: the capture's axes as they are; y or z: turned so that the scene's up is +Y (DCC tools) or +Z."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        import torch
+
+        from neural3d.export import write_mesh
+        from neural3d.run import load
+
+        run = load(self.path, self.device)
+        crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
+        mesh = run.method.mesh(self.resolution, crop).transformed(inverse(run.scene.scene_from_capture))
+        up_in_capture = torch.linalg.inv(run.scene.scene_from_capture)[:3, 2]
+        write_mesh(mesh, self.out, up=self.up, native_up=up_in_capture.tolist())
+        console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+
+
+@dataclass
+class Info:
+    """The import doctor: what a capture, a run or a mesh file holds, and what looks suspicious."""
+
+    path: tyro.conf.Positional[str]
+    """Capture, run or mesh file; or a method's name, for its settings."""
+    downscale: int | None = None
+
+    def run(self) -> None:
+        from neural3d.methods import METHODS
+        from neural3d.scene import load_scene
+        from neural3d.scene.doctor import describe, describe_mesh, suspicions
+
+        path = Path(self.path)
+        if self.path in METHODS and not path.exists():
+            return print_settings(self.path)
+        if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
+            return print_pairs(str(path), describe_mesh(path))
+        if (path / "config.json").exists():
+            return describe_run(path)
+        scene = load_scene(self.path, downscale=self.downscale)
+        print_pairs(str(path), describe(scene))
+        for note in scene.notes:
+            console.print(f"note: {note}")
+        for doubt in suspicions(scene):
+            console.print(f"[yellow]suspicious:[/] {doubt}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `neural3d` command; exits with 2 on bad input."""
+    arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
+    commands = Annotated[Demo, tyro.conf.subcommand("demo")]
+    for name, command in {"train": Train, "eval": Eval, "render": Render, "export": Export, "info": Info}.items():
+        commands = commands | Annotated[command, tyro.conf.subcommand(name)]  # type: ignore[assignment]
+    command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))  # type: ignore
+    try:
+        command.run()
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", soft_wrap=True)
+        sys.exit(2)
+
+
+def merge_settings(arguments: list[str]) -> list[str]:
+    """`--set a=1 b=2 … --set c=3` → one `--set a=1 b=2 c=3` at the end: it may stand anywhere, any number of times."""
+    rest: list[str] = []
+    settings: list[str] = []
+    taking = False
+    for word in arguments:
+        if word == "--set":
+            taking = True
+        elif taking and "=" in word and not word.startswith("-"):
+            settings.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    return [*rest, "--set", *settings] if settings else rest
+
+
+def inverse(matrix: Any) -> Any:
+    import torch
+
+    return torch.linalg.inv(matrix)
+
+
+def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool = False) -> None:
+    """Trains with progress shown: a live line on a terminal, plain lines elsewhere. Ctrl-C saves and stops."""
+    interrupted = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    writer = None
+    if tensorboard:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "--tensorboard needs the tensorboard package: pip install 'neural3d[tensorboard]'."
+            ) from None
+        writer = SummaryWriter(str(trainer.directory / "tensorboard"))
+    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ProgressReport(steps, minutes, trainer.step) as shown:
+
+            def report(line: dict[str, Any]) -> None:
+                shown.update(line)
+                if writer is not None:
+                    for key in line.keys() - {"step", "progress", "seconds"}:
+                        writer.add_scalar(key, line[key], line["step"])
+
+            trainer.fit(steps, minutes, report, stop=lambda: interrupted)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if writer is not None:
+            writer.close()
+    where = trainer.directory
+    if interrupted:
+        console.print(f"stopped and saved at step {trainer.step}; continue with: neural3d train --resume {where}")
+    else:
+        console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
+
+
+class ProgressReport:
+    """Training progress: a bar with figures on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, steps: int, minutes: float | None, first: int):
+        self.steps, self.minutes, self.first = steps, minutes, first
+        self.last_line = -1e9
+        self.bar = progress_bar() if console.is_terminal else None
+
+    def __enter__(self) -> ProgressReport:
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task("training", total=1.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, line: dict[str, Any]) -> None:
+        done = (
+            (line["seconds"] / (60 * self.minutes))
+            if self.minutes
+            else (line["step"] - self.first) / max(1, self.steps - self.first)
+        )
+        text = f"step {line['step']}  loss {line['loss']:.5f}  PSNR {line['psnr']:.2f}  {line['rays_per_s']:,} rays/s"
+        if "samples_per_ray" in line:
+            text += f"  {line['samples_per_ray']:.1f} samples/ray"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=min(done, 1.0), description=text)
+        elif line["seconds"] - self.last_line >= 5:
+            self.last_line = line["seconds"]
+            left = line["seconds"] / max(done, 1e-6) * max(0.0, 1 - done)
+            print(f"{text}  {left:.0f} s left", flush=True)
+
+
+def progress_bar() -> Any:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+def print_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    keys = [k for k in results if k != "per_image"]
+    shown = Table(*["view", *(k.upper() for k in keys)])
+    for row in results["per_image"]:
+        shown.add_row(row["name"], *(f"{row[k]:.3f}" for k in keys))
+    shown.add_section()
+    shown.add_row("mean", *(f"{results[k]:.3f}" for k in keys), style="bold")
+    console.print(shown)
+    width, height = protocol["resolution"]
+    over = f", on {protocol['background']}" if protocol["background"] else ""
+    console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
+
+
+def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:
+    shown = Table(title=title, show_header=False, title_justify="left")
+    for label, value in pairs:
+        shown.add_row(label, str(value))
+    console.print(shown)
+
+
+def print_settings(method: str) -> None:
+    """Every setting of a method with its default and meaning (the comment beside the field)."""
+    import inspect
+    import re
+
+    from neural3d.methods import method_class
+
+    config = method_class(method).Config
+    shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
+    source = inspect.getsource(config)
+    for field in dataclasses.fields(config):
+        comment = re.search(rf"^\s+{field.name}:.*?#\s*(.*)$", source, re.MULTILINE)
+        shown.add_row(field.name, str(field.default), comment.group(1) if comment else "")
+    console.print(shown)
+
+
+def describe_run(path: Path) -> None:
+    """`info RUN`: what was asked for and what was reached."""
+    import json
+
+    from neural3d.checkpoint import load_state
+    from neural3d.run import read_config
+
+    config = read_config(path)
+    pairs = [("scene", config.scene), ("method", config.method), ("seed", str(config.seed))]
+    if (path / "checkpoint.safetensors").exists():
+        state = load_state(path / "checkpoint.safetensors")
+        count = sum(v.numel() for v in state["method"].values())
+        pairs += [("step", str(state["step"])), ("numbers in the model", f"{count:,}")]
+    if (path / "eval.json").exists():
+        results = json.loads((path / "eval.json").read_text())["results"]
+        pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+    print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])
+
+
+if __name__ == "__main__":
+    main()

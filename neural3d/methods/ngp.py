@@ -1,0 +1,283 @@
+"""A radiance field on a multiresolution hash grid, skipping empty space.
+
+Müller, Evans, Schied, Keller: "Instant Neural Graphics Primitives with a Multiresolution Hash Encoding", SIGGRAPH 2022.
+    σ(x), g(x) = MLP_σ(hash_grid(x)),   c(x, d) = sigmoid(MLP_c(g(x), SH(d)))
+Colours are integrated by emission and absorption along rays; an occupancy grid, refreshed while training, tells where
+samples are worth taking. Unbounded scenes are contracted (mip-NeRF 360) before the hash grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.fields.encodings import contract
+from neural3d.fields.mlp import MLP
+from neural3d.fields.occupancy import OccupancyGrid
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.methods.base import Method
+from neural3d.ops.composite import compact_visible, composite
+from neural3d.ops.hash_grid import HashGridSpec, hash_grid
+from neural3d.ops.ray_march import Samples, ray_march, ray_points
+from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.render import RenderOut
+
+if TYPE_CHECKING:
+    from neural3d.scene import Scene
+    from neural3d.scene.batches import RayBatch
+
+EARLY_STOP = 1e-4  # transmittance at which a ray ends
+
+
+@dataclass(frozen=True)
+class NgpConfig:
+    """Settings of `ngp`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
+
+    horizon: int = 5000  # step at which learning rates reach their final value
+    samples_per_batch: int = 1 << 16  # samples along rays that a step aims at; rays follow from it
+
+    levels: int = 16  # of the hash grid
+    features: int = 2  # per level
+    log2_table: int = 18  # entries per level at most
+    base_resolution: int = 16  # of the coarsest level
+    max_resolution: int = 2048  # of the finest
+    width: int = 64  # of the hidden layers
+    geometry_features: int = 16  # outputs of the density network; the first is log density
+    color_layers: int = 2  # hidden layers of the colour network
+
+    grid_resolution: int = 64  # cells along each axis of an occupancy cascade
+    grid_every: int = 16  # steps between refreshes of the occupancy grid
+    grid_budget: int = 1 << 16  # density evaluations per refresh
+    grid_threshold: float = 5.0  # density in 1/unit above which a cell counts as occupied
+    steps_per_unit: float = 128.0  # samples per unit of length near the cameras' subject
+    coarse_until: float = 0.15  # share of the horizon during which steps are 4, then 2 times as long
+    cone_angle: float = 0.016  # unbounded scenes: step per distance, so that far samples grow with the pixel footprint
+    max_samples: int = 512  # per ray
+    near: float = 0.0  # nearest distance; 0: the scene's
+
+    lr: float = 1e-2  # of the hash grid and the networks
+    lr_final: float = 3e-4
+    beta2: float = 0.99
+    distortion: float = 0.01  # weight of mip-NeRF 360's distortion loss, against floaters
+    random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
+    exposure: bool = False  # a colour gain per training photo
+    refine_poses: bool = False  # camera poses move with the scene
+
+
+class Ngp(Method):
+    """See the module's docstring."""
+
+    Config = NgpConfig
+
+    def __init__(self, config: NgpConfig, scene: Scene):
+        super().__init__(config, scene)
+        c = config
+        self.spec = HashGridSpec(
+            levels=c.levels, features=c.features, log2_table=c.log2_table,
+            base_resolution=c.base_resolution, max_resolution=c.max_resolution,
+        )  # fmt: skip
+        self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
+        self.density_net = MLP(c.levels * c.features, c.geometry_features, width=c.width, hidden_layers=1)
+        self.color_net = MLP(
+            c.geometry_features + 16, 3, width=c.width, hidden_layers=c.color_layers, output_activation="sigmoid"
+        )
+
+        reach = 1.0 if not scene.unbounded else scene.far
+        self.cascades = max(1, math.ceil(math.log2(reach)) + 1)
+        self.near = c.near or scene.near
+        self.grid = OccupancyGrid(
+            resolution=c.grid_resolution, levels=self.cascades, threshold=c.grid_threshold, budget=c.grid_budget
+        )
+        self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
+        n = len(scene.split["train"])
+        if c.exposure:
+            self.log_gain = nn.Parameter(torch.zeros(n, 3))
+        if c.refine_poses:
+            self.pose_delta = nn.Parameter(torch.zeros(n, 6))
+        self._rays = 512
+        self._seen: tuple[Tensor, Tensor]  # the last batch's marched positions and densities, for the occupancy grid
+
+    @property
+    def rays_per_batch(self) -> int:
+        return self._rays
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        c = self.config
+        common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, c.beta2), eps=1e-15)
+        groups = [
+            dict(params=[self.table], skip_untouched=True, **common),
+            dict(params=[*self.density_net.parameters(), *self.color_net.parameters()], **common),
+        ]
+        if c.exposure:
+            groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
+        if c.refine_poses:
+            groups.append(dict(params=[self.pose_delta], lr=3e-4, lr_final=3e-6))
+        return groups
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"rays": self._rays}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self._rays = state["rays"]
+
+    # --- the field ---
+
+    def _field(self, positions: Float[Tensor, "S 3"]) -> tuple[Float[Tensor, "S"], Float[Tensor, "S G"]]:
+        """exp of the network's first output, and all its outputs, which the colour network sees.
+
+        That exponential is density per unit of contracted length. In the distance of an unbounded scene a contracted
+        unit is many scene units long, so that "some haze everywhere", where training starts, stays transparent.
+        """
+        unit = (contract(positions) + 2) / 4 if self.scene.unbounded else (positions + 1) / 2
+        outputs = self.density_net(hash_grid(unit, self.table, self.spec, table_grad=self.table.grad))
+        # exp grows without bound; beyond e¹⁵ every step is opaque and gradients would only overflow.
+        return torch.exp(outputs[:, 0].clamp(max=15)), outputs
+
+    def _density(self, contracted: Float[Tensor, "S"], positions: Float[Tensor, "S 3"]) -> Float[Tensor, "S"]:
+        """Density in 1 / scene unit: outside [-1, 1]³ a scene unit at x holds 1 / |x|∞ contracted ones (across)."""
+        return contracted / positions.abs().amax(-1).clamp(min=1) if self.scene.unbounded else contracted
+
+    def _radiance(self, outputs: Float[Tensor, "S G"], view_basis: Float[Tensor, "S 16"]) -> Float[Tensor, "S 3"]:
+        return self.color_net((outputs, view_basis))
+
+    @torch.no_grad()
+    def density(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        return self._density(self._field(positions)[0], positions)
+
+    @torch.no_grad()
+    def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        return self._radiance(self._field(positions)[1], spherical_harmonics(directions))
+
+    @property
+    def surface_density(self) -> float:
+        """Where half the light is lost within eight sampling steps."""
+        return math.log(2) * self.config.steps_per_unit / 8
+
+    # --- samples along rays ---
+
+    @torch.no_grad()
+    def _samples(
+        self,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        jitter: Float[Tensor, "R"] | None = None,
+        stride: int = 1,
+    ) -> tuple[Samples, int]:
+        """Samples in occupied space that light still reaches, and how many there were before that test.
+
+        Density alone is cheap: finding where rays end first spares the gradients and colours of all that is hidden.
+        stride: how many times longer than the final steps these are.
+        """
+        c = self.config
+        step = stride / c.steps_per_unit
+        marched = ray_march(
+            origins, directions, torch.full_like(origins[:, 0], self.near), torch.full_like(origins[:, 0], math.inf),
+            self.grid.bits, step_min=step, step_max=step * 2 ** (self.cascades - 1),
+            cone_angle=stride * c.cone_angle if self.scene.unbounded else 0.0,
+            jitter=jitter, max_samples_per_ray=c.max_samples,
+        )  # fmt: skip
+        contracted = self._field(marched.positions)[0]
+        if self.training:
+            self._seen = marched.positions, contracted
+        return compact_visible(marched, self._density(contracted, marched.positions), EARLY_STOP)[0], len(marched)
+
+    def _stride(self, progress: float) -> int:
+        """Long steps while the scene is still fog: they empty the occupancy grid at a fraction of the cost."""
+        return 4 if progress < 0.4 * self.config.coarse_until else 2 if progress < self.config.coarse_until else 1
+
+    def loss(
+        self, batch: RayBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        c = self.config
+        origins, directions = self._refined(batch) if c.refine_poses else (batch.origins, batch.directions)
+        device = origins.device
+        jitter = torch.rand(len(batch), generator=generator, device=device)
+        samples, marched = self._samples(origins.detach(), directions.detach(), jitter, self._stride(progress))
+        positions = ray_points(origins, directions, samples) if c.refine_poses else samples.positions
+
+        contracted, outputs = self._field(positions)
+        sigma = self._density(contracted, samples.positions)
+        rgb = self._radiance(outputs, spherical_harmonics(directions)[samples.ray])
+        if c.random_background and (self.scene.has_alpha or self.scene.background is None):
+            background = torch.rand(len(batch), 3, generator=generator, device=device)
+        else:
+            background = self.background.expand(len(batch), 3)
+        t, dt = samples.t, samples.dt
+        if self.scene.unbounded:  # the same optical thickness σ dt over contracted distance, for the distortion loss
+            warp = t.clamp(min=1) ** -2
+            t, dt, sigma = torch.where(t > 1, 2 - 1 / t, t), dt * warp, sigma / warp
+        out = composite(sigma, rgb, t, dt, samples.offsets, background=background, early_stop=EARLY_STOP)
+        color = out.rgb
+        if c.exposure:  # gains are relative: their mean is what a viewer sees
+            color = color * torch.exp(self.log_gain - self.log_gain.mean(0))[batch.view]
+        target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
+        error = ((color - target) ** 2).mean()
+        losses = {"color": error}
+        if c.distortion:
+            losses["distortion"] = c.distortion * out.distortion.mean()
+
+        # The next batch's rays: a marched sample costs about a fifth of one that is also differentiated.
+        cost = max(1, len(samples) + 0.2 * marched) / len(batch)
+        self._rays = int(min(max(0.8 * self._rays + 0.2 * c.samples_per_batch / cost, 128), 1 << 16))
+        figures = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
+        figures["marched_per_ray"] = marched / len(batch)
+        return losses, figures
+
+    def _refined(self, batch: RayBatch) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """The batch's rays after each view's correction: a rotation about the camera's centre and a translation."""
+        delta = self.pose_delta[batch.view]
+        rotation = rotation_from_axis_angle(delta[:, :3])
+        return batch.origins + delta[:, 3:], (rotation @ batch.directions[..., None])[..., 0]
+
+    def after_step(self, step: int, progress: float, generator: torch.Generator) -> None:
+        if step == 0:
+            self.grid.mark_visible(self.scene.cameras("train"))
+        if step % 4 == 0:
+            self.grid.observe(*self._seen)
+        if step % self.config.grid_every == 0:
+            self.grid.update(lambda x: self._field(x)[0], step, generator)
+
+    # --- pictures and meshes ---
+
+    @torch.no_grad()
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        device = self.table.device
+        color = (self.background if background is None else background).to(device)
+        origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
+        z = directions @ camera.forward.float().to(device)
+        parts = []
+        for o, d, cos in zip(origins.split(1 << 13), directions.split(1 << 13), z.split(1 << 13)):
+            parts.append(self._render_rays(o.contiguous(), d.contiguous(), cos, color))
+        size = (camera.height, camera.width)
+        return RenderOut(*(torch.cat(p).reshape(*size, -1) for p in zip(*parts)))
+
+    def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
+        """rgb, alpha, z-depth, normal of R rays."""
+        samples, _ = self._samples(origins, directions)
+        contracted, outputs = self._field(samples.positions)
+        sigma = self._density(contracted, samples.positions)
+        rgb = self._radiance(outputs, spherical_harmonics(directions)[samples.ray])
+        out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=background)
+        hit = out.opacity > 0.5
+        distance = out.depth / out.opacity.clamp(min=1e-6)
+        normal = torch.zeros_like(directions)
+        normal[hit] = self.normals((origins + distance[:, None] * directions)[hit])
+        depth = torch.where(out.opacity > 1e-3, distance * z, 0)
+        return out.rgb, out.opacity[:, None], depth[:, None], normal
+
+    @torch.no_grad()
+    def normals(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Unit normals, against the density's gradient, by central differences over twice the sampling step.
+
+        Differences at the scale the field was sampled at: the exact gradient of the finest hash levels is mostly noise.
+        """
+        h = 2 / self.config.steps_per_unit
+        offsets = h * torch.eye(3, device=positions.device)
+        gradient = [torch.log(self.density(positions + e)) - torch.log(self.density(positions - e)) for e in offsets]
+        return -nn.functional.normalize(torch.stack(gradient, -1), dim=-1)

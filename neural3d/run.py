@@ -1,0 +1,206 @@
+"""A run folder: what was asked for, the scene it was asked of, and the state reached.
+
+RUN/config.json              method, resolved settings, seed, where the capture lies
+RUN/scene.json               cameras, bounds, split: enough to render without the photos
+RUN/checkpoint.safetensors   parameters, optimizer, random state, step (exact resume)
+RUN/metrics.jsonl            one line per report
+RUN/previews/                truth beside result while training
+RUN/eval.json, RUN/eval/     figures and pictures of the last evaluation
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neural3d import __version__
+from neural3d.checkpoint import load_state, write_atomically
+from neural3d.config import override, parse_assignments
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.methods import method_class
+from neural3d.methods.base import Method
+from neural3d.render import RenderOut
+from neural3d.scene import Scene, load_scene
+from neural3d.scene.load import resolve as find_scene
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto, cpu or cuda → a device our kernels run on. Raises UserError where cuda is asked for and cannot be had."""
+    from neural3d.ops.native import cuda_usable
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device must be auto, cpu or cuda, not '{name}'.")
+    if name == "cpu" or (name == "auto" and not cuda_usable()):
+        return torch.device("cpu")
+    if not cuda_usable():
+        raise UserError(
+            "--device cuda: no usable GPU here (torch sees none, or the CUDA kernels are missing); use cpu."
+        )
+    return torch.device("cuda")
+
+
+@dataclass
+class RunConfig:
+    """What `neural3d train` was asked for, resolved; RUN/config.json."""
+
+    scene: str  # absolute path of the capture or of its TOML
+    scene_options: dict[str, Any]  # what was said about it beyond that (fields of SceneOptions)
+    method: str
+    settings: dict[str, Any]  # every field of the method's configuration
+    seed: int = 0
+    deterministic: bool = False
+    version: str = __version__
+
+    def method_config(self) -> Any:
+        return override(method_class(self.method).Config(), self.settings, "config.json")
+
+    def load_scene(self) -> Scene:
+        return load_scene(self.scene, **self.scene_options)
+
+
+def configure(
+    scene: str | Path,
+    method: str = "ngp",
+    settings: Iterable[str] = (),
+    *,
+    downscale: int | None = None,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> tuple[RunConfig, Scene]:
+    """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
+
+    settings: key=value of the method's configuration, or scene.key=value of the scene's options.
+    Raises UserError for anything unknown, and whatever `load_scene` raises.
+    """
+    changes = parse_assignments(settings)
+    options = {k.removeprefix("scene."): _value(v) for k, v in changes.items() if k.startswith("scene.")}
+    if downscale is not None:
+        options["downscale"] = downscale
+    loaded = load_scene(scene, **options)
+    config = override(
+        method_class(method).Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]"
+    )
+    config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")
+    path = str(find_scene(scene))
+    return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
+
+
+def _value(text: str) -> Any:
+    """A number, true/false or list as JSON; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@dataclass
+class Run:
+    """A run folder, opened: `neural3d.load("RUN")`. Renders, answers queries and gives meshes without the photos."""
+
+    directory: Path
+    config: RunConfig
+    scene: Scene
+    method: Method
+    step: int
+
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        """A picture of the scene from a camera in the scene frame (as those of `self.scene.views`)."""
+        return self.method.render(camera, background)
+
+
+def read_config(directory: Path) -> RunConfig:
+    """RUN/config.json. Raises UserError where `directory` is no run."""
+    path = directory / "config.json"
+    try:
+        return RunConfig(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); the run cannot be opened without it.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def build_method(config: RunConfig, scene: Scene, device: torch.device) -> Method:
+    """A fresh method, initialised from the run's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return method_class(config.method)(config.method_config(), scene).to(device)
+
+
+def load(run: str | Path, device: str = "auto") -> Run:
+    """Opens a run folder for rendering, evaluation and export.
+
+    run: the folder `neural3d train --out` wrote. device: auto, cpu or cuda.
+    Raises UserError where it is no run, damaged, or not yet saved.
+    """
+    directory = Path(run)
+    config = read_config(directory)
+    scene = read_scene(directory / "scene.json")
+    target = resolve_device(device)
+    method = build_method(config, scene, target)
+    state = load_state(directory / "checkpoint.safetensors", target)
+    load_method(method, state)
+    return Run(directory, config, scene, method.eval(), state["step"])
+
+
+def load_method(method: Method, state: dict[str, Any]) -> None:
+    """Puts a checkpoint's parameters, buffers and plain values into a method."""
+    method.load_state_dict(state["method"])
+    method.load_extra_state(state.get("extra", {}))
+
+
+def write_scene(path: Path, scene: Scene) -> None:
+    """Everything of a scene but its pixels and points, as JSON."""
+    value = {f.name: _plain(getattr(scene, f.name)) for f in dataclasses.fields(scene) if f.name != "points"}
+    write_json(path, value)
+
+
+def read_scene(path: Path) -> Scene:
+    """The scene that `write_scene` wrote; its photos are read only where asked for."""
+    from neural3d.scene import View
+
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; the run is incomplete.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}).") from None
+    views = []
+    for v in value.pop("views"):
+        c = v.pop("camera")
+        for key in ("params", "world_from_camera"):
+            c[key] = torch.tensor(c[key], dtype=torch.float64)
+        paths = {k: Path(p) if p is not None else None for k, p in v.items() if k.endswith("_path")}
+        views.append(View(**{**v, **paths}, camera=Camera(**c)))
+    for key in ("aabb", "scene_from_capture"):
+        value[key] = torch.tensor(value[key], dtype=torch.float64)
+    value["aabb"] = value["aabb"].float()
+    value["path"] = Path(value["path"])
+    return Scene(views=views, points=None, **value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value

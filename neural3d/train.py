@@ -1,0 +1,170 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neural3d.checkpoint import load_state, save_state
+from neural3d.errors import UserError
+from neural3d.ops.adam import Adam
+from neural3d.ops.memory import keep_memory
+from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
+from neural3d.scene import Scene
+from neural3d.scene.batches import ImageSource
+
+REPORT_EVERY = 50  # steps between lines of metrics.jsonl
+SAVE_EVERY = 2000  # steps between checkpoints; the end and Ctrl-C always save
+FIRST_PREVIEW = 500  # then at every doubling
+
+
+class Trainer:
+    """A run in memory: scene, method, optimizer, random state and step; saves to and resumes from its folder.
+
+    On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
+    is saved, schedules depend on the step alone, and no result depends on the number of threads.
+    """
+
+    def __init__(self, directory: Path, config: RunConfig, scene: Scene, device: torch.device):
+        if device.type == "cpu":
+            keep_memory()
+        torch.use_deterministic_algorithms(config.deterministic)
+        self.directory, self.config, self.scene, self.device = directory, config, scene, device
+        self.method = build_method(config, scene, device)
+        self.source = ImageSource(scene, device)
+        self.optimizer = Adam(self.method.param_groups())
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.step = 0
+        self.seconds = 0.0  # spent training in this process
+
+    @classmethod
+    def create(cls, directory: Path, config: RunConfig, scene: Scene, device: torch.device) -> Trainer:
+        """Starts a run in a new or empty folder. Raises UserError where one is there already."""
+        if (directory / "checkpoint.safetensors").exists():
+            raise UserError(
+                f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
+            )
+        trainer = cls(directory, config, scene, device)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_json(directory / "config.json", vars(config))
+            write_scene(directory / "scene.json", scene)
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another --out.") from None
+        (directory / "metrics.jsonl").unlink(missing_ok=True)
+        return trainer
+
+    @classmethod
+    def resume(cls, directory: Path, device: torch.device) -> Trainer:
+        """Continues a run exactly where its checkpoint stands."""
+        config = read_config(directory)
+        state = load_state(directory / "checkpoint.safetensors", device)
+        trainer = cls(directory, config, config.load_scene(), device)
+        load_method(trainer.method, state)
+        trainer.optimizer.load_moments(state["optimizer"])
+        trainer.generator.set_state(state["random"].cpu())
+        trainer.step = state["step"]
+        trainer._drop_metrics_after(trainer.step)
+        return trainer
+
+    def save(self) -> None:
+        """Writes the checkpoint; the earlier one stays until the new one is whole."""
+        save_state(
+            self.directory / "checkpoint.safetensors",
+            {
+                "step": self.step,
+                "method": self.method.state_dict(),
+                "extra": self.method.extra_state(),
+                "optimizer": self.optimizer.moments(),
+                "random": self.generator.get_state(),
+            },
+        )
+
+    def fit(
+        self,
+        steps: int,
+        minutes: float | None = None,
+        report: Callable[[dict[str, Any]], None] = lambda line: None,
+        stop: Callable[[], bool] = lambda: False,
+        previews: bool = True,
+    ) -> None:
+        """Trains until `steps` in total, or for `minutes` more; saves at the end, and when `stop()` turns true.
+
+        With `minutes`, schedules follow the elapsed time instead of the step, so the result depends on the machine.
+        """
+        self.method.train()
+        begin = last_report = time.perf_counter() - self.seconds
+        rays = 0
+        while True:
+            self.seconds = time.perf_counter() - begin
+            progress = min(1.0, self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon)
+            if stop() or (progress >= 1.0 if minutes else self.step >= steps):
+                break
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(group, progress, self.step)
+
+            batch = self.source.draw(self.method.rays_per_batch, self.generator)
+            losses, figures = self.method.loss(batch, progress, self.generator)
+            loss = sum(losses.values())
+            loss.backward()
+            self.optimizer.step()
+            self.method.after_step(self.step, progress, self.generator)
+            self.step += 1
+            rays += len(batch)
+
+            if self.step % REPORT_EVERY == 0:
+                now = time.perf_counter()
+                line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
+                line |= {name: float(value) for name, value in figures.items()}
+                line |= {"rays_per_s": round(rays / (now - last_report)), "seconds": round(self.seconds, 2)}
+                if not math.isfinite(line["loss"]):
+                    raise UserError(
+                        f"training diverged at step {self.step} (loss {line['loss']}); the checkpoint in "
+                        f"{self.directory} is from before. Lower the learning rate with --set, or check the cameras."
+                    )
+                with open(self.directory / "metrics.jsonl", "a") as f:
+                    f.write(json.dumps(line) + "\n")
+                report(line)
+                last_report, rays = now, 0
+            if (
+                previews
+                and self.step >= FIRST_PREVIEW
+                and (self.step & (self.step - 1) == 0 or self.step == FIRST_PREVIEW)
+            ):
+                self.preview()
+            if self.step % SAVE_EVERY == 0:
+                self.save()
+        self.save()
+
+    def preview(self) -> None:
+        """RUN/previews/STEP.png: the first held-out photo beside the present result."""
+        from neural3d.evaluate import LABELS, truth
+        from neural3d.render.images import comparison, save_png
+
+        view = self.scene.views[(self.scene.split.get("test") or self.scene.split["train"])[0]]
+        shrink = max(1, math.ceil(max(view.camera.width, view.camera.height) / 320))
+        view = replace(view, camera=view.camera.resized(view.camera.width // shrink, view.camera.height // shrink))
+        pictures = [truth(self.scene, view), self.method.eval().render(view.camera).rgb.cpu()]
+        self.method.train()
+        (self.directory / "previews").mkdir(exist_ok=True)
+        save_png(self.directory / "previews" / f"{self.step:06d}.png", comparison([pictures], LABELS))
+
+    def _drop_metrics_after(self, step: int) -> None:
+        path = self.directory / "metrics.jsonl"
+        if path.exists():
+            lines = [x for x in path.read_text().splitlines() if x.strip() and json.loads(x)["step"] <= step]
+            path.write_text("".join(f"{x}\n" for x in lines))
+
+
+def learning_rate(group: dict[str, Any], progress: float, step: int) -> float:
+    """Exponential decay from the group's own lr to `lr_final` over the horizon, after `warmup` steps of linear rise."""
+    start = group.setdefault("lr_start", group["lr"])
+    decayed = start * (group["lr_final"] / start) ** progress
+    return decayed * min(1.0, (step + 1) / max(1, group.get("warmup", 0)))
