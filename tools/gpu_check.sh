@@ -14,7 +14,7 @@ out=${OUT:-$PWD/benchmarks/results}
 logs=$out/gpu-logs
 site=$PWD/build/gpu-site # kept between calls, so that the parts can be run one by one
 mkdir -p "$logs" "$site"
-export PYTHONPATH=$site PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PATH="$PATH:$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')"
+export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PATH="$PATH:$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')"
 gpu=$("$python" -c 'import torch; print(torch.cuda.get_device_name())') || { echo "torch sees no GPU here"; exit 1; }
 results=$out/cuda-$(echo "$gpu" | tr -cs 'A-Za-z0-9\n' '-').md
 failed=()
