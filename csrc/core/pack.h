@@ -1,7 +1,7 @@
 // Moving data between memory and packs: gathers, interleaving, transposition. CPU only; simd.h has the arithmetic.
 //
-// Pack<T> names what a kernel templated on the scalar T computes with: f32x for float, double itself for double (which
-// runs gradient checks, not training), and the unsigned integers of as many lanes.
+// Lanes<T> names what a kernel templated on the scalar T computes with: packs of float, single doubles (those serve
+// gradient checks, not training), and the unsigned integers of as many lanes.
 #pragma once
 
 #include "core/simd.h"
@@ -9,24 +9,35 @@
 namespace n3d::N3D_ISA {
 
 template <class T>
-struct Pack;
+struct Lanes;
 template <>
-struct Pack<float> {
+struct Lanes<float> {
   using S = f32x;
   using I = u32x;
-  static constexpr int kLanes = n3d::N3D_ISA::kLanes;
+  static constexpr int kCount = kLanes;
 };
 template <>
-struct Pack<double> {
+struct Lanes<double> {
   using S = double;
   using I = uint32_t;
-  static constexpr int kLanes = 1;
+  static constexpr int kCount = 1;
 };
 
 N3D_HD double load(const double* p) { return *p; }
 N3D_HD void store(double* p, double v) { *p = v; }
 N3D_HD void store(uint32_t* p, uint32_t v) { *p = v; }
 N3D_HD void store(uint32_t* p, u32x v) { __builtin_memcpy(p, &v, sizeof v); }
+
+// Past the caches; p must be a multiple of the pack's size.
+N3D_HD void store_streamed(float* p, f32x v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, (__m256)v);
+#else
+  store(p, v);
+#endif
+}
 
 // (a₀ b₀ a₁ b₁ …), in two packs.
 N3D_HD void zip(f32x a, f32x b, f32x& lo, f32x& hi) {
@@ -44,6 +55,13 @@ N3D_HD void zip(f32x a, f32x b, f32x& lo, f32x& hi) {
   hi = f32x{a[2], b[2], a[3], b[3]};
 #endif
 }
+
+N3D_HD void store_zipped(float* p, f32x a, f32x b) {
+  f32x lo, hi;
+  zip(a, b, lo, hi);
+  store(p, lo), store(p + kLanes, hi);
+}
+N3D_HD void store_zipped(double* p, double a, double b) { p[0] = a, p[1] = b; }
 
 // In place: row i, lane j becomes row j, lane i. Zipping row i with row i + half, log₂ kLanes times, transposes.
 N3D_HD void transpose(f32x (&rows)[kLanes]) {
@@ -96,42 +114,45 @@ N3D_HD void gather_pair(const double* base, uint32_t index, double& a, double& b
   a = base[2 * int64_t(index)], b = base[2 * int64_t(index) + 1];
 }
 
-// (count, columns) rows of memory, `pitch` apart, to `columns` planes of `stride`: planes[c][i] = rows[i][c].
+// Rows of memory, `pitch` apart, to planes `stride` apart: planes[c][i] = rows[i][c] for i < count, c < columns.
 template <class T>
 inline void rows_to_planes(const T* rows, int64_t pitch, int64_t count, int64_t columns, T* planes, int64_t stride) {
-  int64_t i = 0, c0 = 0;
+  int64_t whole = 0, c0 = 0;  // rows, and columns of them, that were transposed in tiles
   if constexpr (sizeof(T) == 4) {
-    for (; i + kLanes <= count; i += kLanes)
-      for (c0 = 0; c0 + kLanes <= columns; c0 += kLanes) {
+    whole = count / kLanes * kLanes;
+    for (; c0 + kLanes <= columns; c0 += kLanes)
+      for (int64_t i = 0; i < whole; i += kLanes) {
         f32x tile[kLanes];
         for (int k = 0; k < kLanes; ++k) tile[k] = load(rows + (i + k) * pitch + c0);
         transpose(tile);
         for (int k = 0; k < kLanes; ++k) store(planes + (c0 + k) * stride + i, tile[k]);
       }
   }
-  for (int64_t c = c0; c < columns; ++c)
-    for (int64_t j = 0; j < i; ++j) planes[c * stride + j] = rows[j * pitch + c];
   for (int64_t c = 0; c < columns; ++c)
-    for (int64_t j = i; j < count; ++j) planes[c * stride + j] = rows[j * pitch + c];
+    for (int64_t i = c < c0 ? whole : 0; i < count; ++i) planes[c * stride + i] = rows[i * pitch + c];
 }
 
-// The other way round.
+// The other way round. Streamed stores pass by the caches, for rows that are too many to stay there.
 template <class T>
-inline void planes_to_rows(const T* planes, int64_t stride, int64_t count, int64_t columns, T* rows, int64_t pitch) {
-  int64_t i = 0, c0 = 0;
+inline void planes_to_rows(const T* planes, int64_t stride, int64_t count, int64_t columns, T* rows, int64_t pitch,
+                           bool streamed) {
+  int64_t whole = 0, c0 = 0;
   if constexpr (sizeof(T) == 4) {
-    for (; i + kLanes <= count; i += kLanes)
-      for (c0 = 0; c0 + kLanes <= columns; c0 += kLanes) {
+    whole = count / kLanes * kLanes;
+    streamed = streamed && reinterpret_cast<uintptr_t>(rows) % sizeof(f32x) == 0 && pitch % kLanes == 0;
+    for (; c0 + kLanes <= columns; c0 += kLanes)
+      for (int64_t i = 0; i < whole; i += kLanes) {
         f32x tile[kLanes];
         for (int k = 0; k < kLanes; ++k) tile[k] = load(planes + (c0 + k) * stride + i);
         transpose(tile);
-        for (int k = 0; k < kLanes; ++k) store(rows + (i + k) * pitch + c0, tile[k]);
+        for (int k = 0; k < kLanes; ++k) {
+          T* to = rows + (i + k) * pitch + c0;
+          streamed ? store_streamed(to, tile[k]) : store(to, tile[k]);
+        }
       }
   }
-  for (int64_t j = 0; j < i; ++j)
-    for (int64_t c = c0; c < columns; ++c) rows[j * pitch + c] = planes[c * stride + j];
-  for (int64_t j = i; j < count; ++j)
-    for (int64_t c = 0; c < columns; ++c) rows[j * pitch + c] = planes[c * stride + j];
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t c = i < whole ? c0 : 0; c < columns; ++c) rows[i * pitch + c] = planes[c * stride + i];
 }
 
 }  // namespace n3d::N3D_ISA

@@ -7,9 +7,22 @@
 // one thread pool and obey torch.set_num_threads. Without it (macOS, Clang) the loops run serially.
 #pragma once
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "core/hd.h"
 
 namespace n3d::N3D_ISA {
+
+// For how finely to cut work whose result does not depend on the cut.
+inline int max_threads() {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
 
 // f(i) for i in [0, tasks); tasks are handed out one at a time as threads become free.
 template <class F>

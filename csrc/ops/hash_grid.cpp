@@ -1,8 +1,8 @@
 // CPU driver. Points go through in chunks; within a chunk the work is cut by level, because one level's table fits a
 // core's L2 cache and the whole does not:
 //   1. rows to planes: x, g and v_features as structure of arrays, points clamped, the last pack padded;
-//   2. level by level, planes in, planes out;
-//   3. planes to rows, or their sum over the levels.
+//   2. level by level, planes in, planes out: features, or the sum of the position's gradient over the levels;
+//   3. planes to rows.
 // scatter has no third step: it adds to the table's gradient. A range of one level's entries belongs to one task, which
 // goes through the points in order; so there are no atomics, and the sums depend neither on the number of threads nor
 // on the ranges.
@@ -18,8 +18,9 @@ namespace n3d::N3D_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 1 << 12;     // points of a level handed to a thread at once
-constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once
+constexpr int64_t kBlock = 1 << 11;     // points of a level handed to a thread at once; a multiple of every kLanes
+constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once, likewise
+constexpr int64_t kStreamed = 1 << 20;  // scalars of output that would not stay in the caches until they are read
 
 // The planes of a chunk, in the workspace: a[c] + i is coordinate or feature c of the chunk's point i.
 template <class T>
@@ -37,7 +38,7 @@ struct Chunk {
 };
 
 template <class T>
-N3D_HD void load3(const T* planes, int64_t stride, int64_t i, typename Pack<T>::S (&out)[3]) {
+N3D_HD void load3(const T* planes, int64_t stride, int64_t i, typename Lanes<T>::S (&out)[3]) {
   for (int d = 0; d < 3; ++d) out[d] = load(planes + d * stride + i);
 }
 
@@ -84,8 +85,8 @@ N3D_HD void weights(const Chunk<T>& chunk, int64_t i, S scale, const S (&frac)[3
 
 template <bool kHashed, bool kAlong, class T>
 void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end) {
-  using S = typename Pack<T>::S;
-  using I = typename Pack<T>::I;
+  using S = typename Lanes<T>::S;
+  using I = typename Lanes<T>::I;
   const HashGridLevel& level = a.level[l];
   const T* table = a.table + level.offset * a.features;
   T* out = chunk.out + l * a.features * chunk.stride;
@@ -95,7 +96,7 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
   }
   const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
   const uint32_t pairs = a.features / 2;
-  for (int64_t i = begin; i < end; i += Pack<T>::kLanes) {
+  for (int64_t i = begin; i < end; i += Lanes<T>::kCount) {
     S x[3], w[8];
     I index[8];
     load3(chunk.x, chunk.stride, i, x);
@@ -121,51 +122,97 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
   }
 }
 
+// What a pack of points adds to the entries at its corners: `U` scalars each.
+template <class T, int U>
+struct Terms {
+  static constexpr int kLanes = Lanes<T>::kCount;
+  typedef T Unit __attribute__((vector_size(U * sizeof(T)), aligned(sizeof(T)), may_alias));
+  alignas(64) uint32_t entry[8][kLanes];
+  alignas(64) Unit value[8][kLanes];
+
+  // Adds in the order of points, then corners; neighbours along a ray share entries, which a loop over corners first
+  // would wait for. Meanwhile fetches the entries that `next` will add to.
+  void add_to(T* table, const Terms& next) const {
+    for (int j = 0; j < kLanes; ++j)
+      for (int c = 0; c < 8; ++c) {
+        if (c % 2 == 0)
+          __builtin_prefetch(table + U * size_t(next.entry[c][j]), 1);  // x and x + 1 are mostly in a line
+        *reinterpret_cast<Unit*>(table + U * size_t(entry[c][j])) += value[c][j];
+      }
+  }
+
+  // The same, for entries in [lo, hi) only.
+  void add_range_to(T* table, uint32_t lo, uint32_t hi) const {
+    uint32_t at[8 * kLanes];
+    Unit term[8 * kLanes];
+    int count = 0;
+    for (int j = 0; j < kLanes; ++j)
+      for (int c = 0; c < 8; ++c) {
+        at[count] = entry[c][j];
+        term[count] = value[c][j];
+        count += entry[c][j] - lo < hi - lo;
+      }
+    for (int i = 0; i < count; ++i) *reinterpret_cast<Unit*>(table + U * size_t(at[i])) += term[i];
+  }
+};
+
 // Adds to the entries [lo, hi) of a level.
-template <bool kHashed, bool kAlong, class T>
-void scatter_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
-  using S = typename Pack<T>::S;
-  using I = typename Pack<T>::I;
-  constexpr int kLanes = Pack<T>::kLanes;
+template <bool kHashed, bool kAlong, int U, class T>
+void scatter_units(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
+  using S = typename Lanes<T>::S;
+  using I = typename Lanes<T>::I;
   const HashGridLevel& level = a.level[l];
-  if (level.weight == 0) return;
   T* table = a.out + level.offset * a.features;
   const T* v = chunk.v + l * a.features * chunk.stride;
   const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
+  const uint32_t units = a.features / U;
   const bool whole = hi - lo == level.size;
-  for (int64_t i = 0; i < chunk.count; i += kLanes) {
-    const int lanes = chunk.count - i < kLanes ? chunk.count - i : kLanes;
+  Terms<T, U> terms[2] = {};  // one pack is added while the next one's entries are on their way
+  int now = 0;
+  for (int64_t i = 0; i < chunk.count; i += Lanes<T>::kCount) {
     S x[3], w[8];
     I index[8];
     load3(chunk.x, chunk.stride, i, x);
     const GridCell<S, I> at(scale, x);
     corner_indices<kHashed>(level, at.cell, index);
     weights<kAlong>(chunk, i, scale, at.frac, w);
-    alignas(64) uint32_t entry[8][kLanes];
-    for (int c = 0; c < 8; ++c) store(entry[c], index[c]);
-    for (int f = 0; f < a.features; ++f) {
-      alignas(64) T value[8][kLanes];
-      const S vf = load(v + f * chunk.stride + i) * weight;
-      for (int c = 0; c < 8; ++c) store(value[c], w[c] * vf);
-      for (int j = 0; j < lanes; ++j)
-        for (int c = 0; c < 8; ++c)
-          if (whole || entry[c][j] - lo < hi - lo) table[int64_t(entry[c][j]) * a.features + f] += value[c][j];
+    for (uint32_t k = 0; k < units; ++k) {
+      Terms<T, U>&next = terms[now], &ready = terms[now ^= 1];
+      const T* vk = v + U * k * chunk.stride + i;
+      for (int c = 0; c < 8; ++c) store(next.entry[c], index[c] * units + k);
+      if constexpr (U == 1) {
+        const S v0 = load(vk) * weight;
+        for (int c = 0; c < 8; ++c) store(reinterpret_cast<T*>(next.value[c]), w[c] * v0);
+      } else {
+        const S v0 = load(vk) * weight, v1 = load(vk + chunk.stride) * weight;
+        for (int c = 0; c < 8; ++c) store_zipped(reinterpret_cast<T*>(next.value[c]), w[c] * v0, w[c] * v1);
+      }
+      whole ? ready.add_to(table, next) : next.add_range_to(table, lo * units, hi * units);
     }
   }
+  if (whole) terms[now ^ 1].add_to(table, terms[now]);
+}
+
+template <bool kHashed, bool kAlong, class T>
+void scatter_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
+  if (a.level[l].weight == 0) return;
+  if (a.features == 1)
+    scatter_units<kHashed, kAlong, 1>(a, chunk, l, lo, hi);
+  else
+    scatter_units<kHashed, kAlong, 2>(a, chunk, l, lo, hi);
 }
 
 template <bool kHashed, bool kAlong, class T>
 void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end) {
-  using S = typename Pack<T>::S;
-  using I = typename Pack<T>::I;
+  using S = typename Lanes<T>::S;
+  using I = typename Lanes<T>::I;
   const HashGridLevel& level = a.level[l];
   if (level.weight == 0) return;
   const T* table = a.table + level.offset * a.features;
   const T* v = chunk.v + l * a.features * chunk.stride;
-  T* out = chunk.out + l * 3 * chunk.stride;
   const S scale = S{} + T(level.scale), slope = scale * T(level.weight);
   const uint32_t pairs = a.features / 2;
-  for (int64_t i = begin; i < end; i += Pack<T>::kLanes) {
+  for (int64_t i = begin; i < end; i += Lanes<T>::kCount) {
     S x[3], dot[8], grad[3];
     I index[8];
     load3(chunk.x, chunk.stride, i, x);
@@ -189,20 +236,20 @@ void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int6
     } else {
       trilinear_gradient(at.frac, dot, grad);
     }
-    for (int d = 0; d < 3; ++d) store(out + d * chunk.stride + i, slope * grad[d]);
+    for (int d = 0; d < 3; ++d) {
+      T* sum = chunk.out + d * chunk.stride + i;
+      store(sum, load(sum) + slope * grad[d]);
+    }
   }
 }
 
+// Step 3 of position: planes to rows, zero along clamped axes.
 template <class T>
-void sum_levels(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end) {
-  const int64_t stride = chunk.stride;
+void store_positions(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end) {
   for (int d = 0; d < 3; ++d)
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = 3 * (chunk.first + i) + d;
-      T sum = 0;
-      for (int l = 0; l < a.levels; ++l)
-        if (a.level[l].weight != 0) sum += chunk.out[(3 * l + d) * stride + i];
-      a.out[at] = outside(a.positions[at]) ? T(0) : sum;
+      a.out[at] = outside(a.positions[at]) ? T(0) : chunk.out[d * chunk.stride + i];
     }
 }
 
@@ -215,11 +262,10 @@ void sum_levels(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, 
       a.level[l].hashed ? function<true, false>(__VA_ARGS__) : function<false, false>(__VA_ARGS__); \
   } while (false)
 
-// body(chunk) for each chunk, between steps 1 and 3.
+// body(chunk) for each chunk, between steps 1 and 3. `out_planes` is what the body needs besides its inputs.
 template <class T, class F>
-void for_chunks(const HashGridArgs<T>& a, const F& body) {
-  int64_t planes = 3 + (a.direction ? 3 : 0) + (a.v_features ? a.levels * a.features : 0);
-  planes += a.table == nullptr ? 0 : a.v_features ? 3 * a.levels : a.levels * a.features;
+void for_chunks(const HashGridArgs<T>& a, int64_t out_planes, const F& body) {
+  const int64_t planes = 3 + (a.direction ? 3 : 0) + (a.v_features ? a.levels * a.features : 0) + out_planes;
   const int64_t stride = a.workspace_size / planes / kLanes * kLanes;
   for (int64_t first = 0; first < a.n; first += stride) {
     const Chunk<T> chunk(a, first, stride);
@@ -228,46 +274,48 @@ void for_chunks(const HashGridArgs<T>& a, const F& body) {
   }
 }
 
-// f(level, begin, end) over blocks of the chunk's points, fine levels first: they take longest.
-template <class T, class F>
-void for_level_blocks(const HashGridArgs<T>& a, const Chunk<T>& chunk, const F& f) {
-  const int64_t blocks = (chunk.count + kBlock - 1) / kBlock;
-  parallel_for(a.levels * blocks, [&](int64_t task) {
-    const int l = a.levels - 1 - int(task / blocks);
-    const int64_t begin = task % blocks * kBlock;
-    const int64_t end = begin + kBlock < chunk.count ? begin + kBlock : chunk.count;
-    f(l, begin, end);
-  });
-}
-
 }  // namespace
 
 template <class T>
 void hash_grid_encode(const HashGridArgs<T>& a) {
   const int64_t columns = a.levels * a.features;
-  for_chunks(a, [&](const Chunk<T>& chunk) {
-    for_level_blocks(a, chunk, [&](int l, int64_t b, int64_t e) { N3D_LEVEL(encode_level, a, chunk, l, b, e); });
+  const bool streamed = a.n * columns >= kStreamed;
+  for_chunks(a, columns, [&](const Chunk<T>& chunk) {
+    const int64_t blocks = (chunk.count + kBlock - 1) / kBlock;
+    parallel_for(a.levels * blocks, [&](int64_t task) {
+      const int l = int(task / blocks);
+      const int64_t b = task % blocks * kBlock, e = b + kBlock < chunk.count ? b + kBlock : chunk.count;
+      N3D_LEVEL(encode_level, a, chunk, l, b, e);
+    });
     parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) {
-      planes_to_rows(chunk.out + b, chunk.stride, e - b, columns, a.out + (chunk.first + b) * columns, columns);
+      T* rows = a.out + (chunk.first + b) * columns;
+      planes_to_rows(chunk.out + b, chunk.stride, e - b, columns, rows, columns, streamed);
     });
   });
 }
 
 template <class T>
 void hash_grid_scatter(const HashGridArgs<T>& a) {
-  for_chunks(a, [&](const Chunk<T>& chunk) {
-    parallel_for(a.levels, [&](int64_t task) {
-      const int l = a.levels - 1 - int(task);
-      N3D_LEVEL(scatter_level, a, chunk, l, 0, a.level[l].size);
+  // One task a level while there are more levels than threads, ranges of its entries otherwise: every range costs a
+  // pass over all points. Fine levels take longest and go first.
+  const int64_t ranges = (2 * max_threads() + a.levels - 1) / a.levels;
+  for_chunks(a, 0, [&](const Chunk<T>& chunk) {
+    parallel_for(a.levels * ranges, [&](int64_t task) {
+      const int l = a.levels - 1 - int(task / ranges);
+      const int64_t size = a.level[l].size, range = task % ranges;
+      const uint32_t lo = size * range / ranges, hi = size * (range + 1) / ranges;
+      N3D_LEVEL(scatter_level, a, chunk, l, lo, hi);
     });
   });
 }
 
 template <class T>
 void hash_grid_position(const HashGridArgs<T>& a) {
-  for_chunks(a, [&](const Chunk<T>& chunk) {
-    for_level_blocks(a, chunk, [&](int l, int64_t b, int64_t e) { N3D_LEVEL(position_level, a, chunk, l, b, e); });
-    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { sum_levels(a, chunk, b, e); });
+  for_chunks(a, 3, [&](const Chunk<T>& chunk) {
+    std::fill(chunk.out, chunk.out + 3 * chunk.stride, T(0));
+    for (int l = 0; l < a.levels; ++l)
+      parallel_chunks(chunk.count, kBlock, [&](int64_t b, int64_t e) { N3D_LEVEL(position_level, a, chunk, l, b, e); });
+    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { store_positions(a, chunk, b, e); });
   });
 }
 

@@ -36,7 +36,7 @@ struct HashGridArgs {
   T* out;                  // encode: (n, levels · features). scatter: (entries, features), added to. position: (n, 3)
   T* workspace;            // CPU: scratch; its size decides how many points are taken at a time
                            // CUDA, deterministic scatter: (entries, features) int64, zero
-  int64_t workspace_size;  // CPU: scalars; at least kLanes times (6 + levels · (features + max(features, 3)))
+  int64_t workspace_size;  // CPU: scalars; at least kLanes times 6 + levels · features + max(levels · features, 3)
   const T* bound;          // CUDA, deterministic scatter: one number, on the device, no term of the sums is larger
   int64_t n;
   int32_t levels, features;  // features per level: 1, 2, 4 or 8

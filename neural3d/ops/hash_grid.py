@@ -192,7 +192,7 @@ def _run(
     workspace = bound = None
     if out.device.type == "cpu":
         workspace = _workspace(out, n, spec)
-    elif name == "hash_grid_scatter" and torch.are_deterministic_algorithms_enabled():
+    elif table is None and v_features is not None and torch.are_deterministic_algorithms_enabled():
         workspace, bound = _fixed_point(out, direction, v_features, spec)
     if n:
         getattr(native(out.device), name)(
@@ -202,13 +202,15 @@ def _run(
     return out
 
 
-_CHUNK = 1 << 16  # points the CPU kernels take at a time: enough to reuse what they load of a level's table
+# Points the CPU kernels take at a time: enough to reuse what they load of a level's table. Not a power of two: the same
+# point's features, a chunk apart in the workspace, must not fall into the same cache set.
+_CHUNK = (1 << 18) + 48
 _kept = threading.local()
 
 
 def _workspace(like: Tensor, n: int, spec: HashGridSpec) -> Tensor:
     """Scratch memory for the CPU kernels, kept from call to call: fresh pages would cost more than using them."""
-    planes = 6 + spec.width + max(spec.width, 3 * spec.levels)
+    planes = 6 + spec.width + max(spec.width, 3)
     scalars = planes * min(-(-n // 16) * 16, _CHUNK)
     kept: Tensor | None = getattr(_kept, str(like.dtype), None)
     if kept is None or kept.numel() < scalars:
