@@ -99,3 +99,10 @@ print(*sorted(heavy & set(sys.modules)))
     seconds, heavy = run_python(code, tmp_path)
     assert float(seconds) < 2
     assert heavy == ""
+
+
+def test_the_readme_tells_kernel_users_the_truth(tmp_path):
+    """The README's example of the kernels runs as it stands."""
+    blocks = [block.split("```")[0] for block in (ROOT / "README.md").read_text().split("```python\n")[1:]]
+    (example,) = [block for block in blocks if "neural3d.ops" in block]
+    assert run_python(example + "print(*rgb.shape)", tmp_path) == ["1000 3"]

@@ -1,1 +1,37 @@
-"""Our kernels, one module each; every one is usable on its own."""
+"""Our kernels, usable on their own: tensors in, tensors out, differentiable, on CPU and CUDA alike.
+
+    from neural3d.ops import HashGridSpec, composite, hash_grid, mlp, ray_march
+
+Each lives in a module of its own name, whose docstring gives the equations and the paper.
+"""
+
+from neural3d.ops.adam import Adam, adam_step
+from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
+from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
+from neural3d.ops.memory import keep_memory
+from neural3d.ops.mlp import mlp
+from neural3d.ops.native import cuda_usable
+from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
+from neural3d.ops.spherical_harmonics import spherical_harmonics
+
+__all__ = [
+    "Adam",
+    "Composite",
+    "HashGridSpec",
+    "Samples",
+    "adam_step",
+    "compact",
+    "compact_visible",
+    "composite",
+    "cuda_usable",
+    "hash_grid",
+    "hash_grid_position_gradient",
+    "keep_memory",
+    "mlp",
+    "pack_bits",
+    "ray_aabb",
+    "ray_march",
+    "ray_points",
+    "spherical_harmonics",
+    "used_samples",
+]
