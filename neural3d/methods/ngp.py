@@ -46,7 +46,7 @@ class NgpConfig:
     features: int = 2  # per level
     log2_table: int = 18  # entries per level at most
     base_resolution: int = 16  # of the coarsest level
-    max_resolution: int = 2048  # of the finest
+    max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
     width: int = 64  # of the hidden layers
     geometry_features: int = 16  # outputs of the density network; the first is log density
     color_layers: int = 2  # hidden layers of the colour network
@@ -79,8 +79,8 @@ class Ngp(Method):
         super().__init__(config, scene)
         c = config
         self.spec = HashGridSpec(
-            levels=c.levels, features=c.features, log2_table=c.log2_table,
-            base_resolution=c.base_resolution, max_resolution=c.max_resolution,
+            levels=c.levels, features=c.features, log2_table=c.log2_table, base_resolution=c.base_resolution,
+            max_resolution=c.max_resolution or photo_resolution(scene),
         )  # fmt: skip
         self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
         self.density_net = MLP(c.levels * c.features, c.geometry_features, width=c.width, hidden_layers=1)
@@ -281,3 +281,21 @@ class Ngp(Method):
         offsets = h * torch.eye(3, device=positions.device)
         gradient = [torch.log(self.density(positions + e)) - torch.log(self.density(positions - e)) for e in offsets]
         return -nn.functional.normalize(torch.stack(gradient, -1), dim=-1)
+
+
+def photo_resolution(scene: Scene, cells_per_pixel: float = 1.5) -> int:
+    """Cells along the hash grid's cube at which its finest level matches the photos' pixels at the subject.
+
+    Finer levels cannot be seen in the photos, only overfit them: on lego at 200 × 200 pixels 256 cells score 1.1 dB over
+    2048.
+    """
+    middle = scene.aabb.double().mean(0)
+    pixels_per_unit = []
+    for camera in scene.cameras("train"):
+        centre = camera.rays(torch.tensor([[camera.width, camera.height]]).double() / 2)[1][0].double()
+        beside = camera.rays(torch.tensor([[camera.width, camera.height]]).double() / 2 + 1)[1][0].double()
+        angle = torch.linalg.cross(centre, beside).norm() / math.sqrt(2)  # of one pixel, radians
+        pixels_per_unit.append(1 / (angle * (camera.centre - middle).norm()))
+    cube = 4 if scene.unbounded else 2  # scene units (contracted where unbounded) along the grid's cube
+    resolution = cells_per_pixel * cube * float(torch.stack(pixels_per_unit).median())
+    return max(64, min(8192, round(resolution)))
