@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor
 from neural3d.scene import tempietto, tracing
 
 SUN = torch.nn.functional.normalize(torch.tensor([0.55, -0.45, 0.80]), dim=0)
-SUN_COLOUR, SKY_COLOUR = torch.tensor([1.75, 1.62, 1.42]), torch.tensor([0.62, 0.70, 0.82])
+SUN_COLOUR, SKY_COLOUR = torch.tensor([1.40, 1.30, 1.15]), torch.tensor([0.78, 0.85, 0.95])
+AABB = ((-1.0, -1.0, -0.84), (1.0, 1.0, 1.24))  # all of the temple, in the capture's frame
 TARGET = (0.0, 0.0, -0.03)  # what the cameras look at
 DISTANCE = 4.2
-CAMERA_ANGLE_X = 0.605  # radians, full horizontal field of view
+CAMERA_ANGLE_X = 0.605  # radians, the full horizontal field of view
 SUPERSAMPLING = 2  # sub-pixels per pixel and axis
 BLOCK = 8  # sub-pixels per axis that share one starting cone
 
@@ -40,7 +42,7 @@ def shade(points: tracing.Points, directions: Float[Tensor, "n 3"]) -> Float[Ten
 
     facing = (normal @ SUN).clamp_min(0)[:, None]
     hemisphere = 0.5 + 0.5 * normal[:, 2:]
-    bounce = torch.tensor([0.34, 0.30, 0.26]) * (1 - hemisphere)
+    bounce = torch.tensor([0.50, 0.46, 0.40]) * (1 - hemisphere)
     light = SUN_COLOUR * facing * sun + (SKY_COLOUR * hemisphere + bounce) * open_
 
     toward_eye = -directions
@@ -140,13 +142,25 @@ def make_demo_scene(
     """
     out = Path(out_dir)
     train, test = _poses(train_views, test_views, seed)
+    jobs = []
     for split, poses in (("train", train), ("test", test)):
         (out / split).mkdir(parents=True, exist_ok=True)
         frames = []
         for k, pose in enumerate(poses):
             name = f"{split}/{k:03d}"
             frames.append({"file_path": f"./{name}", "transform_matrix": pose.tolist()})
-            Image.fromarray(render_view(pose, size)).save(out / f"{name}.png")
+            jobs.append((out / f"{name}.png", pose))
         layout = {"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}
         (out / f"transforms_{split}.json").write_text(json.dumps(layout, indent=1))
+
+    def photograph(job: tuple[Path, np.ndarray]) -> None:
+        Image.fromarray(render_view(job[1], size)).save(job[0])
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a thread per view: threads that share each small operation mostly wait for each other
+    try:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(photograph, jobs))
+    finally:
+        torch.set_num_threads(threads)
     return out

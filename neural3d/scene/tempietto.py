@@ -21,7 +21,7 @@ FLOOR, SPRING, CORNICE = -0.56, 0.02, 0.26  # heights: the floor, where the arch
 LOWEST, HIGHEST = -0.80, 1.20
 RING = 0.66  # radius of the circle on which the columns stand
 DOME_RADIUS, DOME_Z = 0.70, 0.30
-MARBLE_RING, MARBLE_Z = 0.91, LOWEST + 0.13  # where the marbles lie, between the columns
+MARBLE_RING, MARBLE_Z = 0.89, LOWEST + 0.17  # where the marbles lie, between the columns
 SECTORS = 8  # columns stand at the angles 2 pi k / 8, arches between them
 HALF_SECTOR = (math.cos(math.pi / SECTORS), math.sin(math.pi / SECTORS))
 
@@ -63,13 +63,13 @@ def parts(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     c, s = HALF_SECTOR
 
     foot = z - LOWEST
-    steps = torch.minimum(_box(r, foot, 0.96, 0.08, 0.012), _box(r, foot, 0.88, 0.16, 0.012))
-    steps = torch.maximum(torch.minimum(steps, _box(r, foot, 0.80, 0.24, 0.012)), -foot)
+    steps = torch.minimum(_box(r, foot, 0.96, 0.12, 0.03), _box(r, foot, 0.82, 0.24, 0.03))
+    steps = torch.maximum(steps, -foot)
 
     shaft, half_height = _norm(fx - RING, fy), (SPRING - FLOOR) / 2
     up = z - (FLOOR + half_height)
     ends = up.abs() - (half_height - 0.025)  # base and capital mirror each other
-    columns = torch.minimum(_box(shaft, up, 0.052, half_height), _box(shaft, ends, 0.085, 0.025, 0.015))
+    columns = torch.minimum(_box(shaft, up, 0.06, half_height), _box(shaft, ends, 0.085, 0.025, 0.015))
 
     wall = _box(r - RING, z - (SPRING + CORNICE) / 2, 0.075, (CORNICE - SPRING) / 2)
     along = fx * s - fy * c  # distance from the middle of the arch, across the view through it
@@ -80,7 +80,7 @@ def parts(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
     dome = torch.maximum(shell, DOME_Z - z)
 
     gold = torch.minimum(_norm(r, z - 1.055) - 0.075, torch.maximum(r - 0.11 * (HIGHEST - z), 1.055 - z))
-    gold = torch.minimum(gold, _norm(r - RING, (z + 0.41).abs() - 0.05) - 0.014)  # two rails
+    gold = torch.minimum(gold, _norm(r - RING, z + 0.38) - 0.016)  # and a rail
     marbles = _norm(_norm(fx - MARBLE_RING * c, fy - MARBLE_RING * s), z - MARBLE_Z) - 0.05
     pedestal = _box(r, z - FLOOR, 0.13, 0.16, 0.02)
     ball = _norm(r, z + 0.16) - 0.245
@@ -106,62 +106,61 @@ def _mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     return torch.lerp(a.expand(len(share), 3), b.expand(len(share), 3), share[:, None])
 
 
-WHITE, CREAM, INK = _rgb(246, 243, 236), _rgb(240, 224, 190), _rgb(38, 40, 52)
-CRIMSON, SAND, OCHRE = _rgb(178, 34, 52), _rgb(214, 148, 104), _rgb(233, 168, 60)
-TEAL, TURQUOISE, COBALT = _rgb(22, 112, 128), _rgb(66, 166, 172), _rgb(40, 84, 160)
-SLATE, ROSE = _rgb(150, 160, 178), _rgb(226, 130, 120)
+IVORY, CREAM, SAND, OCHRE = _rgb(248, 244, 234), _rgb(242, 226, 190), _rgb(228, 186, 144), _rgb(233, 168, 60)
+ROSE, CRIMSON, SLATE = _rgb(222, 138, 122), _rgb(170, 36, 48), _rgb(158, 176, 208)
+TEAL, TURQUOISE, SEAFOAM, COBALT = _rgb(12, 92, 118), _rgb(52, 158, 168), _rgb(132, 206, 190), _rgb(44, 84, 158)
 MARBLE_COLOURS = CRIMSON, OCHRE, TEAL, COBALT
 GOLD_MIRROR = _rgb(255, 205, 110)
 
 
-def _checker(u: Tensor, v: Tensor) -> Tensor:
-    return torch.remainder(torch.floor(u) + torch.floor(v), 2)
+def _wave(phase: Tensor) -> Tensor:
+    """A soft stripe: 0 ... 1 ... 0 once per unit of phase. Being smooth, it holds no detail finer than its period."""
+    return 0.5 - 0.5 * torch.cos(2 * math.pi * phase)
 
 
-def _paving(angle: Tensor, r: Tensor, z: Tensor) -> Tensor:
-    """Floor and steps: a ring of checkers on each tread, lozenges on the risers."""
-    turns = angle / (2 * math.pi)
-    ring = torch.floor(r / 0.10)
-    floor = _palette(torch.floor(turns * 24 + ring / 2) + ring, CREAM, SAND)
-    treads = _mix(WHITE, SLATE, _checker(turns * 48, r * 0))
-    flat = torch.minimum((z + 0.72).abs(), (z + 0.64).abs()) < 0.006
-    return torch.where((z > FLOOR - 0.006)[:, None], floor, torch.where(flat[:, None], treads, WHITE))
+def _tiles(u: Tensor, v: Tensor, *colours: Tensor, soft: float = 0.35) -> Tensor:
+    """Unit squares of the (u, v) plane in turn through the colours, which blend over `soft` of a square."""
+    i, j = torch.floor(u - 0.5), torch.floor(v - 0.5)  # the border between squares i and i + 1 is at u = i + 1
+    across, along = (((w - k - 1) / soft + 0.5).clamp(0, 1) for w, k in ((u, i), (v, j)))
+
+    def row(j: Tensor) -> Tensor:
+        return torch.lerp(_palette(i + 2 * j, *colours), _palette(i + 1 + 2 * j, *colours), across[:, None])
+
+    return torch.lerp(row(j), row(j + 1), along[:, None])
 
 
-def _scales(angle: Tensor, r: Tensor, z: Tensor) -> Tensor:
-    """The dome's roof: rows of overlapping round tiles, darker towards the edge each tile shows."""
-    height = torch.atan2(z - DOME_Z, r) / 0.16
-    row = torch.floor(height)
-    count = torch.where(row < 5, 32.0, 16.0)
-    v = height - row
-    u = angle / (2 * math.pi) * count + row / 2
-    across = torch.remainder(u, 1) - 0.5
-    own = _norm(across, 0.8 * v) < 0.5  # else the tile of the row above, which is shifted by half a tile, shows
-    tile_row = torch.where(own, row, row + 1)
-    tile = torch.floor(torch.where(own, u, u + 0.5))
-    return _palette(tile + 2 * tile_row, TEAL, TURQUOISE, COBALT, TURQUOISE)
+def _dome(turns: Tensor, r: Tensor, z: Tensor) -> Tensor:
+    """Glazed lozenges between spirals of constant slope, so that they are as high as wide from the rim to the top.
+
+    Such spirals are straight lines on Mercator's map, whose ordinate is asinh(tan(latitude)). A plain cap hides the
+    top, where the lozenges would shrink to nothing.
+    """
+    mercator = torch.asinh((z - DOME_Z).clamp_min(0) / r.clamp_min(1e-3)) / (2 * math.pi)
+    lozenges = _tiles(28 * (turns + mercator), 28 * (turns - mercator), TEAL, SEAFOAM, COBALT, TURQUOISE)
+    return _mix(OCHRE, lozenges, ((r - 0.22) / 0.02).clamp(0, 1))
 
 
 def material(x: Tensor, y: Tensor, z: Tensor) -> Material:
     """Colour and gloss of the nearest part at each point (of points on the surface, up to the tracer's tolerance)."""
     part = torch.stack(parts(x, y, z)).argmin(0)
-    r, angle = _norm(x, y), torch.atan2(y, x)
-    sector = torch.remainder(torch.floor(angle / (2 * math.pi) * SECTORS), SECTORS)
-    about = torch.remainder(angle + math.pi / SECTORS, 2 * math.pi / SECTORS) - math.pi / SECTORS
-    twist = torch.atan2(r * about.sin(), r * about.cos() - RING)
+    r, turns = _norm(x, y), torch.atan2(y, x) / (2 * math.pi)
+    sector = torch.remainder(torch.floor(turns * SECTORS), SECTORS)
+    about = (torch.remainder(turns * SECTORS + 0.5, 1) - 0.5) * (2 * math.pi / SECTORS)  # angle from the next column
+    twist = torch.atan2(r * about.sin(), r * about.cos() - RING) / (2 * math.pi)
 
-    stripes = torch.remainder(twist / math.pi + z / 0.2, 1) < 0.5
-    zigzag = (torch.remainder(angle / (2 * math.pi) * 64, 1) - 0.5).abs() * 0.16 + 0.14 < z
-    outside = torch.hypot(r, z - DOME_Z) > DOME_RADIUS
+    floor = _mix(CREAM, SAND, _wave(turns * 24))
+    stairs = _mix(IVORY, SLATE, _wave(turns * 40))
+    teeth = (turns * 40 - torch.floor(turns * 40) - 0.5).abs() * 0.16 + 0.14
+    outside = _norm(r, z - DOME_Z) > DOME_RADIUS
     albedo = torch.zeros(len(x), 3)
     for index, colour in (
-        (STEPS, _paving(angle, r, z)),
-        (COLUMNS, _mix(WHITE, ROSE, stripes.float())),
-        (ARCADE, _mix(CREAM, ROSE, zigzag.float())),
-        (CORNICE_RING, _mix(CREAM, TEAL, _checker(angle / (2 * math.pi) * 64, torch.zeros_like(z)))),
-        (DOME, torch.where(outside[:, None], _scales(angle, r, z), WHITE)),
+        (STEPS, torch.where((z > FLOOR - 0.006)[:, None], floor, stairs)),
+        (COLUMNS, _mix(IVORY, ROSE, _wave(2 * twist + z / 0.26))),
+        (ARCADE, _mix(CREAM, ROSE, ((z - teeth) / 0.03 + 0.5).clamp(0, 1))),
+        (CORNICE_RING, _mix(CREAM, TURQUOISE, _wave(turns * 32))),
+        (DOME, torch.where(outside[:, None], _dome(turns, r, z), IVORY)),
         (MARBLES, _palette(sector, *MARBLE_COLOURS)),
-        (PEDESTAL, SLATE),
+        (PEDESTAL, SAND),
         (BALL, CRIMSON),
     ):
         albedo = torch.where((part == index)[:, None], colour, albedo)

@@ -72,7 +72,7 @@ def sunlight(
     normal: Float[Tensor, "n 3"],
     sun: Float[Tensor, " 3"],
     *,
-    spread: float = 0.05,
+    spread: float = 0.08,
     far: float = 2.6,
     steps: int = 24,
 ) -> Float[Tensor, " n"]:

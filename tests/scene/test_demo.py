@@ -107,6 +107,16 @@ def test_distance_never_oversteps():
     assert torch.all(change <= (p - q).norm(dim=0) + 1e-5)
 
 
+def test_the_box_holds_all_of_the_temple_and_little_else():
+    low, high = np.array(demo.AABB)
+    rng = np.random.default_rng(0)
+    on_faces = rng.uniform(low, high, (60_000, 3))
+    face = rng.integers(0, 3, len(on_faces))
+    on_faces[np.arange(len(on_faces)), face] = np.where(rng.random(len(on_faces)) < 0.5, low[face], high[face])
+    d = tempietto.distance(*torch.from_numpy(on_faces).float().T.contiguous())
+    assert 0 < d.min() < 0.06
+
+
 def test_highlights_move_with_the_eye():
     """The same surface point of the dome looks different from two sides: the demo needs view dependence."""
     points = tuple(torch.tensor([c]) for c in (0.3, -0.25, tempietto.DOME_Z + 0.61))
