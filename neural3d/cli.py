@@ -258,10 +258,10 @@ class Info:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `neural3d` command; exits with 2 on bad input."""
     arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
-    commands = Annotated[Demo, tyro.conf.subcommand("demo")]
+    commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {"train": Train, "eval": Eval, "render": Render, "export": Export, "info": Info}.items():
-        commands = commands | Annotated[command, tyro.conf.subcommand(name)]  # type: ignore[assignment]
-    command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))  # type: ignore
+        commands = commands | Annotated[command, tyro.conf.subcommand(name)]
+    command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
         command.run()
     except UserError as error:

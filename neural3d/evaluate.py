@@ -61,7 +61,7 @@ def evaluate(
     if not views:
         known = ", ".join(f"{k} ({len(v)})" for k, v in scene.split.items() if v)
         raise UserError(f"{run.directory}: the split '{split}' has no views; choose among {known}.")
-    lpips = Lpips(lpips_weights) if lpips_weights else None
+    lpips = Lpips.load(lpips_weights) if lpips_weights else None
     color = background_color(scene, background)
     per_image = []
     rows: list[list[Tensor]] = []

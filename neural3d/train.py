@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from neural3d.checkpoint import load_state, save_state
 from neural3d.errors import UserError
@@ -112,7 +113,7 @@ class Trainer:
 
             batch = self.source.draw(self.method.rays_per_batch, self.generator)
             losses, figures = self.method.loss(batch, progress, self.generator)
-            loss = sum(losses.values())
+            loss: Tensor = sum(losses.values())  # type: ignore[assignment]
             loss.backward()
             self.optimizer.step()
             self.method.after_step(self.step, progress, self.generator)

@@ -69,7 +69,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in"] | tuple[Tensor, Tensor]) -> Float[Tensor, "*batch out"]:
         """x: any number of leading dimensions; a pair is concatenated along the last, without a copy in the kernel."""
-        parts = x if isinstance(x, tuple) else (x,)
+        parts: tuple[Tensor, ...] = x if isinstance(x, tuple) else (x,)
         batch = parts[0].shape[:-1]
         parts = tuple(p.reshape(-1, p.shape[-1]) for p in parts)
         if self.tcnn is not None:

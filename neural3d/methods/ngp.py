@@ -74,6 +74,7 @@ class Ngp(Method):
     """See the module's docstring."""
 
     Config = NgpConfig
+    background: Tensor  # what alpha images are composited on when nothing else is asked for
 
     def __init__(self, config: NgpConfig, scene: Scene):
         super().__init__(config, scene)

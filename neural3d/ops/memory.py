@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from neural3d import _native
+import torch
+
+from neural3d.ops.native import native
 
 
 def keep_memory() -> bool:
@@ -15,4 +17,4 @@ def keep_memory() -> bool:
 
     Only on Linux with glibc; does nothing and returns False elsewhere.
     """
-    return _native.keep_memory()
+    return native(torch.device("cpu")).keep_memory()

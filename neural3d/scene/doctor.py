@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -305,7 +306,7 @@ def describe_mesh(path: Path) -> list[tuple[str, str]]:
 
     try:
         loaded = trimesh.load(path, process=False)
-        mesh = loaded.to_geometry() if isinstance(loaded, trimesh.Scene) else loaded
+        mesh: Any = loaded.to_geometry() if isinstance(loaded, trimesh.Scene) else loaded
         points, faces = np.asarray(mesh.vertices), getattr(mesh, "faces", None)
     except Exception as error:  # trimesh raises what its many readers raise
         raise UserError(f"{path}: cannot be read as a mesh or point cloud ({error}); is it complete?") from None
