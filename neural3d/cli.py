@@ -48,7 +48,7 @@ class Demo:
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: 40 training views and 8 held-out views, 200 × 200")
         scene = make_demo_scene(self.out / "scene", seed=self.seed)
-        config, loaded = configure(scene, "ngp", ["horizon=1500"], seed=self.seed)
+        config, loaded = configure(scene / "scene.toml", "ngp", ["horizon=1500"], seed=self.seed)
         trainer = Trainer.create(self.out, config, loaded, device)
         fit(trainer, trainer.method.config.horizon, None)
         run = load(self.out, device.type)

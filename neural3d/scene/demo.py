@@ -136,9 +136,10 @@ def make_demo_scene(
 ) -> Path:
     """Render the tempietto into `out_dir` as a Blender-style capture and return that folder.
 
-    Writes train/000.png ..., test/000.png ... (straight-alpha RGBA, sRGB) and transforms_train.json,
-    transforms_test.json with `camera_angle_x` and one OpenGL camera-to-world matrix per frame. The same arguments give
-    the same bytes. size: pixels per side, a multiple of 4.
+    Writes train/000.png ..., test/000.png ... (straight-alpha RGBA, sRGB), transforms_train.json and
+    transforms_test.json with `camera_angle_x` and one OpenGL camera-to-world matrix per frame, and scene.toml, which
+    adds the bounds (photographs from above cannot tell where the ground ends). The same arguments give the same bytes.
+    size: pixels per side, a multiple of 4.
     """
     out = Path(out_dir)
     train, test = _poses(train_views, test_views, seed)
@@ -152,6 +153,8 @@ def make_demo_scene(
             jobs.append((out / f"{name}.png", pose))
         layout = {"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}
         (out / f"transforms_{split}.json").write_text(json.dumps(layout, indent=1))
+    bounds = [list(corner) for corner in AABB]
+    (out / "scene.toml").write_text(f'# The demo: a small round temple.\npath = "."\n\n[scene]\naabb = {bounds}\n')
 
     def photograph(job: tuple[Path, np.ndarray]) -> None:
         Image.fromarray(render_view(job[1], size)).save(job[0])

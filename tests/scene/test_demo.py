@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from neural3d.scene import demo, tempietto
+from neural3d.scene import demo, load_scene, tempietto
 from neural3d.scene.analytic import make_demo_scene
 
 VIEWS, SIZE = 6, 200
@@ -35,6 +35,14 @@ def test_layout(capture):
             assert image.size == (SIZE, SIZE) and image.mode == "RGBA"
 
 
+def test_loads_with_its_bounds(capture):
+    scene = load_scene(capture / "scene.toml")
+    assert len(scene.split["train"]) == VIEWS and len(scene.split["test"]) == 2 and scene.has_alpha
+    box = scene.aabb.double() @ torch.linalg.inv(scene.scene_from_capture)[:3, :3].T
+    box += torch.linalg.inv(scene.scene_from_capture)[:3, 3]
+    np.testing.assert_allclose(box, demo.AABB, atol=1e-6)
+
+
 def test_blurred_truth_scores_under_26_db(capture):
     """Detail matters: neither 4x4 averages scaled back up nor a sliding 4x4 mean come near the truth."""
     for path in capture.glob("*/*.png"):
@@ -55,7 +63,7 @@ def test_same_seed_same_bytes_and_another_seed_moves_the_cameras(tmp_path):
     first = make("a", 0)
     assert first == make("b", 0)
     other = make("c", 1)
-    assert first.keys() == other.keys() and all(first[k] != other[k] for k in first)
+    assert first.keys() == other.keys() and all(first[k] != other[k] for k in first if k != "scene.toml")
 
 
 def test_alpha_is_a_sharp_silhouette_with_straight_colour(capture):
