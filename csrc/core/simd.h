@@ -11,7 +11,8 @@
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own _mm512_undefined_ps
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12's own _mm512_undefined_ps
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #endif
@@ -21,6 +22,10 @@ namespace n3d::N3D_ISA {
 N3D_HD float select(bool c, float a, float b) { return c ? a : b; }
 N3D_HD double select(bool c, double a, double b) { return c ? a : b; }
 N3D_HD int32_t select(bool c, int32_t a, int32_t b) { return c ? a : b; }
+
+// max(0, a), where NaN stays NaN.
+N3D_HD float rectify(float a) { return select(a < 0, 0.f, a); }
+N3D_HD double rectify(double a) { return select(a < 0, 0.0, a); }
 
 N3D_HD float square_root(float a) { return sqrtf(a); }
 N3D_HD double square_root(double a) { return sqrt(a); }
@@ -172,6 +177,16 @@ N3D_HD Exp<f32x> exponentials(f32x x) {
   const f32x s1 = bits_float((half + 127) << 23), s2 = bits_float((whole - half + 127) << 23), s = s1 * s2;
   const f32x e = (1 + p) * s1 * s2;
   return {e, select(x > 20.f, e, s * p + (s - 1))};
+}
+
+N3D_HD f32x rectify(f32x a) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32x>(_mm512_max_ps(__m512{}, reinterpret_cast<__m512>(a)));  // NaN: the second operand
+#elif defined(__AVX2__)
+  return reinterpret_cast<f32x>(_mm256_max_ps(__m256{}, reinterpret_cast<__m256>(a)));
+#else
+  return select(a < 0, f32x{}, a);
+#endif
 }
 
 N3D_HD f32x square_root(f32x a) {

@@ -27,7 +27,8 @@ class Panels {
   Panels(const MlpShape& s, const T* params, bool transposed) {
     size_t total = 0;
     for (int l = 0; l < s.layers; ++l) {
-      at_[l] = total, total += size_t(transposed ? s.in(l) : s.out(l)) * padded(transposed ? s.out(l) : s.in(l));
+      at_[l] = total,
+      total += size_t(panel_depth(transposed ? s.in(l) : s.out(l))) * padded(transposed ? s.out(l) : s.in(l));
       bias_at_[l] = total, total += padded(s.out(l));
     }
     memory_.resize(total * sizeof(T) / 64);
@@ -51,114 +52,143 @@ class Panels {
   bool has_bias_;
 };
 
+// Where a tile's rows lie in memory as they do in a tile, they are used in place; else `tile`.
 template <class T>
-void load_rows(const MlpRows<const T>& x, int64_t begin, int rows, T* tile) {
-  const int pitch = padded(x.columns[0] + x.columns[1]);
-  if (rows < kTileRows || x.columns[0] + x.columns[1] < pitch) std::memset(tile, 0, sizeof(T) * kTileRows * pitch);
+T* in_place(const MlpRows<T>& x, int64_t begin, int rows, std::remove_const_t<T>* tile) {
+  const int width = x.columns[0];
+  const bool alike =
+      rows == kTileRows && x.columns[1] == 0 && x.stride[0] == tile_pitch(width) && padded(width) == width;
+  return alike && x.data[0] ? x.data[0] + begin * x.stride[0] : tile;
+}
+
+// The rows as a tile, padded with zeros: in place, or copied into `tile`.
+template <class T>
+const T* load_rows(const MlpRows<const T>& x, int64_t begin, int rows, T* tile) {
+  const T* lying = in_place(x, begin, rows, tile);
+  if (lying != tile) return lying;
+  const int width = x.columns[0] + x.columns[1], pitch = tile_pitch(width);
+  if (rows < kTileRows || width < padded(width)) std::memset(tile, 0, sizeof(T) * kTileRows * pitch);
   for (int part = 0, first = 0; part < 2; first += x.columns[part++])
-    for (int r = 0; r < rows; ++r)
-      std::memcpy(tile + r * pitch + first, x.data[part] + (begin + r) * x.stride[part], x.columns[part] * sizeof(T));
+    copy_rows(x.data[part] + begin * x.stride[part], x.stride[part], rows, x.columns[part], tile + first, pitch);
+  return tile;
 }
 
 template <class T>
 void store_rows(const T* tile, int rows, int64_t begin, const MlpRows<T>& x) {
-  const int pitch = padded(x.columns[0] + x.columns[1]);
+  const int pitch = tile_pitch(x.columns[0] + x.columns[1]);
   for (int part = 0, first = 0; part < 2; first += x.columns[part++])
-    if (x.data[part])
-      for (int r = 0; r < rows; ++r)
-        std::memcpy(x.data[part] + (begin + r) * x.stride[part], tile + r * pitch + first, x.columns[part] * sizeof(T));
+    if (x.data[part] && x.data[part] + begin * x.stride[part] != tile)
+      copy_rows(tile + first, pitch, rows, x.columns[part], x.data[part] + begin * x.stride[part], x.stride[part]);
 }
 
-// One layer of a tile: out = f(bias + in · Wᵀ).
-template <Activation kind, class T>
-void layer_forward(const MlpShape& s, const Panels<T>& panels, int l, const T* in, T* out) {
-  const int pitch = padded(s.out(l));
-  multiply<T>(in, padded(s.in(l)), panels.matrix(l), s.in(l), pitch, panels.bias(l),
-              [&](int r, int column, Pack<T> z) { store_pack(out + r * pitch + column, activate<kind>(z)); });
+template <class T>
+void prefetch_rows(const MlpRows<const T>& x, int64_t begin, Prefetch& soon) {
+  for (int part = 0; part < 2; ++part)
+    if (x.columns[part]) soon.add(x.data[part] + begin * x.stride[part], kTileRows * x.stride[part]);
 }
 
-// One layer's input gradient: v_in = (v_out · W) ⊙ f′, with `in` = f(…) the layer's input.
-template <Activation kind, class T>
-void layer_backward(const MlpShape& s, const Panels<T>& panels, int l, const T* in, const T* v_out, T* v_in) {
-  const int pitch = padded(s.in(l));
-  multiply<T>(v_out, padded(s.out(l)), panels.matrix(l), s.out(l), pitch, nullptr, [&](int r, int column, Pack<T> v) {
-    if constexpr (kind != Activation::none) v = activate_vjp<kind>(load_pack(in + r * pitch + column), v);
-    store_pack(v_in + r * pitch + column, v);
-  });
+struct Rectify {
+  template <class S>
+  N3D_HD S operator()(int, S z) const {
+    return rectify(z);
+  }
+};
+
+// The gradient of a rectified tile, passed on where it is positive.
+template <class T>
+struct RectifyVjp {
+  const T* y;
+  template <class S>
+  N3D_HD S operator()(int at, S v) const {
+    return activate_vjp(Activation::relu, load(y + at), v);
+  }
+};
+
+// f(position) for every pack in the first `columns` columns of a tile.
+template <class T, class F>
+void for_each_pack(int columns, const F& f) {
+  for (int r = 0; r < kTileRows; ++r)
+    for (int c = 0; c < padded(columns); c += Lanes<T>::kCount) f(r * tile_pitch(columns) + c);
 }
 
 template <class T>
 void forward_tile(const MlpForwardArgs<T>& a, const Panels<T>& panels, int64_t begin, int rows) {
   const MlpShape& s = a.shape;
-  alignas(64) T ends[kTileRows * kMlpMaxEnds], scratch[2][kTileRows * kMlpMaxWidth];
-  load_rows(a.x, begin, rows, ends);
-  T* kept = a.hidden ? a.hidden + begin / kTileRows * s.hidden_tile() : nullptr;
-  const T* in = ends;
   const int last = s.layers - 1;
+  alignas(64) T ends[2][kTileRows * kMlpMaxEnds], scratch[2][kTileRows * kMlpMaxWidth];
+  T* kept = a.hidden ? a.hidden + begin / kTileRows * s.hidden_tile() : nullptr;
+  Prefetch soon;
+  if (kept) soon.add(kept + s.hidden_tile(), s.hidden_tile());
+  prefetch_rows(a.x, begin + kTileRows, soon);
+
+  const T* in = load_rows(a.x, begin, rows, ends[0]);
   for (int l = 0; l < last; ++l) {
     T* out = kept ? kept : scratch[l % 2];
     if (s.hidden == Activation::relu)
-      layer_forward<Activation::relu>(s, panels, l, in, out);
+      multiply(in, s.in(l), panels.matrix(l), s.out(l), panels.bias(l), out, soon, Rectify{});
     else
-      layer_forward<Activation::none>(s, panels, l, in, out);
-    if (kept) kept += kTileRows * padded(s.out(l));
+      multiply(in, s.in(l), panels.matrix(l), s.out(l), panels.bias(l), out, soon, Keep{});
+    if (kept) kept += kTileRows * tile_pitch(s.out(l));
     in = out;
   }
-  layer_forward<Activation::none>(s, panels, last, in, ends);
-  const int width = s.out(last), pitch = padded(width);
-  T* y = a.y + begin * width;
-  for (int r = 0; r < rows; ++r)
-    if (s.output == Activation::none)
-      std::memcpy(y + r * width, ends + r * pitch, width * sizeof(T));
-    else
-      for (int i = 0; i < width; ++i) y[r * width + i] = activate_output(s.output, ends[r * pitch + i]);
+  const MlpRows<T> rows_y = {{a.y, nullptr}, {s.out(last), 0}, {s.out(last), 0}};
+  T* y = in_place(rows_y, begin, rows, ends[1]);
+  multiply(in, s.in(last), panels.matrix(last), s.out(last), panels.bias(last), y, soon, Keep{});
+  if (s.output != Activation::none)
+    for_each_pack<T>(s.out(last), [&](int at) { store(y + at, activate(s.output, load(y + at))); });
+  store_rows(y, rows, begin, rows_y);
 }
 
-// The output's gradient before the activation, padded.
+// The gradient of the output before its activation.
 template <class T>
-void load_output_gradient(const MlpBackwardArgs<T>& a, int64_t begin, int rows, T* tile) {
-  const int width = a.shape.out(a.shape.layers - 1), pitch = padded(width);
-  if (rows < kTileRows || width < pitch) std::memset(tile, 0, sizeof(T) * kTileRows * pitch);
-  const T *y = a.y + begin * width, *v_y = a.v_y + begin * width;
-  for (int r = 0; r < rows; ++r)
-    if (a.shape.output == Activation::none)
-      std::memcpy(tile + r * pitch, v_y + r * width, width * sizeof(T));
-    else
-      for (int i = 0; i < width; ++i)
-        tile[r * pitch + i] = activate_output_vjp(a.shape.output, y[r * width + i], v_y[r * width + i]);
+const T* load_delta(const MlpBackwardArgs<T>& a, int64_t begin, int rows, T* tile) {
+  const int width = a.shape.out(a.shape.layers - 1);
+  const T* v_y = load_rows<T>({{a.v_y, nullptr}, {width, 0}, {width, 0}}, begin, rows, tile);
+  if (a.shape.output == Activation::none) return v_y;
+  alignas(64) T memory[kTileRows * kMlpMaxEnds];
+  const T* y = load_rows<T>({{a.y, nullptr}, {width, 0}, {width, 0}}, begin, rows, memory);
+  for_each_pack<T>(width,
+                   [&](int at) { store(tile + at, activate_vjp(a.shape.output, load(y + at), load(v_y + at))); });
+  return tile;
 }
 
 // v_W += Σ δ xᵀ into padded matrices, v_b += Σ δ.
 template <class T>
-void accumulate_layer(const MlpShape& s, int l, const T* delta, const T* in, T* v_weight, T* v_bias) {
-  accumulate_outer<T>(delta, padded(s.out(l)), s.out(l), in, padded(s.in(l)), v_weight);
+void accumulate_layer(const MlpShape& s, int l, const T* delta, const T* in, T* partial, Prefetch& soon) {
+  accumulate_outer(delta, s.out(l), in, s.in(l), partial + s.partial_weight(l), soon);
+  T* v_bias = partial + s.partial_bias(l);
   if (s.bias)
     for (int r = 0; r < kTileRows; ++r)
-      for (int i = 0; i < s.out(l); ++i) v_bias[i] += delta[r * padded(s.out(l)) + i];
+      for (int i = 0; i < s.out(l); ++i) v_bias[i] += delta[r * tile_pitch(s.out(l)) + i];
 }
 
 template <class T>
 void backward_tile(const MlpBackwardArgs<T>& a, const Panels<T>& panels, int64_t begin, int rows, T* partial) {
   const MlpShape& s = a.shape;
-  alignas(64) T x[kTileRows * kMlpMaxEnds], ends[kTileRows * kMlpMaxEnds], scratch[2][kTileRows * kMlpMaxWidth];
-  load_rows(a.x, begin, rows, x);
-  load_output_gradient(a, begin, rows, ends);
-  const T* delta = ends;
+  alignas(64) T ends[2][kTileRows * kMlpMaxEnds], scratch[2][kTileRows * kMlpMaxWidth];
   const T* hidden = a.hidden + (begin / kTileRows + 1) * s.hidden_tile();  // walked back from the tile's end
-  for (int l = s.layers - 1; l >= 0; --l) {
-    const T* in = l ? hidden -= kTileRows * padded(s.in(l)) : x;
-    accumulate_layer(s, l, delta, in, partial + s.partial_weight(l), partial + s.partial_bias(l));
-    if (l == 0) break;
+  const int width = s.out(s.layers - 1);
+  Prefetch soon;
+  soon.add(hidden, s.hidden_tile());
+  prefetch_rows(a.x, begin + kTileRows, soon);
+  soon.add(a.v_y + (begin + kTileRows) * width, kTileRows * width);
+
+  const T *delta = load_delta(a, begin, rows, ends[0]), *none = nullptr;
+  for (int l = s.layers - 1; l > 0; --l) {
+    const T* in = hidden -= kTileRows * tile_pitch(s.in(l));
+    accumulate_layer(s, l, delta, in, partial, soon);
     T* v_in = scratch[l % 2];
     if (s.hidden == Activation::relu)
-      layer_backward<Activation::relu>(s, panels, l, in, delta, v_in);
+      multiply(delta, s.out(l), panels.matrix(l), s.in(l), none, v_in, soon, RectifyVjp<T>{in});
     else
-      layer_backward<Activation::none>(s, panels, l, in, delta, v_in);
+      multiply(delta, s.out(l), panels.matrix(l), s.in(l), none, v_in, soon, Keep{});
     delta = v_in;
   }
+  accumulate_layer(s, 0, delta, load_rows(a.x, begin, rows, ends[1]), partial, soon);
   if (!a.v_x.data[0] && !a.v_x.data[1]) return;
-  layer_backward<Activation::none, T>(s, panels, 0, nullptr, delta, x);
-  store_rows(x, rows, begin, a.v_x);
+  T* v_x = in_place(a.v_x, begin, rows, ends[1]);
+  multiply(delta, s.out(0), panels.matrix(0), s.in(0), none, v_x, soon, Keep{});
+  store_rows(v_x, rows, begin, a.v_x);
 }
 
 // Adds the chunks' sums in order and drops the padding, one matrix row (or all biases of a layer) a task.

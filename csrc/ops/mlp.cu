@@ -11,7 +11,7 @@ namespace {
 constexpr int kRows = kMlpTileRows, kStage = 32, kBlock = 64, kPitch = kBlock + 4;
 static_assert(kRows == 64 && kThreads == 256, "thread (ty, tx) owns rows 4 ty … and columns 4 tx … of a block");
 
-constexpr int N3D_HD pitch(int width) { return mlp_padded(width) + 4; }  // + 4: rows start in different banks
+constexpr int N3D_HD pitch(int width) { return padded(width) + 4; }  // + 4: rows start in different banks
 
 template <class T>
 struct alignas(2 * sizeof(T)) Quad {
@@ -33,7 +33,7 @@ template <bool along_k, class T, class Load, class Finish>
 __device__ void multiply(const T* a, int a_pitch, int depth, int columns, T* stage, const Load& load,
                          const Finish& finish) {
   const int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
-  for (int c0 = 0; c0 < mlp_padded(columns); c0 += kBlock) {
+  for (int c0 = 0; c0 < padded(columns); c0 += kBlock) {
     T sum[4][4] = {};
     for (int k0 = 0; k0 < depth; k0 += kStage) {
       __syncthreads();
@@ -51,7 +51,7 @@ __device__ void multiply(const T* a, int a_pitch, int depth, int columns, T* sta
             for (int l = 0; l < 4; ++l) sum[i][l] += left[i].v[j] * right[j].v[l];
       }
     }
-    if (c0 + 4 * tx < mlp_padded(columns))
+    if (c0 + 4 * tx < padded(columns))
       for (int i = 0; i < 4; ++i)
         for (int l = 0; l < 4; ++l) finish(4 * ty + i, c0 + 4 * tx + l, sum[i][l]);
   }
@@ -61,8 +61,8 @@ __device__ void multiply(const T* a, int a_pitch, int depth, int columns, T* sta
 template <class T>
 __device__ void accumulate_outer(const T* delta, int out, const T* x, int in, T* c) {
   const int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
-  const int out_pitch = pitch(out), in_pitch = pitch(in), columns = mlp_padded(in);
-  for (int o = 4 * ty; o < mlp_padded(out); o += kBlock)
+  const int out_pitch = pitch(out), in_pitch = pitch(in), columns = padded(in);
+  for (int o = 4 * ty; o < padded(out); o += kBlock)
     for (int i = 4 * tx; i < columns; i += kBlock) {
       T sum[4][4] = {};
       for (int r = 0; r < kRows; ++r) {
@@ -77,7 +77,7 @@ __device__ void accumulate_outer(const T* delta, int out, const T* x, int in, T*
 
 template <class T>
 __device__ void load_rows(const MlpRows<const T>& x, int64_t begin, int rows, T* tile) {
-  const int width = x.columns[0] + x.columns[1], columns = mlp_padded(width);
+  const int width = x.columns[0] + x.columns[1], columns = padded(width);
   for (int i = threadIdx.x; i < kRows * columns; i += kThreads) {
     const int r = i / columns, c = i % columns, part = c >= x.columns[0];
     const bool inside = r < rows && c < width;
@@ -109,14 +109,14 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(MlpForwardArgs<T> a, 
     multiply<true>(in, pitch(depth), depth, width, stage, weight, [&](int r, int c, T z) {
       if (bias && c < width) z += bias[c];
       if (l < last) {
-        if (s.hidden == Activation::relu) z = N3D_ISA::activate<Activation::relu>(z);
+        z = activate(s.hidden, z);
         out[r * pitch(width) + c] = z;
-        if (kept) kept[r * mlp_padded(width) + c] = z;
+        if (kept) kept[r * tile_pitch(width) + c] = z;
       } else if (r < rows && c < width) {
-        a.y[(begin + r) * width + c] = activate_output(s.output, z);
+        a.y[(begin + r) * width + c] = activate(s.output, z);
       }
     });
-    if (kept) kept += kRows * mlp_padded(width);
+    if (kept) kept += kRows * tile_pitch(width);
     T* swap = in;
     in = out, out = swap;
   }
@@ -136,19 +136,18 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(MlpBackwardArgs<T> a
     const int rows = end - begin < kRows ? end - begin : kRows, out = s.out(s.layers - 1);
     const T* hidden = a.hidden + (begin / kRows + 1) * s.hidden_tile();  // walked back from the tile's end
     __syncthreads();
-    for (int i = threadIdx.x; i < kRows * mlp_padded(out); i += kThreads) {
-      const int r = i / mlp_padded(out), c = i % mlp_padded(out);
+    for (int i = threadIdx.x; i < kRows * padded(out); i += kThreads) {
+      const int r = i / padded(out), c = i % padded(out);
       const int64_t at = (begin + r) * out + c;
       delta[r * pitch(out) + c] =
-          r < rows && c < out ? activate_output_vjp(s.output, s.output == Activation::none ? T(0) : a.y[at], a.v_y[at])
-                              : T(0);
+          r < rows && c < out ? activate_vjp(s.output, s.output == Activation::none ? T(0) : a.y[at], a.v_y[at]) : T(0);
     }
     for (int l = s.layers - 1; l >= 0; --l) {
-      const int width = s.in(l), columns = mlp_padded(width), depth = s.out(l);
+      const int width = s.in(l), columns = padded(width), depth = s.out(l);
       if (l > 0) {
-        hidden -= kRows * columns;
+        hidden -= kRows * tile_pitch(width);
         for (int i = threadIdx.x; i < kRows * columns; i += kThreads)
-          in[i / columns * pitch(width) + i % columns] = hidden[i];
+          in[i / columns * pitch(width) + i % columns] = hidden[i / columns * tile_pitch(width) + i % columns];
       } else {
         load_rows(a.x, begin, rows, in);
       }
@@ -162,7 +161,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(MlpBackwardArgs<T> a
       const auto weight = [&](int k, int c) { return w[k * width + c]; };
       multiply<false>(delta, pitch(depth), depth, width, stage, weight, [&](int r, int c, T v) {
         if (l > 0) {
-          if (s.hidden == Activation::relu) v = N3D_ISA::activate_vjp<Activation::relu>(in[r * pitch(width) + c], v);
+          v = activate_vjp(s.hidden, in[r * pitch(width) + c], v);
           v_in[r * pitch(width) + c] = v;
         } else if (r < rows && c < width) {
           const int part = c >= a.v_x.columns[0];
@@ -186,7 +185,7 @@ __global__ void reduce_kernel(MlpBackwardArgs<T> a, int chunks) {
   if (i < s.weight(s.layers)) {
     while (i >= s.weight(l + 1)) ++l;
     const int at = i - s.weight(l);
-    from = s.partial_weight(l) + at / s.in(l) * mlp_padded(s.in(l)) + at % s.in(l);
+    from = s.partial_weight(l) + at / s.in(l) * padded(s.in(l)) + at % s.in(l);
   } else {
     while (i >= s.bias_of(l + 1)) ++l;
     from = s.partial_bias(l) + i - s.bias_of(l);

@@ -4,6 +4,7 @@
 // Every activation here has a derivative that its own output gives, so only outputs are kept for backward.
 #pragma once
 
+#include "core/gemm.h"
 #include "core/hd.h"
 #include "core/simd.h"
 
@@ -20,10 +21,8 @@ constexpr int kMlpMaxEnds = 256;   // of the input and the output
 #if defined(__CUDACC__) || defined(N3D_CUDA_MODULE)
 constexpr int64_t kMlpTileRows = 64, kMlpChunkRows = 16 * kMlpTileRows;
 #else
-constexpr int64_t kMlpTileRows = 48, kMlpChunkRows = 42 * kMlpTileRows;
+constexpr int64_t kMlpTileRows = 96, kMlpChunkRows = 21 * kMlpTileRows;
 #endif
-
-constexpr int mlp_padded(int width) { return (width + 15) / 16 * 16; }  // columns of every matrix in a workspace
 
 // Parameters are one flat array: the weights (out, in) of every layer, then, where there are biases, those (out).
 struct MlpShape {
@@ -52,20 +51,20 @@ struct MlpShape {
   // The same in a chunk's partial sums, where matrices are padded; the last is the number of scalars in a chunk.
   N3D_HD int partial_weight(int layer) const {
     int at = 0;
-    for (int l = 0; l < layer; ++l) at += mlp_padded(in(l)) * mlp_padded(out(l));
+    for (int l = 0; l < layer; ++l) at += padded(in(l)) * padded(out(l));
     return at;
   }
   N3D_HD int partial_bias(int layer) const {
     int at = partial_weight(layers);
-    for (int l = 0; l < layer; ++l) at += mlp_padded(out(l));
+    for (int l = 0; l < layer; ++l) at += padded(out(l));
     return at;
   }
   N3D_HD int partial() const { return partial_bias(layers); }
 
-  // Scalars kept of a tile for backward: hidden layer after hidden layer, each (kMlpTileRows, padded width).
+  // Scalars kept of a tile for backward: hidden layer after hidden layer, each (kMlpTileRows, tile_pitch).
   N3D_HD int hidden_tile() const {
     int columns = 0;
-    for (int l = 0; l + 1 < layers; ++l) columns += mlp_padded(out(l));
+    for (int l = 0; l + 1 < layers; ++l) columns += tile_pitch(out(l));
     return columns * kMlpTileRows;
   }
 
@@ -109,34 +108,19 @@ struct MlpBackwardArgs {
 
 namespace N3D_ISA {
 
-// f(z). NaN stays NaN.
-template <Activation kind, class S>
-N3D_HD S activate(S z) {
-  if constexpr (kind == Activation::relu) return select(z < S{}, S{}, z);
+// f(z), for a scalar or a pack. NaN stays NaN.
+template <class S>
+N3D_HD S activate(Activation kind, S z) {
+  if (kind == Activation::relu) return rectify(z);
+  if (kind == Activation::sigmoid) return 1 / (1 + exponentials(-z).exp);
+  if (kind == Activation::exponential) return exponentials(z).exp;
   return z;
 }
 
 // v_z = v · f′(z), from y = f(z).
-template <Activation kind, class S>
-N3D_HD S activate_vjp(S y, S v) {
-  if constexpr (kind == Activation::relu) return select(y > S{}, v, S{});
-  return v;
-}
-
-N3D_HD float exponential(float a) { return expf(a); }
-N3D_HD double exponential(double a) { return exp(a); }
-
-template <class T>
-N3D_HD T activate_output(Activation kind, T z) {
-  if (kind == Activation::relu) return select(z < T(0), T(0), z);
-  if (kind == Activation::sigmoid) return 1 / (1 + exponential(-z));
-  if (kind == Activation::exponential) return exponential(z);
-  return z;
-}
-
-template <class T>
-N3D_HD T activate_output_vjp(Activation kind, T y, T v) {
-  if (kind == Activation::relu) return y > T(0) ? v : T(0);
+template <class S>
+N3D_HD S activate_vjp(Activation kind, S y, S v) {
+  if (kind == Activation::relu) return select(y > S{}, v, S{});
   if (kind == Activation::sigmoid) return v * y * (1 - y);
   if (kind == Activation::exponential) return v * y;
   return v;

@@ -49,12 +49,14 @@ def assert_matches_reference(x, weights, biases, **options):
 @pytest.mark.parametrize("outputs", [1, 3, 16, 17])
 def test_matches_the_reference_at_every_shape(device, inputs, width, outputs):
     torch.manual_seed(0)
-    for hidden_layers, n in itertools.product((1, 2, 4), (0, 1, 15, 16, 17, 1000)):
+    for hidden_layers, n in (1, 0), (1, 1000), (2, 1), (2, 17), (3, 16), (4, 15), (4, 1000):
         weights, biases = network([inputs, *[width] * hidden_layers, outputs], bias=n % 2 == 0, device=device)
         assert_matches_reference(torch.randn(n, inputs, device=device), weights, biases)
 
 
-@pytest.mark.parametrize("widths", [[5, 7], [1, 1, 1], [256, 128, 256], [20, 8, 24, 40, 100, 2], [4, *[16] * 8, 5]])
+@pytest.mark.parametrize(
+    "widths", [[5, 7], [20, 200], [1, 1, 1], [256, 128, 256], [20, 8, 24, 40, 100, 2], [4, *[16] * 8, 5]]
+)
 @pytest.mark.parametrize("output", ["none", "relu", "sigmoid", "exp"])
 @pytest.mark.parametrize("hidden", ["none", "relu"])
 def test_matches_the_reference_for_odd_networks(device, widths, hidden, output):
