@@ -16,14 +16,15 @@ bool keep_memory() {
 #if defined(__GLIBC__)
   // No mmap for large blocks (every free returns those to the system), and no trimming of the heap.
   if (mallopt(M_MMAP_MAX, 0) != 1 || mallopt(M_TRIM_THRESHOLD, -1) != 1) return false;
-  // The heap inherits its pages' size from a block that spans half of the machine's memory and is freed untouched:
-  // only addresses are reserved. Where the system refuses so much, pages stay small.
+  // The heap inherits its pages' size from a block that spans much of the machine's memory and is freed untouched: only
+  // addresses are reserved. Where the system refuses that many, fewer must do.
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t size = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) / 2 * page;
-  void* block = nullptr;
-  if (posix_memalign(&block, page, size) == 0) {
-    madvise(block, size, MADV_HUGEPAGE);
+  for (size_t size = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) / 2 * page; size > page; size /= 2) {
+    void* block = nullptr;
+    if (posix_memalign(&block, page, size) != 0) continue;
+    madvise(block, size / page * page, MADV_HUGEPAGE);
     free(block);
+    break;
   }
   return true;
 #else

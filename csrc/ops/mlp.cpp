@@ -152,9 +152,10 @@ const T* load_delta(const MlpBackwardArgs<T>& a, int64_t begin, int rows, T* til
   return tile;
 }
 
-// v_W += Σ δ xᵀ into padded matrices, v_b += Σ δ.
+// v_W += Σ δ xᵀ into padded matrices, v_b += Σ δ; nothing where partial is null.
 template <class T>
 void accumulate_layer(const MlpShape& s, int l, const T* delta, const T* in, T* partial, Prefetch& soon) {
+  if (!partial) return;
   accumulate_outer(delta, s.out(l), in, s.in(l), partial + s.partial_weight(l), soon);
   T* v_bias = partial + s.partial_bias(l);
   if (s.bias)
@@ -226,12 +227,12 @@ void mlp_backward(const MlpBackwardArgs<T>& a) {
   const int64_t stride = a.shape.partial(), chunks = a.shape.chunks(a.n);
   parallel_for(chunks, [&](int64_t c) {
     const int64_t end = (c + 1) * kMlpChunkRows < a.n ? (c + 1) * kMlpChunkRows : a.n;
-    T* partial = a.partials + c * stride;
-    std::memset(partial, 0, stride * sizeof(T));
+    T* partial = a.v_params ? a.partials + c * stride : nullptr;
+    if (partial) std::memset(partial, 0, stride * sizeof(T));
     for (int64_t begin = c * kMlpChunkRows; begin < end; begin += kTileRows)
       backward_tile(a, panels, begin, static_cast<int>(end - begin < kTileRows ? end - begin : kTileRows), partial);
   });
-  reduce_partials(a, chunks, stride);
+  if (a.v_params) reduce_partials(a, chunks, stride);
 }
 
 N3D_INSTANTIATE(mlp_forward, MlpForwardArgs)

@@ -127,8 +127,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(MlpBackwardArgs<T> a
   extern __shared__ __align__(16) unsigned char memory[];
   T *stage = reinterpret_cast<T*>(memory), *in = stage + kStage * kPitch;
   const MlpShape& s = a.shape;
-  T* partial = a.partials + blockIdx.x * int64_t(s.partial());
-  for (int i = threadIdx.x; i < s.partial(); i += kThreads) partial[i] = 0;
+  T* partial = a.v_params ? a.partials + blockIdx.x * int64_t(s.partial()) : nullptr;
+  for (int i = threadIdx.x; partial && i < s.partial(); i += kThreads) partial[i] = 0;
   const int64_t chunk = blockIdx.x * kMlpChunkRows;
   const int64_t end = chunk + kMlpChunkRows < a.n ? chunk + kMlpChunkRows : a.n;
   for (int64_t begin = chunk; begin < end; begin += kRows) {
@@ -152,8 +152,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(MlpBackwardArgs<T> a
         load_rows(a.x, begin, rows, in);
       }
       __syncthreads();
-      accumulate_outer(delta, depth, in, width, partial + s.partial_weight(l));
-      if (s.bias)
+      if (partial) accumulate_outer(delta, depth, in, width, partial + s.partial_weight(l));
+      if (partial && s.bias)
         for (int c = threadIdx.x; c < depth; c += kThreads)
           for (int r = 0; r < kRows; ++r) partial[s.partial_bias(l) + c] += delta[r * pitch(depth) + c];
       if (l == 0 && !a.v_x.data[0] && !a.v_x.data[1]) break;
@@ -223,6 +223,7 @@ void mlp_backward(const MlpBackwardArgs<T>& a) {
   const int64_t chunks = a.shape.chunks(a.n);
   if (chunks > 0)
     launch("mlp_backward", backward_kernel<T>, chunks, shared_bytes<T>(a.shape, 3), tile_scalars<T>(a.shape), a);
+  if (!a.v_params) return;
   reduce_kernel<<<blocks(a.shape.parameters()), kThreads, 0, stream(a.stream)>>>(a, static_cast<int>(chunks));
   check("mlp_backward");
 }

@@ -97,12 +97,12 @@ struct MlpBackwardArgs {
   int64_t n;
   const T* params;
   MlpRows<const T> x;
-  const T* y;
-  const T* hidden;
-  const T* v_y;  // (n, output)
+  const T* y;       // what forward gave
+  const T* hidden;  // what forward kept
+  const T* v_y;     // (n, output)
   MlpRows<T> v_x;
-  T* partials;  // workspace (chunks, partial): the parameters' gradient of each chunk of rows
-  T* v_params;  // (parameters), overwritten
+  T* partials;  // workspace (chunks, partial): the parameters' gradient of each chunk of rows; null with v_params
+  T* v_params;  // (parameters), overwritten; null: not wanted
   void* stream;
 };
 

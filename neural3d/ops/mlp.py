@@ -118,8 +118,8 @@ class _Mlp(torch.autograd.Function):
         kernels = native(x0.device)
         v_x0 = torch.empty_like(x0) if ctx.needs_input_grad[1] else None
         v_x1 = torch.empty_like(x1) if ctx.needs_input_grad[2] else None
-        v_params = torch.empty_like(params)
-        partials = x0.new_empty(kernels.mlp_workspace(ctx.net.widths, x0.shape[0])[1])
+        v_params = torch.empty_like(params) if ctx.needs_input_grad[3] else None
+        partials = x0.new_empty(kernels.mlp_workspace(ctx.net.widths, x0.shape[0])[1] if ctx.needs_input_grad[3] else 0)
         kernels.mlp_backward(
             *ctx.net, params, x0, x1, y, hidden, v_y.contiguous(), v_x0, v_x1, partials, v_params, stream(x0.device)
         )
