@@ -41,6 +41,7 @@ N3D_HD void to_floating(uint32_t a, double& out) { out = double(a); }
 N3D_HD float absolute(float a) { return fabsf(a); }
 
 N3D_HD int32_t truncate(float a) { return static_cast<int32_t>(a); }
+N3D_HD int32_t smaller_unsigned(int32_t a, int32_t b) { return uint32_t(a) < uint32_t(b) ? a : b; }
 N3D_HD float to_float(int32_t a) { return static_cast<float>(a); }
 
 // The same 32 bits, read as the other type.
@@ -101,19 +102,11 @@ N3D_HD u32x to_unsigned(f32x a) { return reinterpret_cast<u32x>(__builtin_conver
 N3D_HD void to_floating(u32x a, f32x& out) { out = __builtin_convertvector(reinterpret_cast<i32x>(a), f32x); }
 N3D_HD i32x select(i32x c, i32x a, i32x b) { return c ? a : b; }
 
-// The first n lanes from memory, zero beyond; nothing beyond them is read.
-N3D_HD f32x load_first(const float* p, int n) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<f32x>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
-#else
-  f32x v{};
-  for (int i = 0; i < n; ++i) v[i] = p[i];
-  return v;
-#endif
-}
-
 N3D_HD f32x absolute(f32x a) { return reinterpret_cast<f32x>(reinterpret_cast<i32x>(a) & 0x7fffffff); }
 N3D_HD i32x truncate(f32x a) { return __builtin_convertvector(a, i32x); }
+N3D_HD i32x smaller_unsigned(i32x a, i32x b) {
+  return reinterpret_cast<i32x>(smaller(reinterpret_cast<u32x>(a), reinterpret_cast<u32x>(b)));
+}
 N3D_HD f32x to_float(i32x a) { return __builtin_convertvector(a, f32x); }
 N3D_HD i32x float_bits(f32x a) { return reinterpret_cast<i32x>(a); }
 N3D_HD f32x bits_float(i32x a) { return reinterpret_cast<f32x>(a); }
@@ -131,31 +124,6 @@ N3D_HD f32x gather(const float* p, i32x i) {
 }
 N3D_HD i32x gather(const int32_t* p, i32x i) {
   return reinterpret_cast<i32x>(gather(reinterpret_cast<const float*>(p), i));
-}
-
-// Bit k is set where lane k of a comparison holds.
-N3D_HD uint32_t lane_bits(i32x c) {
-#if defined(__AVX512F__)
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(c));
-#elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(c)));
-#else
-  uint32_t bits = 0;
-  for (int k = 0; k < kLanes; ++k) bits |= (c[k] < 0 ? 1u : 0u) << k;
-  return bits;
-#endif
-}
-
-// The lanes whose bit is set, moved to the front; writes kLanes floats, of which only those are meaningful.
-N3D_HD void store_packed(float* p, f32x v, uint32_t lanes) {
-#if defined(__AVX512F__)
-  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), reinterpret_cast<__m512>(v)));
-#else
-  for (int k = 0; k < kLanes; ++k) {
-    *p = v[k];
-    p += lanes >> k & 1;
-  }
-#endif
 }
 
 // x = n ln 2 + r with |r| ≤ ln 2 / 2 (Cody & Waite's two-part ln 2), p = e^r − 1 by a polynomial whose relative error

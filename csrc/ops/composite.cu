@@ -27,12 +27,9 @@ __global__ void composite_rays(CompositeArgs<T> a) {
     a.weights[i] = w;
     for (int64_t c = 0; c < channels; ++c) (kChannels ? sum : out)[c] += w * a.color[i * channels + c];
   }
-  a.used[ray] = static_cast<int32_t>(i - begin);
+  front.finish(a, ray, i - begin);
   for (; i < end; ++i) a.weights[i] = 0;
   for (int c = 0; c < kChannels; ++c) out[c] = sum[c];
-  a.opacity[ray] = 1 - front.transmittance;
-  a.depth[ray] = front.depth;
-  a.distortion[ray] = front.distortion;
 }
 
 template <int kChannels, class T>

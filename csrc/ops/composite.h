@@ -83,6 +83,13 @@ struct Front {
     previous = t;
     return w;
   }
+
+  N3D_HD void finish(const CompositeArgs<T>& a, int64_t ray, int64_t used) const {
+    a.opacity[ray] = 1 - transmittance;
+    a.depth[ray] = depth;
+    a.distortion[ray] = distortion;
+    a.used[ray] = static_cast<int32_t>(used);
+  }
 };
 
 // The way back, from the last used sample to the first. With g_i = ∂L/∂w_i,
@@ -115,11 +122,8 @@ struct Back {
 // Σ_j w_j (t_last − t_j), where the way back starts.
 template <class T>
 N3D_HD T last_lag(const T* weights, const T* t, int64_t n) {
-  T lag = 0, weight = 0;
-  for (int64_t i = 1; i < n; ++i) {
-    weight += weights[i - 1];
-    lag += weight * (t[i] - t[i - 1]);
-  }
+  T lag = 0;
+  for (int64_t i = 0; i < n; ++i) lag += weights[i] * (t[n - 1] - t[i]);
   return lag;
 }
 

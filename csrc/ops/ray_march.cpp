@@ -1,6 +1,7 @@
 #include "ops/ray_march.h"
 
 #include "core/dispatch.h"
+#include "core/lanes.h"
 #include "core/parallel.h"
 
 namespace n3d::N3D_ISA {
@@ -32,15 +33,20 @@ struct Walker : Walk {
     }
   };
 
+  // b_k and the next ones; mostly without a gather.
+  static N3D_HD f32x boundaries(const March<f32x, i32x>& march, int32_t k) {
+    const MarchArgs<float>& a = march.a;
+    if (k >= a.last) return a.table[a.last] + to_float(lane_numbers() + (k - a.last)) * a.tail;
+    return k + kLanes <= a.last + 1 ? load(a.table + k) : march.boundary(lane_numbers() + k);
+  }
+
   template <class Emit>
   N3D_HD int64_t samples(int64_t ray, float exit, int32_t k, int64_t most, Emit emit) const {
     const March<f32x, i32x> march(a);
     const float *o = a.origins + 3 * ray, *d = a.directions + 3 * ray, j = jitter(ray);
-    i32x lane;
-    for (int i = 0; i < kLanes; ++i) lane[i] = i;
     int64_t n = 0;
     while (n < most && k < kMostSteps) {
-      const Interval<f32x> i = march.interval(lane + k, j);
+      const Interval<f32x> i = march.interval(boundaries(march, k), j);
       const f32x x = o[0] + i.t * d[0], y = o[1] + i.t * d[1], z = o[2] + i.t * d[2];
       const uint32_t inside = lane_bits(i.t < exit);
       uint32_t kept = lane_bits(march.occupied(x, y, z, i.dt) != 0) & inside;

@@ -156,9 +156,13 @@ struct March {
   // Δ(t)
   N3D_HD S step(S t) const { return minimum(maximum(t * a.cone, S{} + a.step_min), S{} + a.step_max); }
 
-  // Interval k of the lattice: its middle and its length.
-  N3D_HD Interval<S> interval(I k, float jitter) const {
-    const S b = gather(a.table, minimum(k, I{} + a.last)) + to_float(maximum(k - a.last, I{})) * a.tail;
+  // b_k
+  N3D_HD S boundary(I k) const {
+    return gather(a.table, minimum(k, I{} + a.last)) + to_float(maximum(k - a.last, I{})) * a.tail;
+  }
+
+  // The interval that starts at b_k, but for the jitter.
+  N3D_HD Interval<S> interval(S b, float jitter) const {
     const S step0 = step(b), step1 = step(b + step0);
     const S dt = step0 + (step1 - step0) * jitter;
     return {b + step0 * jitter + dt * 0.5f, dt};
@@ -170,8 +174,9 @@ struct March {
     return minimum(maximum(((float_bits(reach) + 0x7fffff) >> 23) - 127, I{}), I{} + (a.levels - 1));
   }
 
+  // Points of the ray are inside, but for rounding; what lanes beyond its end find is not used, but is in memory.
   N3D_HD I cell(S x, S inverse_size) const {
-    return minimum(maximum(truncate((x * inverse_size + 1.f) * half), I{}), I{} + (a.resolution - 1));
+    return smaller_unsigned(truncate((x * inverse_size + 1.f) * half), I{} + (a.resolution - 1));
   }
 
   // Non-zero where the cell is occupied.
@@ -227,8 +232,8 @@ struct Walk : March<float, int32_t> {
       else
         high = middle;
     }
-    while (low > from && interval(low - 1, jitter).t >= t) --low;
-    while (low < kMostSteps && interval(low, jitter).t < t) ++low;
+    while (low > from && interval(boundary(low - 1), jitter).t >= t) --low;
+    while (low < kMostSteps && interval(boundary(low), jitter).t < t) ++low;
     return low;
   }
 
@@ -259,7 +264,7 @@ struct Walk : March<float, int32_t> {
     const float *o = a.origins + 3 * ray, *d = a.directions + 3 * ray, j = jitter(ray);
     int64_t n = 0;
     while (n < most && k < kMostSteps) {
-      const Interval<float> i = interval(k, j);
+      const Interval<float> i = interval(boundary(k), j);
       if (!(i.t < exit)) break;
       const float x = o[0] + i.t * d[0], y = o[1] + i.t * d[1], z = o[2] + i.t * d[2];
       if (occupied(x, y, z, i.dt)) {
