@@ -83,11 +83,24 @@ class OccupancyGrid(nn.Module):
 
         Takes effect at the next `update`.
         """
+        level, x, y, z = self._cells(positions)
+        cells = ((level * self.resolution + x) * self.resolution + y) * self.resolution + z
+        self._learn(cells, density.nan_to_num(0.0))
+
+    def occupied(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+        """Whether each position's cell is marked. Beyond the last cascade the nearest cell answers."""
+        level, x, y, z = self._cells(positions)
+        blocks = self.resolution // 4  # the layout of `pack_bits`
+        block = ((level * blocks + (x >> 2)) * blocks + (y >> 2)) * blocks + (z >> 2)
+        byte = self.bits.view(-1)[block * 8 + ((x & 3) << 1) + ((y & 3) >> 1)]
+        return (byte >> (((y & 1) << 2) + (z & 3)).to(torch.uint8)) & 1 != 0
+
+    def _cells(self, positions: Float[Tensor, "N 3"]) -> tuple[Int[Tensor, "N"], ...]:
+        """The finest cascade that holds each position, and its cell's x, y, z there."""
         level = torch.frexp(positions.abs().amax(-1))[1].clamp(0, self.levels - 1)  # 2^(level-1) ≤ |x|∞ < 2^level
         unit = torch.ldexp(positions, -level[:, None])
-        x, y, z = ((unit + 1) * (self.resolution / 2)).long().clamp(0, self.resolution - 1).unbind(-1)
-        cells = ((level.long() * self.resolution + x) * self.resolution + y) * self.resolution + z
-        self._learn(cells, density.nan_to_num(0.0))
+        cell = ((unit + 1) * (self.resolution / 2)).long().clamp(0, self.resolution - 1)
+        return level.long(), *cell.unbind(-1)
 
     def _learn(self, cells: Int[Tensor, "N"], fresh: Float[Tensor, "N"]) -> None:
         """A cell's new density is the largest just found in it, or what it remembers, faded. Cells may repeat."""

@@ -153,3 +153,16 @@ def test_observed_densities_count_and_unobserved_cells_keep_theirs():
     assert changed == [[0, 8, 8, 8], [1, 0, 8, 8]]
     assert grid.density[0, 8, 8, 8] == 20
     torch.testing.assert_close(grid.density[1, 0, 8, 8], torch.tensor(8.0 * grid.decay))
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_positions_find_the_bit_of_their_cell(levels):
+    grid = OccupancyGrid(resolution=32, levels=levels, threshold=1.0, budget=20_000, warmup=0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(10):
+        grid.update(ball, step, generator)
+    x, found = centres(grid)[grid._own], occupied(grid)[grid._own]
+    assert 0 < found.float().mean() < 1
+    assert torch.equal(grid.occupied(x), found)
+    assert torch.equal(grid.occupied(x + 0.4 * 2 / 32), found), "anywhere in the finest cell, so in all"
+    assert not grid.occupied(torch.tensor([[1e6, 0, 0]])).any(), "beyond the last cascade its border answers"
