@@ -1,4 +1,4 @@
-"""Terms of objective functions, as pure functions: what data there is to match, and what to prefer where there is none."""
+"""Terms of objective functions, as pure functions: what data to match, and what to prefer where there is none."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Method(nn.Module, abc.ABC):
     @abc.abstractmethod
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(terms that the trainer sums and differentiates, figures to report).
 
         progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr".

@@ -3,8 +3,8 @@
 Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi, Ng: "NeRF: Representing Scenes as Neural Radiance Fields for View
 Synthesis", ECCV 2020. σ(x), g(x) = trunk(γ₁₀(x)),  c(x, d) = head(g(x), γ₄(d)): density is known before the direction.
 A coarse network sampled evenly says where a fine one is to be sampled; both are trained on the photos.
-Few photos: frequency annealing and the occlusion term of FreeNeRF (Yang et al. 2023), and smooth patches seen from poses
-without a photo, as in RegNeRF (Niemeyer et al. 2022).
+Few photos: frequency annealing and the occlusion term of FreeNeRF (Yang et al. 2023), and smooth patches seen from
+poses without a photo, as in RegNeRF (Niemeyer et al. 2022).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class NerfConfig:
 
 
 class RadianceField(nn.Module):
-    """Density before its ReLU, and colour, from encoded positions (N, E) and directions (N, F); figure 7 of the paper."""
+    """Density before its ReLU, and colour, from encoded positions (N, E) and directions (N, F): the paper's fig. 7."""
 
     def __init__(self, position_width: int, direction_width: int, width: int, depth: int, skip: int, color_width: int):
         super().__init__()
@@ -139,11 +139,14 @@ class Nerf(Method):
     """See the module's docstring.
 
     Rays are sampled from `near` to `far`, in bounded scenes where they cross the scene's box: there positions lie in
-    [-1, 1]³, as γ assumes, and rays that miss the box see the background. Unbounded scenes are contracted (mip-NeRF 360)
-    and sampled evenly in disparity; their last sample reaches to infinity.
+    [-1, 1]³, as γ assumes, and rays that miss the box see the background. Unbounded scenes are contracted (mip-NeRF
+    360) and sampled evenly in disparity; their last sample reaches to infinity.
     """
 
     Config = NerfConfig
+    frequencies: Tensor
+    visible: Tensor
+    background: Tensor
 
     def __init__(self, config: NerfConfig, scene: Scene):
         super().__init__(config, scene)
@@ -247,7 +250,7 @@ class Nerf(Method):
         """Coarse, then fine; without generator, at fixed places and without noise."""
         c = self.config
         near, far = span
-        spacing = "disparity" if self.scene.unbounded else "distance"
+        spacing: Literal["distance", "disparity"] = "disparity" if self.scene.unbounded else "distance"
         t = stratified(near, far, c.samples_coarse, generator=generator, spacing=spacing)
         passes = [self._pass(self.coarse, t, origins, directions, far, background, generator)]
         if self.fine is not None:
@@ -293,7 +296,7 @@ class Nerf(Method):
 
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c = self.config
         if c.anneal:
             self.visible.fill_(min(1.0, progress / c.anneal))
@@ -330,12 +333,12 @@ class Nerf(Method):
         )
         near, far = self._span(origins, directions)
         far = torch.maximum(far, near + 1e-3)
-        losses = {"smooth_depth": 0.0, "smooth_color": 0.0}
+        losses = {name: torch.zeros((), device=origins.device) for name in ("smooth_depth", "smooth_color")}
         for p in self._passes(origins, directions, (near, far), self.background, generator):
             depth = p.alpha * p.distance + (1 - p.alpha) * far
             square = (c.patches, c.patch_size, c.patch_size, -1)
-            losses["smooth_depth"] += c.smooth_depth * patch_smoothness(depth.view(square))
-            losses["smooth_color"] += c.smooth_color * patch_smoothness(p.rgb.view(square))
+            losses["smooth_depth"] = losses["smooth_depth"] + c.smooth_depth * patch_smoothness(depth.view(square))
+            losses["smooth_color"] = losses["smooth_color"] + c.smooth_color * patch_smoothness(p.rgb.view(square))
         return losses
 
     # --- pictures and meshes ---

@@ -287,8 +287,8 @@ class Ngp(Method):
 def photo_resolution(scene: Scene, cells_per_pixel: float = 1.5) -> int:
     """Cells along the hash grid's cube at which its finest level matches the photos' pixels at the subject.
 
-    Finer levels cannot be seen in the photos, only overfit them: on lego at 200 × 200 pixels 256 cells score 1.1 dB over
-    2048.
+    Finer levels cannot be seen in the photos, only overfit them: on lego at 200 × 200 pixels 256 cells score 1.1 dB
+    over 2048.
     """
     middle = scene.aabb.double().mean(0)
     pixels_per_unit = []
