@@ -224,7 +224,8 @@ def test_same_bytes_for_any_number_of_threads(features):
 
 def test_same_bytes_however_the_points_are_cut(monkeypatch):
     wanted = everything()
-    monkeypatch.setattr("neural3d.ops.hash_grid._CHUNK", 640)
+    # Not by dotted name: in the package `hash_grid` is the function, which hides its module.
+    monkeypatch.setattr(sys.modules["neural3d.ops.hash_grid"], "_CHUNK", 640)
     for have, want in zip(everything(), wanted):
         assert torch.equal(have, want)
 
