@@ -65,6 +65,13 @@ train() { # train DEVICE: the demo scene, one seed, a fixed number of steps
     neural3d eval "build/gpu-runs/$1" --device "$1"
 }
 
+bench() { # bench NAME [ARGUMENT...]: runs the benchmark and adds what it prints to the results
+  local name=$1
+  shift
+  part "$name" timeout 150 env PYTHONSAFEPATH= "$python" "benchmarks/$name.py" "$@"
+  printf '\n## %s\n\n%s\n' "$name" "$(cat "$logs/$name.log")" >>"$results"
+}
+
 compare() { # the two runs' held-out scores: rounding differs between the devices, quality must not
   "$python" - <<'PY'
 import json
@@ -92,10 +99,8 @@ if wanted tests; then
   printf '\n## Tests (-k cuda)\n\n%s\n' "$(tail -n 1 "$logs/tests.log")" | report
 fi
 if wanted benchmarks; then
-  for bench in benchmarks/bench_*.py; do
-    name=$(basename "$bench" .py)
-    part "$name" timeout 300 env PYTHONSAFEPATH= "$python" "$bench"
-    printf '\n## %s\n\n%s\n' "$name" "$(cat "$logs/$name.log")" >>"$results"
+  for script in benchmarks/bench_cuda.py $(ls benchmarks/bench_*.py | grep -v -e cuda -e train); do
+    bench "$(basename "$script" .py)"
   done
 fi
 if wanted train; then
@@ -107,7 +112,8 @@ if wanted train; then
     echo "$device: $took s with start and evaluation; $(grep -h 'rays/s' "$logs/train-$device.log" | tail -n 1)" | report
   done
   part compare compare
-  cat "$logs/compare.log" | report
+  report <"$logs/compare.log"
+  bench bench_train build/gpu-runs/scene --minutes 1 --device cuda --out build/gpu-runs/bench
 fi
 
 echo "=== results in $results; failed: ${failed[*]:-nothing}"

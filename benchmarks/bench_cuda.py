@@ -1,0 +1,117 @@
+"""Every kernel on the GPU, beside torch's own operations and the card's ceilings, all in one run.
+
+    python benchmarks/bench_cuda.py                            # on a machine with a GPU
+    python benchmarks/bench_cuda.py --device cpu --log2 14     # the same script elsewhere, to try it
+
+2²⁰ points, rows, samples or rows of a table each; float32. The other benchmarks measure the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from common import interleaved, machine, table
+from torch.nn import functional
+
+from neural3d.fields.mlp import MLP
+from neural3d.ops import HashGridSpec, adam_step, composite, cuda_usable, hash_grid, pack_bits, ray_march
+
+Calls = dict[str, Callable[[], object]]
+
+
+def hash_grid_calls(n: int, device: str) -> Calls:
+    spec = HashGridSpec()
+    entries = torch.empty(spec.entries, spec.features, device=device).uniform_(-1e-4, 1e-4).requires_grad_()
+    entries.grad = torch.zeros_like(entries)
+    x = torch.rand(n, 3, device=device)
+    v = torch.randn(n, spec.width, device=device)
+    return {
+        "hash_grid forward": lambda: hash_grid(x, entries.detach(), spec),
+        "hash_grid both": lambda: hash_grid(x, entries, spec, table_grad=entries.grad).backward(v),
+    }
+
+
+def mlp_calls(n: int, device: str) -> Calls:
+    def both(name: str, network: MLP) -> Calls:
+        x = torch.randn(n, 32, device=device, requires_grad=True)
+        v = torch.randn(n, 16, device=device)
+        return {
+            f"{name} forward": torch.no_grad()(lambda: network(x)),
+            f"{name} both": lambda: torch.autograd.grad(network(x), [x, *network.parameters()], v),
+        }
+
+    shape = dict(width=64, hidden_layers=2)
+    return {
+        **both("mlp", MLP(32, 16, **shape).to(device)),
+        **both("mlp in torch", MLP(32, 16, twice_differentiable=True, **shape).to(device)),
+    }
+
+
+def march_calls(n: int, device: str) -> Calls:
+    """Rays through a ball that fills a tenth of the grid, about 32 samples each; n samples, then composited."""
+    cells = torch.linspace(-1, 1, 128, device=device)
+    ball = (cells[:, None, None] ** 2 + cells[:, None] ** 2 + cells**2 < 0.36).float()[None]
+    bits = pack_bits(ball, 0.5)
+    rays = n // 32
+    o = functional.normalize(torch.randn(rays, 3, device=device), dim=-1) * 1.7
+    d = functional.normalize(0.5 * torch.rand(rays, 3, device=device) - o, dim=-1)
+    near, far = torch.zeros(rays, device=device), torch.full((rays,), 4.0, device=device)
+
+    def march():
+        return ray_march(o, d, near, far, bits, step_min=0.03, step_max=0.03)
+
+    samples = march()
+    sigma = torch.rand(len(samples), device=device, requires_grad=True)
+    rgb = torch.rand(len(samples), 3, device=device, requires_grad=True)
+
+    def both():
+        out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets)
+        torch.autograd.grad(out.rgb.sum() + out.distortion.sum(), [sigma, rgb])
+
+    forward = torch.no_grad()(lambda: composite(sigma, rgb, samples.t, samples.dt, samples.offsets))
+    return {"ray_march": march, "composite forward": forward, "composite both": both}
+
+
+def adam_calls(n: int, device: str) -> Calls:
+    p, m, v, gradient = (torch.zeros(n, 2, device=device) for _ in range(4))
+    dense = torch.randn(n, 2, device=device)
+    parameter = torch.nn.Parameter(torch.zeros(n, 2, device=device))
+    parameter.grad = dense
+    return {
+        "adam, with a refill": lambda: adam_step(p, gradient.copy_(dense), m, v, step=10, lr=1e-2),
+        "adam, nothing touched": lambda: adam_step(p, gradient.zero_(), m, v, step=10, lr=1e-2, skip_untouched=True),
+        "adam of torch, fused": torch.optim.Adam([parameter], fused=True).step,
+    }
+
+
+def ceilings(n: int, device: str) -> Calls:
+    source = torch.ones(64 * n, device=device)
+    target = torch.empty_like(source)
+    a = torch.randn(n, 64, device=device)
+    b = torch.randn(64, 64, device=device)
+    return {"copy of 64 floats a row": lambda: target.copy_(source), "matrix product, ×(64, 64)": lambda: a @ b}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--device", default="cuda")
+    options.add_argument("--log2", type=int, default=20)
+    given = options.parse_args()
+    if given.device == "cuda" and not cuda_usable():
+        print("no usable GPU here: nothing measured")
+        return
+    torch.manual_seed(0)
+    n = 1 << given.log2
+    parts = (hash_grid_calls, mlp_calls, march_calls, adam_calls, ceilings)
+    calls = {name: call for part in parts for name, call in part(n, given.device).items()}
+    seconds = interleaved(calls, rounds=20, warmup=3)
+    print(machine())
+    print(table([f"2^{given.log2} rows", "median", "rows/s"], [
+        [name, f"{1e3 * s:.3f} ms", f"{n / s / 1e6:,.0f} M"] for name, s in seconds.items()
+    ]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
