@@ -31,8 +31,8 @@ struct Corners {
   }
 
   // w_c, or scale · ∇w_c·g; times the level's weight.
-  __device__ void weights(const HashGridLevel& level, const T* g, T (&w)[8]) const {
-    if (g) {
+  __device__ void weights(const HashGridLevel& level, bool along_g, const T (&g)[3], T (&w)[8]) const {
+    if (along_g) {
       const T along[3] = {T(level.scale) * g[0], T(level.scale) * g[1], T(level.scale) * g[2]};
       corner_weights_along(frac, along, w);
     } else {
@@ -42,16 +42,16 @@ struct Corners {
   }
 };
 
-// x clamped to the unit cube (NaN stays), g zero along clamped axes. Returns g, or null where there is none.
+// x clamped to the unit cube (NaN stays), g zero along clamped axes. False where there is no g.
 template <class T>
-__device__ const T* load_point(const HashGridArgs<T>& a, int64_t i, T (&x)[3], T (&g)[3]) {
+__device__ bool load_point(const HashGridArgs<T>& a, int64_t i, T (&x)[3], T (&g)[3]) {
   for (int d = 0; d < 3; ++d) {
     x[d] = a.positions[3 * i + d];
     const bool below = x[d]<T(0), above = x[d]> T(1);
     g[d] = a.direction && !below && !above ? a.direction[3 * i + d] : T(0);
     x[d] = below ? T(0) : above ? T(1) : x[d];
   }
-  return a.direction ? g : nullptr;
+  return a.direction != nullptr;
 }
 
 template <class T, int F>
@@ -61,10 +61,10 @@ __global__ void encode(const __grid_constant__ HashGridArgs<T> a) {
   const HashGridLevel& level = a.level[blockIdx.y];
   Entry<T, F> sum{};
   if (level.weight != 0) {
-    T x[3], g_[3], w[8];
-    const T* g = load_point(a, i, x, g_);
+    T x[3], g[3], w[8];
+    const bool along_g = load_point(a, i, x, g);
     const Corners<T> corners(level, x);
-    corners.weights(level, g, w);
+    corners.weights(level, along_g, g, w);
     const Entry<T, F>* table = reinterpret_cast<const Entry<T, F>*>(a.table) + level.offset;
     for (int c = 0; c < 8; ++c) {
       const Entry<T, F> entry = table[corners.index[c]];
@@ -102,10 +102,10 @@ __global__ void scatter(const __grid_constant__ HashGridArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   const HashGridLevel& level = a.level[blockIdx.y];
   if (i >= a.n || level.weight == 0) return;
-  T x[3], g_[3], w[8];
-  const T* g = load_point(a, i, x, g_);
+  T x[3], g[3], w[8];
+  const bool along_g = load_point(a, i, x, g);
   const Corners<T> corners(level, x);
-  corners.weights(level, g, w);
+  corners.weights(level, along_g, g, w);
   const Entry<T, F> v = reinterpret_cast<const Entry<T, F>*>(a.v_features)[i * a.levels + blockIdx.y];
   const bool ordered = a.deterministic && isfinite(*a.bound);
   const double per_unit = ordered ? 1 / fixed_point_unit(a) : 0;
@@ -135,8 +135,8 @@ template <class T, int F>
 __global__ void position(const __grid_constant__ HashGridArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (i >= a.n) return;
-  T x[3], g_[3], sum[3] = {0, 0, 0};
-  const T* g = load_point(a, i, x, g_);
+  T x[3], g[3], sum[3] = {0, 0, 0};
+  const bool along_g = load_point(a, i, x, g);
   for (int l = 0; l < a.levels; ++l) {
     const HashGridLevel& level = a.level[l];
     if (level.weight == 0) continue;
@@ -149,7 +149,7 @@ __global__ void position(const __grid_constant__ HashGridArgs<T> a) {
       dot[c] = 0;
       for (int f = 0; f < F; ++f) dot[c] += v.f[f] * entry.f[f];
     }
-    if (g) {
+    if (along_g) {
       const T along[3] = {T(level.scale) * g[0], T(level.scale) * g[1], T(level.scale) * g[2]};
       trilinear_hessian(corners.frac, dot, along, grad);
     } else {
