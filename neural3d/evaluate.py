@@ -91,7 +91,9 @@ def evaluate(
             "resolution": [first.width, first.height],
             "downscale": scene.downscale,
             "background": (background or scene.background) if scene.has_alpha else None,
-            "undistortion": "none: rays follow the lens, pictures are compared as photographed",
+            "undistortion": "none: pictures are compared as photographed"
+            if all(v.lens is None for v in views)
+            else "photos are resampled to pinhole copies: same focal length, cut to what the photo covers",
             "psnr": "mean of per-image PSNR, sRGB in [0, 1]",
             "ssim": "11x11 Gaussian window, sigma 1.5, valid region, mean over channels",
         },

@@ -157,7 +157,7 @@ def load(run: str | Path, device: str = "auto") -> Run:
 
 
 def load_method(method: Method, state: dict[str, Any]) -> None:
-    """Puts a checkpoint's parameters, buffers and plain values into a method."""
+    """Puts a checkpoint's parameters, buffers and plain values into a method; their sizes may have changed."""
     method.load_state_dict(state["method"])
     method.load_extra_state(state.get("extra", {}))
 
@@ -180,16 +180,19 @@ def read_scene(path: Path) -> Scene:
         raise UserError(f"{path}: damaged ({error}).") from None
     views = []
     for v in value.pop("views"):
-        c = v.pop("camera")
-        for key in ("params", "world_from_camera"):
-            c[key] = torch.tensor(c[key], dtype=torch.float64)
+        cameras = {k: _camera(v[k]) for k in ("camera", "lens") if v.get(k) is not None}
         paths = {k: Path(p) if p is not None else None for k, p in v.items() if k.endswith("_path")}
-        views.append(View(**{**v, **paths}, camera=Camera(**c)))
+        views.append(View(**{**v, **paths, **cameras}))
     for key in ("aabb", "scene_from_capture"):
         value[key] = torch.tensor(value[key], dtype=torch.float64)
     value["aabb"] = value["aabb"].float()
     value["path"] = Path(value["path"])
     return Scene(views=views, points=None, **value)
+
+
+def _camera(value: dict[str, Any]) -> Camera:
+    tensors = {k: torch.tensor(value[k], dtype=torch.float64) for k in ("params", "world_from_camera")}
+    return Camera(**{**value, **tensors})
 
 
 def _plain(value: Any) -> Any:

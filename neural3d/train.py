@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from torch import Tensor
 
 from neural3d.checkpoint import load_state, save_state
 from neural3d.errors import UserError
+from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
 from neural3d.scene import Scene
-from neural3d.scene.batches import ImageSource
 
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 2000  # steps between checkpoints; the end and Ctrl-C always save
@@ -37,9 +36,10 @@ class Trainer:
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
+        scene = method_class(config.method).prepared(scene)
         self.directory, self.config, self.scene, self.device = directory, config, scene, device
         self.method = build_method(config, scene, device)
-        self.source = ImageSource(scene, device)
+        self.source = self.method.source(scene, device)
         self.optimizer = Adam(self.method.param_groups())
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.step = 0
@@ -56,7 +56,7 @@ class Trainer:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             write_json(directory / "config.json", vars(config))
-            write_scene(directory / "scene.json", scene)
+            write_scene(directory / "scene.json", trainer.scene)
         except OSError as error:
             raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another --out.") from None
         (directory / "metrics.jsonl").unlink(missing_ok=True)
@@ -70,6 +70,7 @@ class Trainer:
         trainer = cls(directory, config, config.load_scene(), device)
         load_method(trainer.method, state)
         trainer.optimizer.load_moments(state["optimizer"])
+        trainer.source.load_state(state.get("source", {}))
         trainer.generator.set_state(state["random"].cpu())
         trainer.step = state["step"]
         trainer._drop_metrics_after(trainer.step)
@@ -84,6 +85,7 @@ class Trainer:
                 "method": self.method.state_dict(),
                 "extra": self.method.extra_state(),
                 "optimizer": self.optimizer.moments(),
+                "source": self.source.state(),
                 "random": self.generator.get_state(),
             },
         )
@@ -116,7 +118,7 @@ class Trainer:
             loss: Tensor = sum(losses.values())  # type: ignore[assignment]
             loss.backward()
             self.optimizer.step()
-            self.method.after_step(self.step, progress, self.generator)
+            self.method.after_step(self.step, progress, self.generator, self.optimizer)
             self.step += 1
             rays += len(batch)
 
@@ -151,7 +153,7 @@ class Trainer:
 
         view = self.scene.views[(self.scene.split.get("test") or self.scene.split["train"])[0]]
         shrink = max(1, math.ceil(max(view.camera.width, view.camera.height) / 320))
-        view = replace(view, camera=view.camera.resized(view.camera.width // shrink, view.camera.height // shrink))
+        view = view.resized(view.camera.width // shrink, view.camera.height // shrink)
         pictures = [truth(self.scene, view), self.method.eval().render(view.camera).rgb.cpu()]
         self.method.train()
         (self.directory / "previews").mkdir(exist_ok=True)

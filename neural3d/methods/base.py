@@ -14,8 +14,9 @@ from neural3d.render import RenderOut
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
+    from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
+    from neural3d.scene.batches import Source
 
 
 class Method(nn.Module, abc.ABC):
@@ -32,26 +33,40 @@ class Method(nn.Module, abc.ABC):
         self.config = config
         self.scene = scene
 
+    @classmethod
+    def prepared(cls, scene: Scene) -> Scene:
+        """The scene as this method wants to see it, such as without lens distortion. As it is by default."""
+        return scene
+
+    def source(self, scene: Scene, device: torch.device) -> Source:
+        """Where training batches come from. Single pixels of all training photos by default."""
+        from neural3d.scene.batches import ImageSource
+
+        return ImageSource(scene, device)
+
     @property
     @abc.abstractmethod
     def rays_per_batch(self) -> int:
-        """How many rays the next `loss` wants."""
+        """How many rays the next `loss` wants, of a source that counts in rays."""
 
     @abc.abstractmethod
     def param_groups(self) -> list[dict[str, Any]]:
         """Groups for `neural3d.ops.adam.Adam`: `params`, `lr` at the start, and `lr_final` at the horizon."""
 
     @abc.abstractmethod
-    def loss(
-        self, batch: RayBatch, progress: float, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def loss(self, batch: Any, progress: float, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(terms that the trainer sums and differentiates, figures to report).
 
+        batch: what the method's `source` draws.
         progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr".
         """
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator) -> None:
-        """Runs after the optimizer: occupancy refresh, densification. Nothing by default."""
+    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+        """Runs after the optimizer: occupancy refresh, densification. Nothing by default.
+
+        A method whose parameters change in size keeps the same Parameter objects and rearranges the optimizer's moments
+        with them.
+        """
 
     def extra_state(self) -> dict[str, Any]:
         """Plain values beyond parameters and buffers that exact resume needs."""

@@ -38,6 +38,7 @@ from neural3d.render import RenderOut
 from neural3d.render.volume import gather, quadrature, sample_pdf, stratified
 
 if TYPE_CHECKING:
+    from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
 
@@ -318,7 +319,7 @@ class Nerf(Method):
             losses |= self._smoothness(generator)
         return losses, {"psnr": -10 * torch.log10(errors[-1].detach())}
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         if self.grid is None:
             return
         self.grid.observe(*self._seen)

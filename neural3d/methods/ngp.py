@@ -29,6 +29,7 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.render import RenderOut
 
 if TYPE_CHECKING:
+    from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
 
@@ -236,7 +237,7 @@ class Ngp(Method):
         rotation = rotation_from_axis_angle(delta[:, :3])
         return batch.origins + delta[:, 3:], (rotation @ batch.directions[..., None])[..., 0]
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         if step == 0:
             self.grid.mark_visible(self.scene.cameras("train"))
         if step % 4 == 0:

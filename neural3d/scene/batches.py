@@ -1,21 +1,33 @@
-"""Where batches come from: pixels of the training photos, as rays with colours."""
+"""Where batches come from: pixels of the training photos, as rays with colours, or whole photos."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Cameras
 
 if TYPE_CHECKING:
-    from neural3d.scene import Scene
+    from neural3d.scene import Scene, View
+
+
+class Source(Protocol):
+    """Gives the trainer its batches; whatever of it changes while drawing is in `state`, for exact resume."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Any:
+        """The next batch. count: how many rays are wanted, where the source counts in rays."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that `load_state` takes back."""
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass
@@ -76,6 +88,12 @@ class ImageSource:
             pixel = self.kept[torch.randint(len(self.kept), (count,), generator=generator, device=device)]
         return self.rays(pixel)
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
     def rays(self, pixel: Int[Tensor, "R"]) -> RayBatch:
         """The rays of given pixels: indices into `pixels`."""
         if self._same_size:
@@ -89,3 +107,59 @@ class ImageSource:
         colour = self.pixels[pixel].float() / 255
         alpha = colour[:, 3:] if colour.shape[1] == 4 else None
         return RayBatch(origins, directions, colour[:, :3], alpha, view, xy)
+
+
+@dataclass
+class PhotoBatch:
+    """One whole training photo."""
+
+    view: int  # index into the training views
+    rgb: Float[Tensor, "H W 3"]  # straight (not multiplied by alpha), sRGB as stored
+    alpha: Float[Tensor, "H W 1"] | None  # None: opaque photos
+    kept: Bool[Tensor, "H W 1"] | None  # which pixels count; None: all
+
+    def __len__(self) -> int:
+        return self.rgb.shape[0] * self.rgb.shape[1]
+
+
+class PhotoSource:
+    """Draws whole training photos, each once per epoch, in an order shuffled anew for every epoch.
+
+    Photos are held as uint8; the scene's downscale keeps that within memory.
+    """
+
+    def __init__(self, scene: Scene, device: torch.device):
+        self.views = [scene.views[i] for i in scene.split["train"]]
+        self.left: list[int] = []  # views of this epoch still to come, the next one last
+        channels = 4 if scene.has_alpha else 3
+
+        def decode(view: View) -> tuple[Tensor, Tensor | None]:
+            image, mask = view.image(), view.mask()
+            if image.shape[2] < channels:
+                image = np.dstack([image, np.full_like(image[..., :1], 255)])
+            pixels = torch.from_numpy(np.array(image[..., :channels])).to(device)
+            return pixels, None if mask is None else torch.from_numpy(mask[..., None] > 127).to(device)
+
+        first = decode(self.views[0])  # alone: what photos of one lens share is then ready for the others
+        with ThreadPoolExecutor(max_workers=4) as pool:  # decoding releases the interpreter
+            self.photos = [first, *pool.map(decode, self.views[1:])]
+        if all(kept is not None and not kept.any() for _, kept in self.photos):
+            raise UserError(f"{scene.path}: the masks hide every pixel; white (255) must mark what to keep.")
+
+    def draw(self, count: int, generator: torch.Generator) -> PhotoBatch:
+        """The next photo, whatever `count` is."""
+        if not self.left:
+            self.left = torch.randperm(len(self.views), generator=generator, device=generator.device).tolist()
+        return self.photo(self.left.pop())
+
+    def photo(self, view: int) -> PhotoBatch:
+        """The photo of a training view."""
+        pixels, kept = self.photos[view]
+        colour = pixels * (1 / 255)
+        return PhotoBatch(view, colour[..., :3], colour[..., 3:] if colour.shape[2] == 4 else None, kept)
+
+    def state(self) -> dict[str, Any]:
+        return {"left": self.left}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.left = list(state["left"])

@@ -104,6 +104,15 @@ def _shrink_premultiplied(picture: Image.Image, width: int, height: int) -> Imag
     return Image.fromarray(np.clip(averaged + 0.5, 0, 255).astype(np.uint8), "RGBA")
 
 
+def area_resized(pixels: UInt8[np.ndarray, "H W C"], width: int, height: int) -> UInt8[np.ndarray, "height width C"]:
+    """A decoded picture (grey, RGB or straight-alpha RGBA), area-averaged to width × height."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrink = _shrink_premultiplied if pixels.shape[2] == 4 else _shrink
+    picture = shrink(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), width, height)
+    return np.asarray(picture).reshape(height, width, -1)
+
+
 def area_average(pixels: Float[np.ndarray, "H W C"], width: int, height: int) -> Float[np.ndarray, "height width C"]:
     """Mean over each new pixel's rectangle, edges that fall inside old pixels included by their share."""
     return _average_rows(_average_rows(pixels, height).swapaxes(0, 1), width).swapaxes(0, 1)

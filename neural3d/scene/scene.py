@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.images import read_image, read_mask
+from neural3d.scene.images import area_resized, read_header, read_image, read_mask
+from neural3d.scene.undistort import straightened
 
 
 @dataclass
@@ -19,6 +21,7 @@ class View:
 
     name: unique in the scene, as the capture calls it. camera: in the scene frame, at the loaded resolution.
     alpha: `image` has four channels. mask_as_alpha: the mask is the object's silhouette, and becomes the alpha channel.
+    lens: the camera that took the photo, where `camera` is that of its pinhole copy; None: `camera` took it.
     """
 
     name: str
@@ -27,12 +30,15 @@ class View:
     mask_path: Path | None = None
     alpha: bool = False
     mask_as_alpha: bool = False
+    lens: Camera | None = None
 
     def image(self) -> UInt8[np.ndarray, "H W channels"]:
         """Pixels, sRGB as stored, RGB or straight-alpha RGBA; decoded and area-averaged anew at each call.
 
         Raises UserError where the file is damaged.
         """
+        if self.lens is not None:
+            return self._copy(lambda view: view.image())
         width, height = self.camera.width, self.camera.height
         pixels = read_image(self.image_path, width, height, self.alpha)
         if self.mask_as_alpha and self.mask_path:
@@ -43,8 +49,32 @@ class View:
         """255 where the photo counts, 0 where it is to be ignored; None where all of it counts."""
         if self.mask_path is None or self.mask_as_alpha:
             return None
-        coverage = read_mask(self.mask_path, self.camera.width, self.camera.height)
+        if self.lens is not None:
+            path = self.mask_path
+            coverage = self._copy(lambda v: read_mask(path, v.camera.width, v.camera.height)[..., None])[..., 0]
+        else:
+            coverage = read_mask(self.mask_path, self.camera.width, self.camera.height)
         return np.where(coverage >= 128, 255, 0).astype(np.uint8)
+
+    def resized(self, width: int, height: int) -> View:
+        """The same view as a picture of another size."""
+        camera, lens = self.camera.resized(width, height), self.lens
+        if lens is not None:
+            ratios = width / self.camera.width, height / self.camera.height
+            lens = lens.resized(*(max(1, round(n * r)) for n, r in zip((lens.width, lens.height), ratios)))
+        return replace(self, camera=camera, lens=lens)
+
+    def _copy(self, read: Callable[[View], UInt8[np.ndarray, "h w C"]]) -> UInt8[np.ndarray, "H W C"]:
+        """The pinhole copy of what `read` gives for the view as photographed.
+
+        Photos that were shrunk are resampled at twice the size and then averaged, which keeps them sharp.
+        """
+        assert self.lens is not None
+        fine = 2 if read_header(self.image_path)[0] >= 2 * self.lens.width else 1
+        width, height = self.camera.width, self.camera.height
+        lens = self.lens.resized(fine * self.lens.width, fine * self.lens.height)
+        pixels = read(replace(self, camera=lens, lens=None))
+        return area_resized(straightened(pixels, lens, self.camera.resized(fine * width, fine * height)), width, height)
 
 
 @dataclass

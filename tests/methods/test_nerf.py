@@ -70,7 +70,7 @@ def fit(method, steps):
         losses, figures = method.loss(source.draw(method.rays_per_batch, generator), progress, generator)
         sum(losses.values()).backward()
         optimizer.step()
-        method.after_step(step, progress, generator)
+        method.after_step(step, progress, generator, optimizer)
     return losses, figures
 
 

@@ -1,0 +1,137 @@
+"""Pinhole copies of distorted photos, for renderers that project with straight lines.
+
+A copy keeps the photo's pose and its focal lengths, so that the middle of the picture keeps its sharpness, and is cut
+to the largest upright rectangle around the middle that the photo covers without gaps (as COLMAP's undistorter does with
+blank_pixels = 0).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.lenses import lens_of, named, project, unproject
+
+if TYPE_CHECKING:
+    from neural3d.scene.scene import Scene
+
+WIDEST = math.tan(math.radians(60))  # what lies further off the axis is left out: a plane would stretch it without end
+STRAIGHT = 0.01  # pixels by which a lens may bend its border and still pass for a pinhole
+
+
+def pinhole_scene(scene: Scene) -> Scene:
+    """The same scene seen by pinhole cameras; photos of other lenses are resampled whenever they are looked at.
+
+    Raises UserError for panoramas, which no plane can show.
+    """
+    views = [replace(v, camera=pinhole_camera(v.camera), lens=v.lens or _bent(v.camera)) for v in scene.views]
+    copies = [new.camera for old, new in zip(scene.views, views) if old.lens is None and new.lens is not None]
+    notes = list(scene.notes)
+    if copies:
+        size = f"{copies[0].width}×{copies[0].height}"
+        notes.append(f"Photos are resampled to pinhole copies without the lens's distortion, the first to {size} px.")
+    return replace(scene, views=views, notes=notes)
+
+
+def pinhole_camera(camera: Camera) -> Camera:
+    """The PINHOLE camera of a photo's copy; of a photo that needs none, its own lens under that name."""
+    if lens_of(camera.model).projection == "equirectangular":
+        raise UserError("Panoramas (EQUIRECTANGULAR) have no pinhole copy; cut them into perspective views first.")
+    lens = named(camera.model, camera.params)
+    fx, fy, cx, cy = (float(lens[name]) for name in ("fx", "fy", "cx", "cy"))
+    width, height = camera.width, camera.height
+    if _bent(camera) is not None:
+        left, top, right, bottom = _covered(camera)
+        width, height = math.floor((right - left) * fx), math.floor((bottom - top) * fy)
+        if width < 1 or height < 1:
+            raise UserError(f"A {camera.model} lens bends its photo so far that nothing of it is left; recalibrate it.")
+        # What the whole number of pixels leaves over is shared by both sides.
+        cx, cy = width / 2 - (left + right) / 2 * fx, height / 2 - (top + bottom) / 2 * fy
+    params = torch.tensor([fx, fy, cx, cy], dtype=torch.float64)
+    return Camera("PINHOLE", width, height, params, camera.world_from_camera)
+
+
+def straightened(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole: Camera) -> UInt8[np.ndarray, "H W C"]:
+    """The picture resampled bilinearly as `pinhole` sees it; colours of transparent pixels weigh as they are visible.
+
+    taken_with, pinhole: at the pictures' sizes. Directions that the photo does not hold take its nearest pixel.
+    """
+    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole))
+    image = pixels.astype(np.float32).reshape(-1, pixels.shape[2])
+    if pixels.shape[2] == 4:
+        image[:, :3] *= image[:, 3:]
+    above = image[index] * (1 - x) + image[index + right] * x
+    index = index + down
+    below = image[index] * (1 - x) + image[index + right] * x
+    seen = above * (1 - y) + below * y
+    if pixels.shape[2] == 4:
+        seen[:, :3] /= np.maximum(seen[:, 3:], 1e-3)  # 1e-3 of 255 is no colour: black where clear
+    return np.clip(seen + 0.5, 0, 255).astype(np.uint8).reshape(pinhole.height, pinhole.width, -1)
+
+
+def _bent(camera: Camera) -> Camera | None:
+    """The camera itself where its lens moves the picture's border by more than STRAIGHT, else None."""
+    lens = lens_of(camera.model)
+    if lens.projection == "perspective" and not lens.distorts:
+        return None
+    border = torch.cat(_border(camera))
+    a = named(camera.model, camera.params)
+    straight = _plane(camera, border) * torch.stack([a["fx"], a["fy"]]) + torch.stack([a["cx"], a["cy"]])
+    return camera if (straight - border).norm(dim=-1).max() > STRAIGHT else None
+
+
+def _border(camera: Camera) -> list[Float[Tensor, "65 2"]]:
+    """Pixels along the left, top, right and bottom side."""
+    t = torch.linspace(0, 1, 65, dtype=torch.float64)
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+    size = torch.tensor([camera.width, camera.height], dtype=torch.float64)
+    return [torch.stack(side, -1) * size for side in ((zero, t), (t, zero), (one, t), (t, one))]
+
+
+def _plane(camera: Camera, xy: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
+    """x / z and y / z of the directions of pixels, within ±WIDEST."""
+    x, y, z = unproject(camera.model, camera.params, xy).unbind(-1)
+    reach = torch.maximum(x.abs(), y.abs()).clamp(min=1e-12)
+    z = torch.maximum(z, reach / WIDEST)  # also where a fisheye looks sideways or back
+    return torch.stack([x / z, y / z], -1)
+
+
+def _covered(camera: Camera) -> tuple[float, float, float, float]:
+    """left, top, right, bottom on the plane at distance 1 of the rectangle between the bent sides."""
+    sides = [_plane(camera, side) for side in _border(camera)]
+    left, top = sides[0][:, 0].max(), sides[1][:, 1].max()
+    right, bottom = sides[2][:, 0].min(), sides[3][:, 1].min()
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _key(camera: Camera) -> tuple[str, int, int, tuple[float, ...]]:
+    return camera.model, camera.width, camera.height, tuple(camera.params.tolist())
+
+
+@functools.lru_cache(maxsize=2)  # photos of one lens share it
+def _grid(taken_with: tuple, pinhole: tuple) -> tuple[np.ndarray, ...]:
+    """For each pixel of the pinhole picture: the photo's pixel above left of it, how far the ones to the right and
+    below are in memory (0 at the photo's edge), and the weights (N, 1) of these two."""
+    model, width, height, params = taken_with
+    _, w, h, (fx, fy, cx, cy) = pinhole
+    y, x = np.mgrid[:h, :w] + 0.5
+    directions = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1).reshape(-1, 3)
+    lens = torch.tensor(params, dtype=torch.float64)
+    # In pieces too small for torch to share among threads: photos are read several at once, and would wait for each
+    # other's threads.
+    pieces = torch.from_numpy(directions).split(1 << 13)
+    pixels = np.concatenate([project(model, lens, d).numpy() for d in pieces]) - 0.5
+    x, y = (np.clip(pixels[:, i], 0, n - 1) for i, n in enumerate((width, height)))
+    left, top = x.astype(np.int64), y.astype(np.int64)
+    right, down = np.where(left < width - 1, 1, 0), np.where(top < height - 1, width, 0)
+    weights = ((v - np.floor(v)).astype(np.float32)[:, None] for v in (x, y))
+    return left + width * top, right, down, *weights
