@@ -13,6 +13,7 @@ from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.ops.ssim import ssim
 
 __all__ = [
     "Adam",
@@ -33,5 +34,6 @@ __all__ = [
     "ray_march",
     "ray_points",
     "spherical_harmonics",
+    "ssim",
     "used_samples",
 ]

@@ -1,0 +1,147 @@
+#include "core/cuda.h"
+#include "ops/ssim.h"
+
+namespace n3d::cuda {
+
+namespace {
+
+// A block blurs kTileRows × kColumns scalars: each thread walks down a column (and one beyond the tile's sides), which
+// gives the vertically blurred rows in shared memory, then the block blurs along them.
+constexpr int kTileRows = 8;
+constexpr int kReach = kSsimRadius;
+template <class T>
+constexpr int kColumns = sizeof(T) == 4 ? 256 : 64;  // of double, what fits 48 KiB
+template <class T>
+constexpr int kPitch = kColumns<T> + 2 * kReach * kSsimMaxChannels;
+constexpr int kBlock = 288;  // RGB: columns and both sides at once
+
+template <class T, int kFields>
+struct BlurredRows {
+  T rows[kFields][kTileRows][kPitch<T>];
+};
+
+// fields(y, c, out) reads what is to be blurred; f(y, c, blurred fields) takes the results inside the picture.
+template <class T, int kFields, class Fields, class F>
+__device__ void blur_tile(BlurredRows<T, kFields>& shared, int64_t height, int64_t columns, int channels,
+                          const Fields& fields, const F& f) {
+  const int64_t row = int64_t(blockIdx.y) * kTileRows, first = int64_t(blockIdx.x) * kColumns<T>;
+  const int halo = kReach * channels;
+  for (int at = threadIdx.x; at < kColumns<T> + 2 * halo; at += kBlock) {
+    const int64_t c = first - halo + at;
+    T sums[kTileRows][kFields] = {};
+#pragma unroll
+    for (int j = 0; j < kTileRows + 2 * kReach; ++j) {
+      const int64_t y = row - kReach + j;
+      if (c < 0 || c >= columns || y < 0 || y >= height) continue;
+      T values[kFields];
+      fields(y, c, values);
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r)
+        if (j - r >= 0 && j - r <= 2 * kReach)
+#pragma unroll
+          for (int k = 0; k < kFields; ++k) sums[r][k] += ssim_weight<T>(j - r - kReach) * values[k];
+    }
+#pragma unroll
+    for (int r = 0; r < kTileRows; ++r)
+#pragma unroll
+      for (int k = 0; k < kFields; ++k) shared.rows[k][r][at] = sums[r][k];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < kTileRows * kColumns<T>; i += kBlock) {
+    const int r = i / kColumns<T>, at = i % kColumns<T>;
+    if (row + r >= height || first + at >= columns) continue;
+    T sums[kFields] = {};
+#pragma unroll
+    for (int j = -kReach; j <= kReach; ++j)
+#pragma unroll
+      for (int k = 0; k < kFields; ++k) sums[k] += ssim_weight<T>(j) * shared.rows[k][r][at + halo + j * channels];
+    f(row + r, first + at, sums);
+  }
+}
+
+// The block's sum in a fixed order: lanes of a warp, then warps.
+__device__ double block_sum(double value) {
+  __shared__ double warps[kBlock / 32];
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffff, value, offset);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  double total = 0;
+  if (threadIdx.x == 0)
+    for (int w = 0; w < kBlock / 32; ++w) total += warps[w];
+  return total;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock) ssim_tiles(SsimArgs<T> a) {
+  __shared__ BlurredRows<T, 4> shared;
+  const int64_t columns = a.width * a.channels, plane = a.height * columns;
+  double total = 0;
+  blur_tile(
+      shared, a.height, columns, static_cast<int>(a.channels),
+      [&](int64_t y, int64_t c, T* out) {
+        const T image = a.image[y * columns + c], truth = a.truth[y * columns + c];
+        out[0] = image, out[1] = truth, out[2] = image * image + truth * truth, out[3] = image * truth;
+      },
+      [&](int64_t y, int64_t c, const T* blurred) {
+        const SsimPoint<T> point = ssim_point<T>(blurred[0], blurred[1], blurred[2], blurred[3]);
+        total += point.value;
+        if (!a.partials) return;
+        T* to = a.partials + y * columns + c;
+        to[0] = point.by_mean, to[plane] = point.by_squares, to[2 * plane] = point.by_product;
+      });
+  total = block_sum(total);
+  if (threadIdx.x == 0) a.sums[blockIdx.y * int64_t(gridDim.x) + blockIdx.x] = total;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock) ssim_mean(SsimArgs<T> a, int64_t pieces) {
+  double total = 0;
+  for (int64_t i = threadIdx.x; i < pieces; i += kBlock) total += a.sums[i];
+  total = block_sum(total);
+  if (threadIdx.x == 0) *a.mean = static_cast<T>(total / static_cast<double>(a.height * a.width * a.channels));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock) ssim_tiles_vjp(SsimVjpArgs<T> a) {
+  __shared__ BlurredRows<T, 3> shared;
+  const int64_t columns = a.width * a.channels, plane = a.height * columns;
+  const T scale = static_cast<T>(*a.v_mean / static_cast<double>(plane));
+  blur_tile(
+      shared, a.height, columns, static_cast<int>(a.channels),
+      [&](int64_t y, int64_t c, T* out) {
+#pragma unroll
+        for (int k = 0; k < 3; ++k) out[k] = a.partials[k * plane + y * columns + c];
+      },
+      [&](int64_t y, int64_t c, const T* blurred) {
+        const int64_t at = y * columns + c;
+        a.v_image[at] = scale * (blurred[0] + 2 * a.image[at] * blurred[1] + a.truth[at] * blurred[2]);
+      });
+}
+
+template <class T>
+dim3 tiles(int64_t height, int64_t columns) {
+  return {blocks(columns, kColumns<T>), blocks(height, kTileRows)};
+}
+
+}  // namespace
+
+template <class T>
+void ssim(const SsimArgs<T>& a) {
+  const dim3 grid = tiles<T>(a.height, a.width * a.channels);
+  ssim_tiles<<<grid, kBlock, 0, stream(a.stream)>>>(a);
+  ssim_mean<<<1, kBlock, 0, stream(a.stream)>>>(a, int64_t(grid.x) * grid.y);
+  check("ssim");
+}
+
+template <class T>
+void ssim_vjp(const SsimVjpArgs<T>& a) {
+  ssim_tiles_vjp<<<tiles<T>(a.height, a.width * a.channels), kBlock, 0, stream(a.stream)>>>(a);
+  check("ssim_vjp");
+}
+
+template void ssim<float>(const SsimArgs<float>&);
+template void ssim<double>(const SsimArgs<double>&);
+template void ssim_vjp<float>(const SsimVjpArgs<float>&);
+template void ssim_vjp<double>(const SsimVjpArgs<double>&);
+
+}  // namespace n3d::cuda
