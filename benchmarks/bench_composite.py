@@ -1,7 +1,8 @@
 """Compositing packed rays of 8 to 60 samples, forward and backward, beside two vectorised torch versions and a copy.
 
-torch packed: one cumulative sum over all samples, the ray's start subtracted, sums per ray by index_add.
-torch padded: rays padded to the longest, cumulative sums along the ray; the padding itself is not timed.
+torch packed: one cumulative sum over all samples, the ray's start subtracted, sums per ray by index_add. Sums over
+half a million samples cost it digits: its distortions (up to 0.05) are wrong by 0.004.
+torch padded: samples copied into rays padded to the longest, sums along the ray, weights copied back.
 All compute colour, opacity, depth, weights and the distortion loss; backward to densities and colours.
 """
 
@@ -33,20 +34,20 @@ def torch_packed(sigma, rgb, t, dt, offsets, ray):
     return per_ray(w[:, None] * rgb), opacity, per_ray(wt), w, per_ray(2 * w * lag + w * w * dt / 3)
 
 
-def torch_padded(sigma, rgb, t, dt):
+def torch_padded(sigma, rgb, t, dt, offsets, ray):
+    place = torch.arange(len(ray)) - offsets[ray]
+    longest = int(offsets.diff().max())
+
+    def padded(x):
+        return x.new_zeros(len(offsets) - 1, longest, *x.shape[1:]).index_put((ray, place), x)
+
+    sigma, rgb, t, dt = (padded(x) for x in (sigma, rgb, t, dt))
     tau = sigma * dt
     w = torch.exp(-(tau.cumsum(1) - tau)) * -torch.expm1(-tau)
     wt = w * t
     lag = t * (w.cumsum(1) - w) - (wt.cumsum(1) - wt)
     distortion = (2 * w * lag + w * w * dt / 3).sum(1)
-    return (w[..., None] * rgb).sum(1), w.sum(1), wt.sum(1), w, distortion
-
-
-def padded(x, offsets, ray):
-    """Packed (S, …) to (R, longest, …), zero beyond."""
-    out = x.new_zeros(len(offsets) - 1, int(offsets.diff().max()), *x.shape[1:])
-    out[ray, torch.arange(len(x)) - offsets[ray]] = x
-    return out
+    return (w[..., None] * rgb).sum(1), w.sum(1), wt.sum(1), w[ray, place], distortion
 
 
 def main() -> None:
@@ -59,27 +60,27 @@ def main() -> None:
     dt = torch.full((n,), 3.4e-3)
     t = 2 + (torch.arange(n) - offsets[ray]) * dt
     sigma, rgb = torch.rand(n) * 20, torch.rand(n, 3)
-    pads = [padded(x, offsets, ray) for x in (sigma, rgb, t, dt)]
-    for x in (sigma, rgb, *pads[:2]):
-        x.requires_grad_()
+    leaves = [x.requires_grad_() for x in (sigma, rgb)]
     runs = {
-        "ours": (lambda: composite(sigma, rgb, t, dt, offsets), (sigma, rgb)),
-        "torch packed": (lambda: torch_packed(sigma, rgb, t, dt, offsets, ray), (sigma, rgb)),
-        "torch padded": (lambda: torch_padded(*pads), (pads[0], pads[1])),
+        "ours": lambda: composite(sigma, rgb, t, dt, offsets),
+        "torch packed": lambda: torch_packed(sigma, rgb, t, dt, offsets, ray),
+        "torch padded": lambda: torch_padded(sigma, rgb, t, dt, offsets, ray),
     }
 
-    def both(run, leaves):
+    def both(run):
         out = run()
         parts = (out.rgb, out.opacity, out.distortion) if not isinstance(out, tuple) else (out[0], out[1], out[4])
         return torch.autograd.grad(parts, leaves, [torch.ones_like(p) for p in parts])
 
     with torch.no_grad():
-        a, b = runs["ours"][0](), runs["torch padded"][0]()
-        assert (a.rgb - b[0]).abs().max() < 1e-3 and (a.distortion - b[4]).abs().max() < 1e-3
+        a = runs["ours"]()
+        for name, tolerance in (("torch packed", 1e-2), ("torch padded", 1e-5)):
+            b = runs[name]()
+            assert (a.rgb - b[0]).abs().max() < tolerance and (a.distortion - b[4]).abs().max() < tolerance, name
     candidates = {}
-    for name, (run, leaves) in runs.items():
+    for name, run in runs.items():
         candidates[name + " forward"] = torch.no_grad()(run)
-        candidates[name + " both"] = lambda run=run, leaves=leaves: both(run, leaves)
+        candidates[name + " both"] = lambda run=run: both(run)
     seconds = interleaved({**candidates, "copy": copy_ceiling(64)})
     bandwidth = 2 * 64 * 2**20 / seconds["copy"]
     rows = []

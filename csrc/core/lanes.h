@@ -12,12 +12,21 @@ N3D_HD i32x lane_numbers() {
 }
 
 // The first n lanes from memory, zero beyond; nothing beyond them is read. n may be out of [0, kLanes].
+// AVX-512 masks always: it costs nothing, while a branch on n is mispredicted at the end of most rows.
+#if defined(__AVX512F__)
+N3D_HD __mmask16 first_lanes(int n) {
+  return static_cast<__mmask16>((1u << (n < 0 ? 0 : n > kLanes ? kLanes : n)) - 1);
+}
+N3D_HD f32x load_first(const float* p, int n) {
+  return reinterpret_cast<f32x>(_mm512_maskz_loadu_ps(first_lanes(n), p));
+}
+N3D_HD void store_first(float* p, f32x v, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), reinterpret_cast<__m512>(v));
+}
+#else
 N3D_HD f32x load_first(const float* p, int n) {
   if (n >= kLanes) return load(p);
-#if defined(__AVX512F__)
-  const __mmask16 first = static_cast<__mmask16>(n > 0 ? (1u << n) - 1 : 0);
-  return reinterpret_cast<f32x>(_mm512_maskz_loadu_ps(first, p));
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
   return reinterpret_cast<f32x>(_mm256_maskload_ps(p, reinterpret_cast<__m256i>(lane_numbers() < n)));
 #else
   f32x v{};
@@ -25,18 +34,15 @@ N3D_HD f32x load_first(const float* p, int n) {
   return v;
 #endif
 }
-
 N3D_HD void store_first(float* p, f32x v, int n) {
   if (n >= kLanes) return store(p, v);
-#if defined(__AVX512F__)
-  const __mmask16 first = static_cast<__mmask16>(n > 0 ? (1u << n) - 1 : 0);
-  _mm512_mask_storeu_ps(p, first, reinterpret_cast<__m512>(v));
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
   _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(lane_numbers() < n), reinterpret_cast<__m256>(v));
 #else
   for (int i = 0; i < n; ++i) p[i] = v[i];
 #endif
 }
+#endif
 
 // Bit k is set where lane k of a comparison holds.
 N3D_HD uint32_t lane_bits(i32x c) {
