@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -162,7 +162,15 @@ def _first_of_equals(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first[order], rank[inverse.reshape(-1)]
 
 
-def extract(field: Field, aabb: Float[Tensor, "2 3"], resolution: int, *, level: float | None = None) -> Mesh:
+def extract(
+    field: Field,
+    aabb: Float[Tensor, "2 3"],
+    resolution: int,
+    *,
+    level: float | None = None,
+    hidden: Callable[[Float[Tensor, "n 3"]], Bool[Tensor, "n"]] | None = None,
+    fill_open: bool = False,
+) -> Mesh:
     """The surface of a field inside a box as a closed mesh, by marching cubes (Lewiner et al. 2003).
 
     level None: the field is a signed distance, negative inside; its gradient may be up to twice the true one.
@@ -171,18 +179,20 @@ def extract(field: Field, aabb: Float[Tensor, "2 3"], resolution: int, *, level:
     The field is asked for float32 points on the box's device, in batches, only near the surface: first at the points of
     a coarse grid, then in the cells that may hold surface. For densities the coarse grid has every second point, so
     parts thinner than two cells may be missed; for distances nothing is. Where matter leaves the box, a flat cap closes
-    it.
+    it. hidden: says which points no camera could see, so that a density there is anything at all; pockets of such
+    points, closed but for openings of a few cells, count as inside: objects come out solid instead of porous.
+    fill_open: all other hidden points too, such as those below an object that was seen from above: a visual hull.
 
     Memory: a byte per coarse point and SLAB layers of values, plus the mesh. Raises UserError if there is no surface.
     """
     grid = _Grid(aabb, resolution, 4 if level is None else 2)
     value = _outwardness(field, grid, level)
-    inside, active = _coarse_pass(value, grid, conservative=level is None)
+    inside, active, solid = _coarse_pass(value, grid, conservative=level is None, hidden=hidden, fill_open=fill_open)
     vertices, faces, count = [], [], 0
     last_layer = None
     for x0 in range(0, grid.cells[0], SLAB):
         x1 = min(x0 + SLAB, grid.cells[0])
-        layers = _fine_pass(value, grid, inside, active, x0, x1, last_layer)
+        layers = _fine_pass(value, grid, inside, active, solid, x0, x1, last_layer)
         last_layer = layers[-1]
         padded = np.pad(layers, ((int(x0 == 0), int(x1 == grid.cells[0])), (1, 1), (1, 1)), constant_values=1)
         if padded.min() < 0 < padded.max():
@@ -255,8 +265,10 @@ def _outwardness(field: Field, grid: _Grid, level: float | None) -> Callable[[np
     return value
 
 
-def _coarse_pass(value: Callable, grid: _Grid, conservative: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(is each coarse grid point inside?, may each coarse cell hold surface?)
+def _coarse_pass(
+    value: Callable, grid: _Grid, conservative: bool, hidden: Callable | None, fill_open: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(is each coarse grid point inside?, may each coarse cell hold surface?, is it solid whatever the field says?)
 
     Of distances, a cell can hold surface only if the distance at a corner is within half the cell's diagonal. A density
     may change at any rate; cells whose corners differ in sign hold surface, and their neighbours are looked at too.
@@ -276,16 +288,40 @@ def _coarse_pass(value: Callable, grid: _Grid, conservative: bool) -> tuple[np.n
             a = combine(np.delete(a, -1, axis), np.delete(a, 0, axis))
         return a
 
+    filled = np.zeros(shape, bool)
+    if hidden is not None:
+        filled = ~inside if fill_open else _pockets(inside)
+        index = np.stack([axis[i] for axis, i in zip(axes, np.nonzero(filled))], axis=1)
+        points = torch.from_numpy(grid.position(index).astype(np.float32)).to(grid.device)
+        filled[filled] = torch.cat([hidden(part) for part in points.split(BATCH)]).cpu().numpy()
+    inside |= filled
+    solid = over_corners(inside, np.logical_and) & over_corners(filled, np.logical_or)
     if conservative:
         active = over_corners(near, np.logical_or)
     else:
         crossed = over_corners(inside, np.logical_or) & ~over_corners(inside, np.logical_and)
         active = ndimage.binary_dilation(crossed, np.ones((3, 3, 3)))
-    return inside, active
+    return inside, active, solid
+
+
+def _pockets(inside: np.ndarray) -> np.ndarray:
+    """The empty points that a cube of 3³ points cannot reach from the grid's faces."""
+    cube = np.ones((3, 3, 3), bool)
+    roomy = ndimage.binary_erosion(~inside, cube, border_value=1)
+    seed = roomy.copy()
+    seed[1:-1, 1:-1, 1:-1] = False
+    return ~inside & ~ndimage.binary_dilation(ndimage.binary_propagation(seed, cube, roomy), cube)
 
 
 def _fine_pass(
-    value: Callable, grid: _Grid, inside: np.ndarray, active: np.ndarray, x0: int, x1: int, first: np.ndarray | None
+    value: Callable,
+    grid: _Grid,
+    inside: np.ndarray,
+    active: np.ndarray,
+    solid: np.ndarray,
+    x0: int,
+    x1: int,
+    first: np.ndarray | None,
 ) -> Float[np.ndarray, "layers y z"]:
     """Values at the points of layers x0 ... x1; ±1 away from active cells. first: layer x0 if it is known already."""
     points = [np.arange(x0, x1 + 1), np.arange(grid.cells[1] + 1), np.arange(grid.cells[2] + 1)]
@@ -300,5 +336,9 @@ def _fine_pass(
         layers[0] = first
         needed[0] = False
     i, j, k = np.nonzero(needed)
-    layers[i, j, k] = value(np.stack([i + x0, j, k], axis=1))
+    index = np.stack([i + x0, j, k], axis=1)
+    filled = solid[tuple(np.minimum(index // grid.stride, grid.coarse - 1).T)]
+    layers[i[filled], j[filled], k[filled]] = -1
+    rest = ~filled
+    layers[i[rest], j[rest], k[rest]] = value(index[rest])
     return layers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import Source
+
+HIDING_VIEWS, HIDING_PIXELS = 32, 200  # training views, and their longer side, that tell a mesh what nobody has seen
 
 
 class Method(nn.Module, abc.ABC):
@@ -116,8 +120,42 @@ class Method(nn.Module, abc.ABC):
         def color(x: Tensor, direction: Tensor) -> Tensor:
             return self.color(x.to(device), direction.to(device))
 
-        mesh = remove_floaters(extract(field, box.to(device), resolution, level=self.surface_density))
+        margin = 4 * float((box[1] - box[0]).max()) / resolution
+        hidden = self._hidden(margin, device)
+        mesh = extract(
+            field,
+            box.to(device),
+            resolution,
+            level=self.surface_density,
+            hidden=hidden,
+            fill_open=not self.scene.unbounded,  # objects; of a place, all that is beyond the walls is hidden
+        )
+        mesh = remove_floaters(mesh)
         return mesh.colored(seen_from_outside(color))
+
+    def _hidden(self, margin: float, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Which points some training camera faces, and all that do see a surface more than `margin` before them."""
+        cameras = self.scene.cameras("train")
+        looks = []
+        for camera in cameras[:: math.ceil(len(cameras) / HIDING_VIEWS)]:
+            shrink = max(1.0, max(camera.width, camera.height) / HIDING_PIXELS)
+            camera = camera.resized(round(camera.width / shrink), round(camera.height / shrink))
+            out = self.render(camera)
+            depth = torch.where(out.alpha > 0.5, out.depth, math.inf)[..., 0]
+            looks.append((camera, depth.to(device)))
+
+        def hidden(x: Tensor) -> Tensor:
+            faced, visible = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
+            for camera, depth in looks:
+                xy, z = camera.project(x)
+                column, row = xy.nan_to_num(-1).floor().long().unbind(-1)
+                inside = (z > 0) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
+                wall = depth[row.clamp(0, camera.height - 1), column.clamp(0, camera.width - 1)]
+                faced |= inside
+                visible |= inside & (z < wall + margin)
+            return faced & ~visible
+
+        return hidden
 
 
 def _enclosing(matrix: Float[Tensor, "4 4"], box: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:

@@ -115,6 +115,26 @@ def test_matter_that_leaves_the_box_is_capped_flat():
     assert full.volume == pytest.approx(0.8 * 1.1 * 0.2, rel=1e-5)
 
 
+def test_pockets_nobody_sees_are_filled_and_grooves_are_not():
+    """A ball porous below its skin, with a narrow shaft to its middle and a groove of the same width around it."""
+
+    def field(x):
+        radius = x.norm(dim=-1)
+        shaft = (x[:, :2].norm(dim=-1) < 0.04) & (x[:, 2] > 0)
+        groove = (x[:, 2].abs() < 0.04) & (radius > 0.6)
+        foam = (radius < 0.58) & (torch.sin(25 * x).prod(-1) < 0.1)
+        return torch.where((radius < 0.7) & ~shaft & ~groove & ~foam, 100.0, 0.0)
+
+    porous = extract(field, BOX, 96, level=10.0)
+    filled = extract(field, BOX, 96, level=10.0, hidden=lambda x: x.norm(dim=-1) < 0.6)
+    assert_closed(filled)
+    ball = Sphere(0.7)
+    groove = 2 * np.pi * 0.08 * (0.7**2 - 0.6**2) / 2
+    assert porous.area > 2 * ball.area
+    assert filled.volume == pytest.approx(ball.volume - groove, rel=0.03)
+    assert filled.area < 1.25 * ball.area, "the groove and the shaft's mouth add to the ball's"
+
+
 def test_bad_values_are_outside_and_no_surface_is_said():
     def field(x):
         density = torch.where(SPHERE.sdf(x) < 0, torch.inf, 0.0)
