@@ -29,13 +29,13 @@ from neural3d.fields.encodings import (
 )
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
-from neural3d.geometry.cameras import Camera, Cameras, pixel_centres
-from neural3d.geometry.rays import box_span
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.rays import box_span, unseen_patches
 from neural3d.losses import occlusion, patch_smoothness
 from neural3d.methods.base import Method
 from neural3d.ops.mlp import MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH, MAX_INPUT_OUTPUT_WIDTH
 from neural3d.render import RenderOut
-from neural3d.render.volume import gather, quadrature, sample_pdf, stratified
+from neural3d.render.volume import Spacing, gather, quadrature, sample_pdf, stratified
 
 if TYPE_CHECKING:
     from neural3d.ops.adam import Adam
@@ -56,12 +56,8 @@ class NerfConfig:
     samples_fine: int = 128  # more of them for the fine network, where the coarse one saw something; 0: no fine network
     lr: float = 5e-4
     lr_final: float = 5e-5
-    warmup: int = (
-        0  # steps over which the rate rises to lr; a ReLU that learns too fast at first may die as empty space
-    )
-    density_noise: float = (
-        0.0  # standard deviation of noise on σ before its ReLU while training; published: 1 for photos
-    )
+    warmup: int = 0  # steps over which the rate rises to lr: a ReLU that starts too fast may end as empty space
+    density_noise: float = 0.0  # standard deviation of noise on σ before its ReLU in training; published: 1 for photos
 
     grid_resolution: int = 0  # cells along an axis of a grid that remembers empty space, a multiple of 16; 0: none
     grid_every: int = 16  # steps between its refreshes
@@ -70,7 +66,7 @@ class NerfConfig:
     depth: int = 8  # layers of the trunk
     skip: int = 5  # the layer whose output the encoded position joins again; 0: none
     color_width: int = 128  # of the colour head's layer
-    coarse_width: int = 0  # of the coarse network's trunk and colour head; 0: as the fine one
+    coarse_width: int = 0  # of the coarse network's trunk and, at most, colour head; 0: as the fine one
 
     encoding: Literal["positional", "fourier"] = "positional"  # of positions; directions are always positional
     position_levels: int = 10  # octaves of γ(x)
@@ -83,14 +79,10 @@ class NerfConfig:
     far: float = 0.0  # farthest distance; 0: the scene's
     surface_density: float = 10.0  # 1/unit; meshes have their surface where it is reached
 
-    anneal: float = (
-        0.0  # share of the horizon over which high frequencies appear (FreeNeRF: 0.9); 0: all from the start
-    )
+    anneal: float = 0.0  # share of the horizon in which the high frequencies appear (FreeNeRF: 0.9); 0: all at once
     occlusion: float = 0.0  # weight of density near the camera (FreeNeRF: 0.01)
     occlusion_range: float = 0.1  # what counts as near: this share of the ray's sampled part
-    smooth_depth: float = (
-        0.0  # weight of the depth differences in patches of unseen views (RegNeRF: 0.1); 0: no patches
-    )
+    smooth_depth: float = 0.0  # weight of depth differences in patches of unseen views (RegNeRF: 0.1)
     smooth_color: float = 0.0  # weight of their colour differences
     patches: int = 1  # per step
     patch_size: int = 8  # rays along a side
@@ -98,7 +90,7 @@ class NerfConfig:
 
 
 class RadianceField(nn.Module):
-    """Density before its ReLU, and colour, from encoded positions (N, E) and directions (N, F): the paper's fig. 7."""
+    """Density and colour from encoded positions (N, E) and directions (N, F), as in figure 7 of the paper."""
 
     def __init__(self, position_width: int, direction_width: int, width: int, depth: int, skip: int, color_width: int):
         super().__init__()
@@ -142,12 +134,14 @@ class Nerf(Method):
     Rays are sampled from `near` to `far`, in bounded scenes where they cross the scene's box: there positions lie in
     [-1, 1]³, as γ assumes, and rays that miss the box see the background. Unbounded scenes are contracted (mip-NeRF
     360) and sampled evenly in disparity; their last sample reaches to infinity.
+    With `grid_resolution`, samples in cells where the final network was found empty are not evaluated: without density
+    they would add neither colour nor gradient.
     """
 
     Config = NerfConfig
-    frequencies: Tensor
-    visible: Tensor
-    background: Tensor
+    visible: Float[Tensor, ""]  # share of the frequencies that the networks see
+    background: Float[Tensor, "3"]
+    frequencies: Float[Tensor, "M 3"]  # of random Fourier features
 
     def __init__(self, config: NerfConfig, scene: Scene):
         super().__init__(config, scene)
@@ -166,13 +160,17 @@ class Nerf(Method):
             if c.samples_fine
             else None
         )
-        self.register_buffer("visible", torch.tensor(0.0 if c.anneal else 1.0))  # share of the frequencies
+        self.register_buffer("visible", torch.tensor(0.0 if c.anneal else 1.0))
         self.register_buffer("background", torch.full((3,), 1.0 if scene.background == "white" else 0.0))
         self.grid: OccupancyGrid | None = None
         if c.grid_resolution:
             cascades = max(1, math.ceil(math.log2(scene.far)) + 1) if scene.unbounded else 1
             self.grid = OccupancyGrid(
-                resolution=c.grid_resolution, levels=cascades, threshold=GRID_THRESHOLD, budget=c.batch
+                resolution=c.grid_resolution,
+                levels=cascades,
+                threshold=GRID_THRESHOLD,
+                decay=0.95,  # slow: few samples, evenly spread, find a thin part only now and then
+                budget=c.batch,
             )
         self.near, self.far = c.near or scene.near, c.far or scene.far
         self.cameras = scene.cameras("train")
@@ -182,18 +180,9 @@ class Nerf(Method):
         return self.config.batch
 
     def param_groups(self) -> list[dict[str, Any]]:
-        # Every setting of Adam is section 5.3's.
         c = self.config
-        return [
-            dict(
-                params=list(self.parameters()),
-                lr=c.lr,
-                lr_final=c.lr_final,
-                warmup=c.warmup,
-                betas=(0.9, 0.999),
-                eps=1e-7,
-            )
-        ]
+        adam = dict(lr=c.lr, lr_final=c.lr_final, warmup=c.warmup, betas=(0.9, 0.999), eps=1e-7)  # section 5.3
+        return [dict(params=list(self.parameters()), **adam)]
 
     # --- the field ---
 
@@ -251,7 +240,7 @@ class Nerf(Method):
         """Coarse, then fine; without generator, at fixed places and without noise."""
         c = self.config
         near, far = span
-        spacing: Literal["distance", "disparity"] = "disparity" if self.scene.unbounded else "distance"
+        spacing: Spacing = "disparity" if self.scene.unbounded else "distance"
         t = stratified(near, far, c.samples_coarse, generator=generator, spacing=spacing)
         passes = [self._pass(self.coarse, t, origins, directions, far, background, generator)]
         if self.fine is not None:
@@ -334,12 +323,12 @@ class Nerf(Method):
         )
         near, far = self._span(origins, directions)
         far = torch.maximum(far, near + 1e-3)
-        losses = {name: torch.zeros((), device=origins.device) for name in ("smooth_depth", "smooth_color")}
+        losses = {"smooth_depth": torch.zeros_like(near[0]), "smooth_color": torch.zeros_like(near[0])}
         for p in self._passes(origins, directions, (near, far), self.background, generator):
             depth = p.alpha * p.distance + (1 - p.alpha) * far
             square = (c.patches, c.patch_size, c.patch_size, -1)
-            losses["smooth_depth"] = losses["smooth_depth"] + c.smooth_depth * patch_smoothness(depth.view(square))
-            losses["smooth_color"] = losses["smooth_color"] + c.smooth_color * patch_smoothness(p.rgb.view(square))
+            losses["smooth_depth"] += c.smooth_depth * patch_smoothness(depth.view(square))
+            losses["smooth_color"] += c.smooth_color * patch_smoothness(p.rgb.view(square))
         return losses
 
     # --- pictures and meshes ---
@@ -387,37 +376,3 @@ def _check(c: NerfConfig) -> None:
         raise UserError(
             f"nerf: samples_coarse={c.samples_coarse} is too few to say where the fine samples go; use 3 or more."
         )
-
-
-def unseen_patches(
-    cameras: list[Camera], box: Float[Tensor, "2 3"], count: int, size: int, stride: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
-    """Rays of square patches of pixels, each seen from its own random pose between two training cameras.
-
-    Poses lie on the way between two cameras as seen from the middle of the box, at a distance between theirs, and look
-    at the middle with +z up. Patches come one after the other, row by row.
-    """
-    device = generator.device
-    focus = box.mean(0).to(device)
-    chosen = torch.randint(len(cameras), (count, 2), generator=generator, device=device)
-    u = torch.rand(count, 4, generator=generator, device=device)
-    offsets = torch.stack([c.centre for c in cameras]).to(device).float()[chosen] - focus  # (count, 2, 3)
-    reach = offsets.norm(dim=-1, keepdim=True)
-    mix = torch.stack([u[:, 0], 1 - u[:, 0]], 1)[..., None]
-    offset = normalize((mix * offsets / reach).sum(1), dim=-1) * (mix * reach).sum(1)
-    forward = -normalize(offset, dim=-1)
-    right = normalize(torch.linalg.cross(forward, forward.new_tensor([[0.0, 0.0, 1.0]]).expand_as(forward)), dim=-1)
-    world_from_camera = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
-
-    lens = cameras[0]
-    room = torch.tensor([lens.width, lens.height], device=device) - (size - 1) * stride
-    corner = (u[:, 1:3] * room).floor()
-    pixels = corner[:, None, None] + stride * (pixel_centres(size, size, torch.float32).to(device) - 0.5) + 0.5
-    local = (
-        Cameras.stack([lens])
-        .to(device)
-        .directions_camera(torch.zeros(count * size * size, dtype=torch.int64, device=device), pixels.reshape(-1, 2))
-    )
-    directions = (local.view(count, -1, 3) @ world_from_camera.mT).reshape(-1, 3)
-    origins = (focus + offset)[:, None].expand(-1, size * size, -1).reshape(-1, 3)
-    return origins, directions

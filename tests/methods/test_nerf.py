@@ -13,11 +13,13 @@ from toy import ANGLE, look_at
 from neural3d.config import override
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.methods.nerf import Nerf, NerfConfig, unseen_patches
+from neural3d.methods.nerf import Nerf, NerfConfig
 from neural3d.ops.adam import Adam
+from neural3d.run import configure
 from neural3d.scene import load_scene
 from neural3d.scene.analytic import Fog
 from neural3d.scene.batches import ImageSource
+from neural3d.train import Trainer
 
 SMALL = dict(
     horizon=250, batch=512, samples_coarse=16, samples_fine=16, width=32, depth=3, skip=0, color_width=16,
@@ -104,8 +106,10 @@ def test_render_says_what_is_where(trained):
     middle = out.depth[12, 12], view.camera.centre.norm()
     assert middle[0] < middle[1], "the ball's front is nearer than the middle of the scene"
     seen = out.alpha[..., 0] > 0.9
-    toward = -(out.normal[seen] * view.camera.rays()[1][seen]).sum(-1)
-    assert (toward > 0).float().mean() > 0.8, "normals face the camera, but for some of the young fog's rim"
+    origins, directions = view.camera.rays()
+    distance = out.depth / (directions @ view.camera.forward.float())[..., None]
+    outward = torch.nn.functional.normalize(origins + distance * directions - trained.scene.aabb.mean(0), dim=-1)
+    assert (out.normal * outward).sum(-1)[seen].mean() > 0.7, "where light ends, the ball's own normals"
     torch.testing.assert_close(out.normal[seen].norm(dim=-1), torch.ones(int(seen.sum())))
     on_black = trained.render(view.camera, torch.zeros(3))
     torch.testing.assert_close(out.rgb - on_black.rgb, (1 - out.alpha).expand(-1, -1, 3), atol=1e-4, rtol=0)
@@ -122,7 +126,7 @@ def test_skipping_empty_space_changes_nothing_that_counts(trained):
     """A grid that knows the network leaves out most samples; evaluating them all gives the same picture."""
     camera = trained.scene.views[trained.scene.split["test"][0]].camera
     grid, generator = trained.grid, torch.Generator().manual_seed(0)
-    for _ in range(2 * 32**3 // grid.budget):
+    for _ in range(8 * 32**3 // grid.budget):  # about eight random points in each cell
         grid.update(trained.density, 0, generator)
     low, high = trained.scene.aabb
     assert grid.occupied(low + (high - low) * torch.rand(10_000, 3)).float().mean() < 0.7
@@ -130,8 +134,8 @@ def test_skipping_empty_space_changes_nothing_that_counts(trained):
     trained.grid = None
     everything = trained.render(camera)
     trained.grid = grid
-    assert (skipping.rgb - everything.rgb).abs().mean() < 3e-3  # 50 dB
-    assert (skipping.alpha - everything.alpha).abs().mean() < 3e-3
+    assert (skipping.rgb - everything.rgb).abs().mean() < 1e-3
+    assert (skipping.alpha - everything.alpha).abs().mean() < 1e-3
 
 
 def test_state_survives_a_round_trip(trained):
@@ -140,6 +144,19 @@ def test_state_survives_a_round_trip(trained):
     assert not torch.equal(other.render(camera).rgb, trained.render(camera).rgb)
     other.load_state_dict(trained.state_dict())
     assert torch.equal(other.render(camera).rgb, trained.render(camera).rgb)
+
+
+def test_resume_is_exact_with_every_option(scene, tmp_path):
+    options = SMALL | dict(
+        anneal=0.5, occlusion=0.1, smooth_depth=0.1, smooth_color=0.1, patch_size=4, density_noise=0.1
+    )
+    settings = [f"{key}={value}" for key, value in options.items()]
+    cpu = torch.device("cpu")
+    Trainer.create(tmp_path / "whole", *configure(scene.path, "nerf", settings), cpu).fit(20)
+    Trainer.create(tmp_path / "half", *configure(scene.path, "nerf", settings), cpu).fit(11)
+    Trainer.resume(tmp_path / "half", cpu).fit(20)
+    whole, half = ((tmp_path / name / "checkpoint.safetensors").read_bytes() for name in ("whole", "half"))
+    assert whole == half
 
 
 def test_same_seed_same_bytes(scene):
@@ -249,29 +266,6 @@ def test_regularisers_ask_for_what_they_say(scene):
     assert set(plain) == {"coarse", "fine"}
     for name in ("smooth_depth", "smooth_color", "occlusion"):
         assert losses[name] > 0 and losses[name].requires_grad
-
-
-def test_unseen_patches_are_squares_seen_from_between_the_cameras(scene):
-    cameras = scene.cameras("train")
-    origins, directions = unseen_patches(cameras, scene.aabb, 40, 5, 2, torch.Generator().manual_seed(0))
-    assert origins.shape == directions.shape == (40 * 25, 3)
-    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(1000))
-    origins, directions = origins.view(40, 25, 3), directions.view(40, 5, 5, 3)
-    assert torch.equal(origins[:, :1].expand_as(origins), origins), "a patch has one eye"
-    focus = scene.aabb.mean(0)
-    reach = torch.stack([c.centre.float() for c in cameras]).sub(focus).norm(dim=-1)
-    eyes = origins[:, 0]
-    assert (eyes - focus).norm(dim=-1).min() > reach.min() - 1e-4 and (eyes - focus).norm(
-        dim=-1
-    ).max() < reach.max() + 1e-4
-    assert len(eyes.unique(dim=0)) == 40
-    # Neighbours are two pixels apart, as between pixels of a training photo.
-    photo = cameras[0].rays()[1]
-    pixel = torch.acos((photo[12, 12] * photo[12, 14]).sum())
-    angle = torch.acos((directions[:, 2, 2] * directions[:, 2, 3]).sum(-1).clamp(max=1))
-    assert (angle / pixel - 1).abs().max() < 0.2
-    # Pictures stand upright: going down a patch, rays fall.
-    assert (directions[:, 4, 2, 2] < directions[:, 0, 2, 2]).all()
 
 
 @pytest.mark.parametrize(
