@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
+from neural3d.ops.memory import keep_memory
 
 SPEC = HashGridSpec()
 POINTS = 1 << 18
@@ -136,6 +137,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--skip-slow", action="store_true", help="leave out nerfstudio's way: seconds a pass")
     args = options.parse_args()
+    keep_memory()  # as the trainer does
     torch.manual_seed(0)
     x, v = torch.rand(POINTS, 3), torch.randn(POINTS, SPEC.width)
 

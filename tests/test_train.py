@@ -130,6 +130,7 @@ def command(*words):
         (["train", "nowhere"], "nowhere"),
         (["train", "{capture}", "--method", "ngpp"], "unknown method 'ngpp'; did you mean 'ngp'"),
         (["train", "{capture}", "--set", "lrr=1"], "did you mean 'lr'"),
+        (["train", "{capture}", "--set", "backend=tcnn"], "tiny-cuda-nn"),
         (["train"], "needs a SCENE"),
         (["train", "--resume", "{tmp}"], "not a run"),
         (["train", "--resume", "{run}", "--steps", "100"], "already at step 200"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,7 @@ class NgpConfig:
     width: int = 64  # of the hidden layers
     geometry_features: int = 16  # outputs of the density network; the first is log density
     color_layers: int = 2  # hidden layers of the colour network
+    backend: Literal["native", "tcnn"] = "native"  # of the networks; tcnn: tiny-cuda-nn in half precision, CUDA only
 
     grid_resolution: int = 64  # cells along each axis of an occupancy cascade
     grid_every: int = 16  # steps between refreshes of the occupancy grid
@@ -85,9 +86,9 @@ class Ngp(Method):
             max_resolution=c.max_resolution or photo_resolution(scene),
         )  # fmt: skip
         self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
-        self.density_net = MLP(c.levels * c.features, c.geometry_features, width=c.width, hidden_layers=1)
+        self.density_net = MLP(c.levels * c.features, c.geometry_features, c.width, 1, backend=c.backend)
         self.color_net = MLP(
-            c.geometry_features + 16, 3, width=c.width, hidden_layers=c.color_layers, output_activation="sigmoid"
+            c.geometry_features + 16, 3, c.width, c.color_layers, output_activation="sigmoid", backend=c.backend
         )
 
         reach = 1.0 if not scene.unbounded else scene.far
@@ -205,7 +206,7 @@ class Ngp(Method):
 
         contracted, outputs = self._field(positions)
         sigma = self._density(contracted, samples.positions)
-        rgb = self._radiance(outputs, spherical_harmonics(directions)[samples.ray])
+        rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
         if c.random_background and (self.scene.has_alpha or self.scene.background is None):
             background = torch.rand(len(batch), 3, generator=generator, device=device)
         else:
@@ -264,7 +265,7 @@ class Ngp(Method):
         samples, _ = self._samples(origins, directions)
         contracted, outputs = self._field(samples.positions)
         sigma = self._density(contracted, samples.positions)
-        rgb = self._radiance(outputs, spherical_harmonics(directions)[samples.ray])
+        rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
         out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=background)
         hit = out.opacity > 0.5
         distance = out.depth / out.opacity.clamp(min=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from neural3d.config import nearest
 from neural3d.errors import UserError
 
 
@@ -59,7 +59,7 @@ def make_options(values: dict[str, Any], where: str) -> SceneOptions:
     known = [f.name for f in fields(SceneOptions)]
     for key, value in values.items():
         if key not in known:
-            raise UserError(f"{where}: unknown key '{key}'{nearest(key, known)}.")
+            raise nearest(key, known, "key", where)
         if value is not None and key in _CHOICES and value not in _CHOICES[key]:
             raise UserError(f"{where}: {key} = {value!r} must be one of {', '.join(_CHOICES[key])}.")
     options = SceneOptions(**values)
@@ -98,12 +98,6 @@ def _is_box(value: Any) -> bool:
         return False
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """', did you mean …' with the nearest known word, or the list of all where none is near."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
-
-
 def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
     """Capture path, [scene] values and [method.NAME] tables of a scene file.
 
@@ -115,7 +109,7 @@ def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
         raise UserError(f"{path} cannot be read as TOML ({error}); correct it there.") from None
     for key in content:
         if key not in ("path", "scene", "method"):
-            raise UserError(f"{path}: unknown key '{key}'{nearest(key, ['path', 'scene', 'method'])}.")
+            raise nearest(key, ["path", "scene", "method"], "key", str(path))
     if not isinstance(content.get("path"), str):
         raise UserError(f'{path} must say where the capture is: path = "FOLDER" in its first line.')
     for table in ("scene", "method"):
