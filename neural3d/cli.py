@@ -21,6 +21,10 @@ from rich.table import Table
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from neural3d.fields.gaussians import Gaussians
+    from neural3d.run import Run
     from neural3d.train import Trainer
 
 console = Console(highlight=False)
@@ -199,12 +203,12 @@ class Render:
 
 @dataclass
 class Export:
-    """A mesh with vertex colours, in the capture's own frame and units."""
+    """A mesh with vertex colours, or the splats of a splat run, in the capture's own frame and units."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
     """The run folder."""
     out: tyro.conf.Positional[Path]
-    """FILE.glb, .ply, .obj or .stl."""
+    """Mesh: FILE.glb, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
     resolution: int = 256
     """Cells along the longest side of the bounds."""
     crop: tuple[float, float, float, float, float, float] | None = None
@@ -221,21 +225,44 @@ class Export:
 
         run = load(self.path, self.device)
         crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
+        splats = getattr(run.method, "splats", None)
+        if self.out.suffix.lower() in (".splat", ".spz") or (splats and self.out.suffix.lower() == ".ply"):
+            return self.write_splats(run, splats, crop)
         mesh = run.method.mesh(self.resolution, crop).transformed(inverse(run.scene.scene_from_capture))
-        up_in_capture = torch.linalg.inv(run.scene.scene_from_capture)[:3, 2]
-        write_mesh(mesh, self.out, up=self.up, native_up=up_in_capture.tolist())
+        write_mesh(mesh, self.out, up=self.up, native_up=up_in_capture(run))
         console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+
+    def write_splats(self, run: Run, splats: Gaussians | None, crop: Tensor | None) -> None:
+        from neural3d.export import upright
+        from neural3d.fields.splat_files import write_splats
+
+        if splats is None:
+            raise UserError(
+                f"{self.path}: {run.config.method} makes no splats; export a mesh (.glb, .ply, .obj, .stl)."
+            )
+        splats = splats.transformed(inverse(run.scene.scene_from_capture))
+        if crop is not None:
+            low, high = crop.to(splats.means)
+            splats = splats.selected(((splats.means >= low) & (splats.means <= high)).all(1))
+        turn = upright(self.up, up_in_capture(run))
+        up = (turn[:3, :3] @ turn.new_tensor(up_in_capture(run))).tolist()
+        antialiased = getattr(run.method.config, "antialiased", False)
+        notes = write_splats(splats.transformed(turn), self.out, antialiased=antialiased, up=up)
+        console.print(f"{self.out}: {len(splats):,} splats")
+        for note in notes:
+            console.print(f"note: {note}")
 
 
 @dataclass
 class Info:
-    """The import doctor: what a capture, a run or a mesh file holds, and what looks suspicious."""
+    """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
 
     path: tyro.conf.Positional[str]
-    """Capture, run or mesh file; or a method's name, for its settings."""
+    """Capture, run, mesh or splat file; or a method's name, for its settings."""
     downscale: int | None = None
 
     def run(self) -> None:
+        from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
         from neural3d.methods import METHODS
         from neural3d.scene import load_scene
         from neural3d.scene.doctor import describe, describe_mesh, suspicions
@@ -243,6 +270,8 @@ class Info:
         path = Path(self.path)
         if self.path in METHODS and not path.exists():
             return print_settings(self.path)
+        if is_splat_file(path):
+            return print_pairs(str(path), describe_splats(path, read_splats(path)))
         if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
             return print_pairs(str(path), describe_mesh(path))
         if (path / "config.json").exists():
@@ -289,6 +318,11 @@ def inverse(matrix: Any) -> Any:
     import torch
 
     return torch.linalg.inv(matrix)
+
+
+def up_in_capture(run: Run) -> list[float]:
+    """What is up in the capture's own frame, as far as its reader knew."""
+    return inverse(run.scene.scene_from_capture)[:3, 2].tolist()
 
 
 def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool = False) -> None:

@@ -43,15 +43,21 @@ def write_mesh(
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UserError(f"{path}: unknown mesh format {path.suffix!r}; choose one of {', '.join(sorted(_WRITERS))}.")
-    if up not in ("native", "y", "z"):
-        raise UserError(f"Unknown up axis {up!r}; choose native, y or z.")
     if up != "native":
-        direction = torch.nn.functional.normalize(torch.as_tensor(native_up, dtype=torch.float64), dim=0)
-        turn = torch.eye(4, dtype=torch.float64)
-        turn[:3, :3] = (Y_FROM_Z if up == "y" else torch.eye(3).double()) @ rotation_to_z(direction)
-        mesh = mesh.transformed(turn)
+        mesh = mesh.transformed(upright(up, native_up))
     with replacing(path) as part, open(part, "wb") as file:
         write(mesh, file)
+
+
+def upright(up: str, native_up: Sequence[float]) -> Float[torch.Tensor, "4 4"]:
+    """The rotation that turns `native_up` to +Y ("y") or +Z ("z"); for "native" none. UserError for other axes."""
+    if up not in ("native", "y", "z"):
+        raise UserError(f"Unknown up axis {up!r}; choose native, y or z.")
+    turn = torch.eye(4, dtype=torch.float64)
+    if up != "native":
+        direction = torch.nn.functional.normalize(torch.as_tensor(native_up, dtype=torch.float64), dim=0)
+        turn[:3, :3] = (Y_FROM_Z if up == "y" else torch.eye(3).double()) @ rotation_to_z(direction)
+    return turn
 
 
 def srgb_to_linear(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

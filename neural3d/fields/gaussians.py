@@ -66,6 +66,10 @@ class Gaussians(nn.Module):
         """The degree that sh_rest has room for."""
         return math.isqrt(self.sh_rest.shape[1] + 1) - 1
 
+    def selected(self, which: Tensor) -> Gaussians:
+        """A copy of some of the splats: a mask or indices."""
+        return Gaussians(*(p.detach()[which] for p in self.parameters()))
+
     @torch.no_grad()
     def transformed(self, similarity: Float[Tensor, "4 4"]) -> Gaussians:
         """A copy moved by x → s R x + t: means, scales, orientations and the directions that colours depend on.

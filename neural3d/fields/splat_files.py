@@ -15,7 +15,7 @@ All hold a scene in its own frame. `Gaussians` keeps the frame of .ply and .spla
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,7 +77,7 @@ def write_splats(
     path: str | Path,
     *,
     antialiased: bool = False,
-    up: tuple[float, float, float] = (0.0, -1.0, 0.0),
+    up: Sequence[float] = (0.0, -1.0, 0.0),
 ) -> list[str]:
     """Writes .ply, .splat or .spz (version 3), by the path's ending; returns what the format could not hold, in words.
 
@@ -228,9 +228,7 @@ def _up_in(comments: list[str]) -> tuple[float, float, float]:
     return 0.0, -1.0, 0.0
 
 
-def _write_ply(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, up: tuple[float, float, float], **_: Any
-) -> list[str]:
+def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], **_: Any) -> list[str]:
     a, n = _arrays(gaussians), len(gaussians)
     rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
     names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]

@@ -74,3 +74,10 @@ def test_bad_input_is_a_sentence():
             random_gaussians(4).transformed(bad)
     with pytest.raises(ValueError, match="must be a rotation"):
         random_gaussians(4).transformed(torch.full((4, 4), math.nan))
+
+
+def test_selection():
+    gaussians = random_gaussians(6)
+    some = gaussians.selected(torch.tensor([5, 0]))
+    assert len(some) == 2 and torch.equal(some.sh_rest[0], gaussians.sh_rest[5])
+    assert len(gaussians.selected(torch.zeros(6, dtype=torch.bool))) == 0

@@ -1,0 +1,77 @@
+"""Splats on the command line: files described and drawn, runs exported."""
+
+import pytest
+import torch
+from toy import ball_capture
+
+from neural3d.cli import main
+from neural3d.fields.gaussians import Gaussians
+from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.methods.ngp import Ngp
+from neural3d.run import configure
+from neural3d.train import Trainer
+
+
+def ball(n=2000, centre=(4.0, -2.0, 1.0), radius=3.0):
+    """Red splats on a sphere, green at its top, which is where −y is."""
+    torch.manual_seed(0)
+    d = torch.nn.functional.normalize(torch.randn(n, 3), dim=1)
+    color = torch.where(d[:, 1:2] < -0.6, torch.tensor([-1.77, 1.77, -1.77]), torch.tensor([1.77, -1.77, -1.77]))
+    size = torch.full((n, 3), 0.05 * radius).log()
+    quats = torch.tensor([[1.0, 0, 0, 0]]).expand(n, 4)
+    return Gaussians(torch.tensor(centre) + radius * d, size, quats, torch.full((n,), 3.0), color, torch.zeros(n, 3, 3))
+
+
+@pytest.mark.parametrize("ending", ["ply", "splat", "spz"])
+def test_info_describes_a_file(tmp_path, capsys, ending):
+    write_splats(ball(), tmp_path / f"ball.{ending}")
+    main(["info", str(tmp_path / f"ball.{ending}")])
+    printed = capsys.readouterr().out
+    assert "2,000" in printed and "opacity" in printed and "0.95" in printed
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "ball"
+    small = ["log2_table=12", "levels=4", "samples_per_batch=2048", "grid_budget=1024"]
+    capture = ball_capture(tmp_path_factory.mktemp("capture"))
+    trainer = Trainer.create(out, *configure(capture, "ngp", small), torch.device("cpu"))
+    trainer.fit(1)
+    return out, trainer.scene
+
+
+@pytest.fixture
+def splat_run(run, monkeypatch):
+    """A run whose method claims to hold a ball of splats."""
+    monkeypatch.setattr(Ngp, "splats", ball(centre=(0.1, 0.2, 0.3), radius=0.5), raising=False)
+    return run
+
+
+def test_export_leaves_in_the_captures_frame(splat_run, tmp_path, capsys):
+    out, scene = splat_run
+    path = tmp_path / "a.ply"
+    main(["export", str(out), str(path)])
+    found = read_splats(path)
+    back = found.gaussians.transformed(scene.scene_from_capture)
+    torch.testing.assert_close(back.means, Ngp.splats.means, rtol=0, atol=1e-5)
+    up = torch.linalg.inv(scene.scene_from_capture)[:3, 2]
+    torch.testing.assert_close(torch.tensor(found.up).double(), up, rtol=1e-5, atol=1e-6)
+
+    main(["export", str(out), str(path), "--up", "y"])
+    turned = read_splats(path)
+    torch.testing.assert_close(torch.tensor(turned.up).double() / up.norm(), torch.tensor([0.0, 1, 0]).double())
+    heights = (found.gaussians.means.double() @ (up / up.norm()), turned.gaussians.means[:, 1].double())
+    torch.testing.assert_close(*heights, rtol=1e-4, atol=1e-4)
+
+    low, high = found.gaussians.means.amin(0), found.gaussians.means.median(0).values
+    main(["export", str(out), str(path), "--crop", *map(str, [*low.tolist(), *high.tolist()])])
+    inside = (found.gaussians.means <= high).all(1).sum()
+    assert abs(len(read_splats(path).gaussians) - inside) <= 3  # those on the box's very sides
+    main(["export", str(out), str(tmp_path / "a.splat")])
+    assert "no view dependence" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_what_makes_no_splats_says_so(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(run[0]), str(tmp_path / "a.spz")])
+    assert "ngp makes no splats" in capsys.readouterr().err.replace("\n", " ")
