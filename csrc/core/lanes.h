@@ -136,5 +136,6 @@ N3D_HD float sum(f32x v) {
   return remaining_sum(v)[0];
 #endif
 }
+N3D_HD double sum(double v) { return v; }
 
 }  // namespace n3d::N3D_ISA

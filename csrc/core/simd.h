@@ -23,6 +23,9 @@ N3D_HD float select(bool c, float a, float b) { return c ? a : b; }
 N3D_HD double select(bool c, double a, double b) { return c ? a : b; }
 N3D_HD int32_t select(bool c, int32_t a, int32_t b) { return c ? a : b; }
 
+// True where any lane of a comparison holds.
+N3D_HD bool any(bool c) { return c; }
+
 // max(0, a), where NaN stays NaN.
 N3D_HD float rectify(float a) { return select(a < 0, 0.f, a); }
 N3D_HD double rectify(double a) { return select(a < 0, 0.0, a); }
@@ -66,6 +69,10 @@ struct Exp {
 };
 N3D_HD Exp<float> exponentials(float x) { return {expf(x), expm1f(x)}; }
 N3D_HD Exp<double> exponentials(double x) { return {exp(x), expm1(x)}; }
+
+// ln x for normal x > 0; anything else gives nonsense.
+N3D_HD float logarithm(float a) { return logf(a); }
+N3D_HD double logarithm(double a) { return log(a); }
 
 #ifndef __CUDACC__
 
@@ -147,6 +154,18 @@ N3D_HD Exp<f32x> exponentials(f32x x) {
   return {e, select(x > 20.f, e, s * p + (s - 1))};
 }
 
+// x = 2ⁿ m with m in [√½, √2), and ln m = 2 artanh t = 2 (t + t³/3 + t⁵/5 + …) with t = (m − 1) / (m + 1): |t| ≤ 0.172,
+// so that the terms left out are below 1e-9 of the sum.
+N3D_HD f32x logarithm(f32x x) {
+  const i32x below = (float_bits(x) - 0x3f3504f3) >> 23;  // 0x3f3504f3 is √½
+  const f32x m = bits_float(float_bits(x) - (below << 23)), t = (m - 1) / (m + 1), tt = t * t;
+  f32x q = splat(1.f / 9);
+  q = q * tt + 1.f / 7;
+  q = q * tt + 1.f / 5;
+  q = q * tt + 1.f / 3;
+  return to_float(below) * 0.693147181f + 2 * t * (1 + tt * q);
+}
+
 N3D_HD f32x rectify(f32x a) {
 #if defined(__AVX512F__)
   return reinterpret_cast<f32x>(_mm512_max_ps(__m512{}, reinterpret_cast<__m512>(a)));  // NaN: the second operand
@@ -168,7 +187,6 @@ N3D_HD f32x square_root(f32x a) {
 #endif
 }
 
-// True where any lane of a comparison holds.
 N3D_HD bool any(i32x c) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(c), reinterpret_cast<__m512i>(c)) != 0;

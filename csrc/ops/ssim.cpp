@@ -10,7 +10,6 @@ namespace n3d::N3D_ISA {
 // A pack of one double.
 N3D_HD double load_first(const double* p, int) { return *p; }
 N3D_HD void store_first(double* p, double v, int) { *p = v; }
-N3D_HD double sum(double v) { return v; }
 
 namespace {
 

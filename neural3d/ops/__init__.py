@@ -13,12 +13,14 @@ from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.ssim import ssim
 
 __all__ = [
     "Adam",
     "Composite",
     "HashGridSpec",
+    "Projected",
     "Samples",
     "adam_step",
     "compact",
@@ -34,6 +36,7 @@ __all__ = [
     "ray_march",
     "ray_points",
     "spherical_harmonics",
+    "splat_project",
     "ssim",
     "used_samples",
 ]
