@@ -16,7 +16,7 @@ from common import interleaved, machine, table
 from torch.nn import functional
 
 from neural3d.fields.mlp import MLP
-from neural3d.ops import HashGridSpec, adam_step, composite, cuda_usable, hash_grid, pack_bits, ray_march
+from neural3d.ops import HashGridSpec, adam_step, composite, cuda_usable, hash_grid, pack_bits, ray_march, splat_project
 
 Calls = dict[str, Callable[[], object]]
 
@@ -86,6 +86,24 @@ def adam_calls(n: int, device: str) -> Calls:
     }
 
 
+def splat_calls(n: int, device: str) -> Calls:
+    """n splats, harmonics of degree 3, in a slab in front of a camera of 1000 × 1000 pixels."""
+    rows = [torch.rand(n, 3) + torch.tensor([-0.5, -0.5, 1.5]), torch.randn(n, 4), torch.randn(n, 3) - 6]
+    rows += [torch.randn(n), torch.randn(n, 3), 0.1 * torch.randn(n, 15, 3)]
+    splats = [x.to(device).requires_grad_() for x in rows]
+    view = torch.eye(4, device=device), torch.tensor([1500.0, 1500, 500, 500], device=device), 1000, 1000
+
+    def forward():
+        return splat_project(*splats, *view, sh_degree=3, raw=True)
+
+    def both():
+        p = forward()
+        out = p.xy, p.conic, p.depth, p.opacity, p.color
+        torch.autograd.grad(out, splats, out)
+
+    return {"splat_project forward": forward, "splat_project both": both}
+
+
 def ceilings(n: int, device: str) -> Calls:
     source = torch.ones(64 * n, device=device)
     target = torch.empty_like(source)
@@ -104,7 +122,7 @@ def main() -> None:
         return
     torch.manual_seed(0)
     n = 1 << given.log2
-    parts = (hash_grid_calls, mlp_calls, march_calls, adam_calls, ceilings)
+    parts = (hash_grid_calls, mlp_calls, march_calls, splat_calls, adam_calls, ceilings)
     calls = {name: call for part in parts for name, call in part(n, given.device).items()}
     seconds = interleaved(calls, rounds=20, warmup=3)
     print(machine())

@@ -102,7 +102,7 @@ def measure(n: int, device: str, gsplat) -> None:
         calls[f"{name} forward"] = run
         calls[f"{name} both"] = lambda run=run, v=v: torch.autograd.grad(run(), scene, v)
     fast = {name: call for name, call in calls.items() if name.startswith("ours")}
-    seconds = interleaved({**fast, "copy": copy_ceiling(64)}, rounds=30, warmup=3)
+    seconds = interleaved({**fast, "copy": copy_ceiling(64, device)}, rounds=30, warmup=3)
     seconds |= interleaved({name: call for name, call in calls.items() if name not in fast}, rounds=3)
     bandwidth = 2 * 64 * 2**20 / seconds["copy"]
     totals = {

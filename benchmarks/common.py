@@ -35,9 +35,9 @@ def sgemm_ceiling(n: int = 1536) -> Callable[[], object]:
     return lambda: torch.mm(a, b, out=out)
 
 
-def copy_ceiling(mib: int = 256) -> Callable[[], object]:
+def copy_ceiling(mib: int = 256, device: str = "cpu") -> Callable[[], object]:
     """A copy that reads and writes `mib` MiB each."""
-    a = torch.ones(mib << 18)
+    a = torch.ones(mib << 18, device=device)
     b = torch.empty_like(a)
     return lambda: b.copy_(a)
 

@@ -1,7 +1,6 @@
 #include "ops/splat_project.h"
 
 #include <algorithm>
-#include <type_traits>
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
@@ -153,16 +152,6 @@ void project_pack_vjp(const SplatProjectVjpArgs<T>& a, const SplatView<T>& view,
   store_visible(a.v_opacities, i, n, visible, out.opacity);
   const T y0 = T(kY0);
   store_visible(a.v_sh_dc, i, n, visible, y0 * v_color[0], y0 * v_color[1], y0 * v_color[2]);
-}
-
-// f(compile-time degree), −1 where there are no colours.
-template <class T, class F>
-void with_degree(const SplatInputs<T>& in, const F& f) {
-  if (!in.sh_dc) return f(std::integral_constant<int, -1>{});
-  if (in.degree == 0) return f(std::integral_constant<int, 0>{});
-  if (in.degree == 1) return f(std::integral_constant<int, 1>{});
-  if (in.degree == 2) return f(std::integral_constant<int, 2>{});
-  f(std::integral_constant<int, 3>{});
 }
 
 // f(first, count) for the packs of a range of splats.

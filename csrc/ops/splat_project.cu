@@ -35,7 +35,7 @@ __device__ Splat<T> load_splat(const SplatInputs<T>& in, int64_t i) {
 // This warp's part of the block's shared memory.
 template <class T>
 __device__ T* warp_rows(int width) {
-  extern __shared__ unsigned char shared[];
+  extern __shared__ __align__(16) unsigned char shared[];
   return reinterpret_cast<T*>(shared) + threadIdx.x / kWarp * kWarp * width;
 }
 
@@ -177,16 +177,6 @@ __global__ void sum_poses(const __grid_constant__ SplatProjectVjpArgs<T> a, int6
   const T* s = sums;
   pose_vjp(SplatView<T>(a.in), PoseGradient<T>{load3(s, 0), load3(s, 1), load3(s, 2), load3(s, 3), load3(s, 4)},
            a.v_camera);
-}
-
-// f(compile-time degree), −1 where there are no colours.
-template <class T, class F>
-void with_degree(const SplatInputs<T>& in, const F& f) {
-  if (!in.sh_dc) return f(std::integral_constant<int, -1>{});
-  if (in.degree == 0) return f(std::integral_constant<int, 0>{});
-  if (in.degree == 1) return f(std::integral_constant<int, 1>{});
-  if (in.degree == 2) return f(std::integral_constant<int, 2>{});
-  f(std::integral_constant<int, 3>{});
 }
 
 template <class T>

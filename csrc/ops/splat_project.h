@@ -9,6 +9,8 @@
 // b tr Σ′ + b²: sums of positive terms, exact for needles too, where Σ′_xx Σ′_yy − Σ′_xy² would lose every digit.
 #pragma once
 
+#include <type_traits>
+
 #include "core/hd.h"
 #include "core/splat.h"
 #include "core/vec.h"
@@ -272,6 +274,16 @@ constexpr double kY0 = 0.28209479177387814, kY1 = 0.4886025119029199, kY2 = 1.09
                  kY20 = 0.31539156525252005, kY30 = 0.3731763325901154, kY31 = 0.4570457994644658,
                  kY32 = 2.890611442640554, kY33 = 0.5900435899266435;
 constexpr int sh_bands(int degree) { return (degree + 1) * (degree + 1) - 1; }
+
+// f(compile-time degree), −1 where there are no colours.
+template <class T, class F>
+void with_degree(const SplatInputs<T>& in, const F& f) {
+  if (!in.sh_dc) return f(std::integral_constant<int, -1>{});
+  if (in.degree == 0) return f(std::integral_constant<int, 0>{});
+  if (in.degree == 1) return f(std::integral_constant<int, 1>{});
+  if (in.degree == 2) return f(std::integral_constant<int, 2>{});
+  f(std::integral_constant<int, 3>{});
+}
 
 template <int kDegree, class T, class S>
 N3D_HD void harmonics(const Vec3<S>& d, S* y) {

@@ -81,14 +81,14 @@ def test_float32_is_right_splat_by_splat(device):
 @pytest.mark.parametrize("options", [dict(raw=True), dict(raw=False), dict(raw=True, antialiased=True)], ids=str)
 @pytest.mark.parametrize("output", range(5), ids=["xy", "conic", "depth", "opacity", "color"])
 def test_gradients(output, options):
-    """float64, each output alone so that every other gradient is absent; one splat lies beyond the slopes' limits."""
+    """float64, each output alone so that every other gradient is absent; two splats lie beyond the slopes' limits."""
     splats = synthetic_splats(6, raw=options["raw"], size=0.1, seed=3)
-    splats[0][5] = torch.tensor([0.0, 0, 0.4])  # in the camera's frame below
-    splats[0][5, 0], splats[2][5] = 1.2, 0.0 if options["raw"] else 1.0
+    splats[2][4:] = 0.0 if options["raw"] else 1.0
     splats[3][:] = splats[3].abs()
     splats[4].add_(1.5)  # no colour is clamped
     camera, k = synthetic_camera(2.0)
-    splats[0][5] = camera[:3, :3].T @ (splats[0][5] - camera[:3, 3])
+    beyond = torch.tensor([[1.2, 0, 0.4], [0, -1.3, 0.4]]).double()  # in the camera's frame
+    splats[0][4:] = (beyond - camera[:3, 3]) @ camera[:3, :3]
     leaves = [x.requires_grad_() for x in (*splats, camera)]
 
     def f(*leaves):
@@ -254,6 +254,18 @@ def test_antialiasing_keeps_the_light():
     plain, kept = one(blur=0), one(blur=0.3, antialiased=True)
     light = [(p.opacity / (p.conic[:, 0] * p.conic[:, 2] - p.conic[:, 1] ** 2).sqrt()).item() for p in (plain, kept)]
     assert light[1] == pytest.approx(light[0])
+
+
+def test_antialiasing_has_a_floor():
+    """A speck keeps 0.005 of its opacity, whatever its size: gradients reach the opacity and not the scales."""
+    means, quats = torch.tensor([[0.0, 0, 2]]).double(), torch.tensor([[1.0, 0, 0, 0]]).double()
+    scales, opacities = torch.full((1, 3), 1e-6).double(), torch.tensor([0.9]).double()
+    leaves = [x.requires_grad_() for x in (scales, opacities)]
+    view = torch.eye(4), torch.tensor([50.0, 50, 32, 24]), 64, 48
+    p = splat_project(means, quats, *leaves, None, None, *view, sh_degree=0, antialiased=True)
+    v_scales, v_opacities = torch.autograd.grad(p.opacity.sum(), leaves)
+    assert p.opacity.item() == pytest.approx(0.0045) and p.radius > 0
+    assert v_opacities.item() == pytest.approx(0.005) and not v_scales.any()
 
 
 @pytest.mark.parametrize("case, count", [("tiny", 4), ("basic", 16)])
