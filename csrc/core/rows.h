@@ -127,19 +127,25 @@ N3D_HD void load_columns(const double* p, int64_t, int, double* out) {
   for (int c = 0; c < kColumns; ++c) out[c] = p[c];
 }
 
+// Rows that lie one behind the other. Streamed, they pass by the caches, for arrays that would not stay there.
 template <int kColumns>
-N3D_HD void store_columns(float* p, int64_t pitch, int n, const f32x* in) {
+N3D_HD void store_columns(float* p, int n, const f32x* in, bool streamed) {
   constexpr int width = kColumns < kLanes ? kColumns : kLanes;
+  alignas(64) float copy[kColumns * kLanes];
+  streamed = streamed && n >= kLanes && reinterpret_cast<uintptr_t>(p) % sizeof(f32x) == 0;
+  float* rows = streamed ? copy : p;
   for (int c = 0, done = 0; done < kColumns; c = done + width < kColumns ? done : kColumns - width) {
     f32x tile[kLanes];
     for (int k = 0; k < kLanes; ++k) tile[k] = k < width ? in[c + k] : f32x{};
     transpose(tile);
-    for (int k = 0; k < kLanes && k < n; ++k) store_first(p + k * pitch + c, tile[k], width);
+    for (int k = 0; k < kLanes && k < n; ++k) store_first(rows + k * kColumns + c, tile[k], width);
     done = c + width;
   }
+  if (streamed)
+    for (int k = 0; k < kColumns; ++k) store_streamed(p + k * kLanes, load(copy + k * kLanes));
 }
 template <int kColumns>
-N3D_HD void store_columns(double* p, int64_t, int, const double* in) {
+N3D_HD void store_columns(double* p, int, const double* in, bool) {
   for (int c = 0; c < kColumns; ++c) p[c] = in[c];
 }
 

@@ -10,6 +10,8 @@ namespace n3d::N3D_ISA {
 
 namespace {
 
+constexpr int64_t kStreamed = 1 << 16;  // splats whose harmonics, 12 MB, outgrow what a cache keeps for the next reader
+
 template <class T>
 using Pack = typename Lanes<T>::S;
 
@@ -96,9 +98,10 @@ N3D_HD void store_harmonics_vjp(const SplatProjectVjpArgs<T>& a, const Direction
   for (int k = 0; k < sh_bands(kDegree); ++k)
     for (int c = 0; c < 3; ++c) v[3 * k + c] = select(visible, y[k] * v_color[c], S{});  // y may be NaN elsewhere
   T* rows = a.v_sh_rest + 3 * a.in.bands * i;
-  if (a.in.bands == 3) store_columns<9>(rows, 9, n, v);
-  if (a.in.bands == 8) store_columns<24>(rows, 24, n, v);
-  if (a.in.bands == 15) store_columns<45>(rows, 45, n, v);
+  const bool streamed = a.in.n >= kStreamed;
+  if (a.in.bands == 3) store_columns<9>(rows, n, v, streamed);
+  if (a.in.bands == 8) store_columns<24>(rows, n, v, streamed);
+  if (a.in.bands == 15) store_columns<45>(rows, n, v, streamed);
 }
 
 template <class T>

@@ -327,6 +327,22 @@ def test_any_number_of_splats(device, n, degree):
         assert torch.equal(a, b[:n]) and not b[n:].any()
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_very_many_splats(device, degree):
+    """Enough that gradients of the harmonics pass by the caches; the last pack is not whole."""
+    leaves, k = scene(70_001, torch.float32, device, degree=degree)
+    leaves = [x.detach() for x in leaves]
+    v = torch.randn(70_001, 3, device=device)
+
+    def harmonics_gradient(rows):
+        part = [x[rows].requires_grad_() for x in leaves[:6]]
+        color = splat_project(*part, leaves[6], k, WIDTH, HEIGHT, sh_degree=degree, raw=True).color
+        return torch.autograd.grad(color, part[5], v[rows])[0]
+
+    parts = [harmonics_gradient(slice(i, i + 10_000)) for i in range(0, 70_001, 10_000)]
+    assert torch.equal(harmonics_gradient(slice(None)), torch.cat(parts))
+
+
 def test_non_contiguous_and_mixed_inputs():
     leaves, k = scene(50, torch.float32)
     plain = splat_project(*leaves, k, WIDTH, HEIGHT, sh_degree=3, raw=True)
