@@ -42,6 +42,7 @@ N3D_HD void to_floating(uint32_t a, float& out) { out = float(a); }
 N3D_HD void to_floating(uint32_t a, double& out) { out = double(a); }
 
 N3D_HD float absolute(float a) { return fabsf(a); }
+N3D_HD double absolute(double a) { return fabs(a); }
 
 N3D_HD int32_t truncate(float a) { return static_cast<int32_t>(a); }
 N3D_HD int32_t smaller_unsigned(int32_t a, int32_t b) { return uint32_t(a) < uint32_t(b) ? a : b; }

@@ -1,0 +1,342 @@
+// Tiles of 32 × 32 pixels are shared by threads. A tile walks its splats by depth, forwards, or backwards for the
+// gradients; its pixels' state stays in the first-level cache. A splat visits its cells of 4 × 4 pixels: one pack of 16
+// floats, or two of 8, or four of 4.
+#include "ops/splat_raster.h"
+
+#include "core/dispatch.h"
+#include "core/lanes.h"
+#include "core/mask.h"
+#include "core/pack.h"
+#include "core/parallel.h"
+
+namespace n3d::N3D_ISA {
+
+namespace {
+
+constexpr int kTile = kTileSizeCpu, kCells = kTileCells * kTileCells, kTilePixels = kTile * kTile;
+constexpr int kAhead = 4;  // splats' records are fetched so many entries early
+
+N3D_HD f32x same(f32x, float a) { return splat(a); }
+N3D_HD double same(double, double a) { return a; }
+
+// Pixels that have not stopped in front of entry i.
+N3D_HD Mask before(f32x, int32_t i, const int32_t* stopped) { return less(i32x{} + i, load(stopped)); }
+N3D_HD bool before(double, int32_t i, const int32_t* stopped) { return i < *stopped; }
+
+// Where the tile lies, and the centres of its cells' pixels.
+template <class T>
+struct TilePlace {
+  int64_t x, y, width, height;  // the tile's first pixel; the image's size
+  T px[kTileCells][kCellPixels], py[kTileCells][kCellPixels];
+
+  N3D_HD TilePlace(int64_t tile, int64_t w, int64_t h) : width(w), height(h) {
+    const int64_t tiles_x = tiles_along(w, kTile);
+    x = tile % tiles_x * kTile, y = tile / tiles_x * kTile;
+    for (int c = 0; c < kTileCells; ++c)
+      for (int i = 0; i < kCellPixels; ++i) {
+        px[c][i] = T(x + c * kCellSize + i % kCellSize) + T(0.5);
+        py[c][i] = T(y + c * kCellSize + i / kCellSize) + T(0.5);
+      }
+  }
+  // f(cell, lane, pixel's index in the image), for the pixels within the image.
+  template <class F>
+  N3D_HD void each_pixel(const F& f) const {
+    const int64_t w = width - x < kTile ? width - x : kTile, h = height - y < kTile ? height - y : kTile;
+    for (int64_t v = 0; v < h; ++v)
+      for (int64_t u = 0; u < w; ++u)
+        f(int(v / kCellSize * kTileCells + u / kCellSize), int(v % kCellSize * kCellSize + u % kCellSize),
+          (y + v) * width + x + u);
+  }
+};
+
+// Features of splat i: those in the records, or a later group of channels.
+template <class T>
+struct Features {
+  const T* base;
+  int64_t stride;
+  N3D_HD Features(const Splat<T>* splats, const T* features, int64_t channels, int64_t c0)
+      : base(c0 ? features + c0 : splats->feature), stride(c0 ? channels : kSplatScalars) {}
+  N3D_HD const T* of(int64_t i) const { return base + i * stride; }
+};
+
+// The pixels of a cell on the way forward.
+template <int kChannels, class T>
+struct alignas(64) FrontCell {
+  T through[kCellPixels];  // T; 0 once the pixel has stopped, and outside the image
+  T least[kCellPixels];    // T may not fall below: kTransmittanceMin; −1 once the pixel has stopped
+  T sum[kChannels][kCellPixels];
+};
+
+template <int kChannels, class T>
+struct FrontTile {
+  FrontCell<kChannels, T> cells[kCells];
+  T end[kCells][kCellPixels];  // T of the pixels that have stopped
+  int32_t stopped[kCells][kCellPixels];
+  uint64_t live;  // cells with pixels that have not
+};
+
+// One entry on one cell. Returns whether it was blended to any pixel.
+template <int kChannels, class T>
+N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const T* px, const T* py,
+                       int32_t i, int cell, FrontTile<kChannels, T>& tile) {
+  using S = typename Lanes<T>::S;
+  constexpr int n = Lanes<T>::kCount;
+  FrontCell<kChannels, T>& p = tile.cells[cell];
+  bool blended = false, stopping = false;
+  for (int v = 0; v < kCellPixels; v += n) {
+    const S dx = load(px + v) - g.x, dy = load(py + v) - g.y;
+    const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
+    const auto covered = at_least(e, same(S{}, T(kLevelMin)));
+    const S alpha = minimum(power_of_two(e), same(S{}, T(kAlphaMax))), through = load(p.through + v);
+    const S next = fused(-through, alpha, through);
+    const auto dying = covered & less(next, load(p.least + v));
+    auto takes = covered;
+    if (any(dying)) {
+      takes = but_not(covered, dying);
+      const uint32_t bits = lane_bits(dying);
+      for (int k = 0; k < n; ++k)
+        if (bits >> k & 1) {
+          tile.end[cell][v + k] = p.through[v + k];
+          tile.stopped[cell][v + k] = i;
+          p.through[v + k] = 0, p.least[v + k] = -1;
+        }
+      stopping = true;
+    }
+    const S now = load(p.through + v), w = select(takes, through * alpha, S{});
+    store(p.through + v, select(takes, next, now));
+    for (int c = 0; c < kChannels; ++c)
+      store(p.sum[c] + v, select(takes, fused(w, feature[c], load(p.sum[c] + v)), load(p.sum[c] + v)));
+    blended |= any(takes);
+  }
+  if (stopping) {
+    bool live = false;
+    for (int k = 0; k < kCellPixels; ++k) live |= p.through[k] > 0;
+    if (!live) tile.live &= ~(uint64_t(1) << cell);
+  }
+  return blended;
+}
+
+// Channels [c0, c0 + kChannels) of a tile.
+template <int kChannels, class T>
+void blend_tile(const SplatRasterArgs<T>& a, int64_t t, int64_t c0) {
+  using S = typename Lanes<T>::S;
+  const TilePlace<T> place(t, a.width, a.height);
+  const Features<T> features(a.splats, a.features, a.channels, c0);
+  FrontTile<kChannels, T> tile;
+  memset(&tile, 0, sizeof tile);
+  for (auto& cell : tile.cells)
+    for (T& least : cell.least) least = -1;
+  place.each_pixel([&](int cell, int lane, int64_t) {
+    tile.cells[cell].through[lane] = 1;
+    tile.cells[cell].least[lane] = T(kTransmittanceMin);
+    tile.stopped[cell][lane] = INT32_MAX;
+    tile.live |= uint64_t(1) << cell;
+  });
+
+  const int64_t begin = a.tile_begin[t], end = a.tile_begin[t + 1];
+  for (int64_t at = begin; at < end; ++at) {
+    uint64_t todo = uint64_t(a.cells[at]) & tile.live, blended = 0;
+    if (at + kAhead < end) __builtin_prefetch(a.splats + a.entry[at + kAhead]);
+    if (todo) {
+      const Splat<T>& g = a.splats[a.entry[at]];
+      const T* f = features.of(a.entry[at]);
+      S feature[kChannels];
+      for (int c = 0; c < kChannels; ++c) feature[c] = same(S{}, f[c]);
+      for (; todo; todo &= todo - 1) {
+        const int cell = __builtin_ctzll(todo);
+        const uint64_t any = blend_cell<kChannels>(g, feature, place.px[cell % kTileCells], place.py[cell / kTileCells],
+                                                   int32_t(at - begin), cell, tile);
+        blended |= any << cell;
+      }
+    }
+    a.cells[at] = int64_t(blended);
+  }
+
+  for (int cell = 0; cell < kCells; ++cell)  // pixels that have not stopped
+    for (int k = 0; k < kCellPixels; ++k) tile.end[cell][k] += tile.cells[cell].through[k];
+  memcpy(a.through + t * kTilePixels, tile.end, sizeof tile.end);
+  memcpy(a.stopped + t * kTilePixels, tile.stopped, sizeof tile.stopped);
+  place.each_pixel([&](int cell, int lane, int64_t pixel) {
+    const T through = tile.end[cell][lane];
+    a.alpha[pixel] = 1 - through;
+    T* out = a.image + pixel * a.channels + c0;
+    for (int c = 0; c < kChannels; ++c)
+      out[c] = tile.cells[cell].sum[c][lane] + (a.background ? through * a.background[c0 + c] : T(0));
+  });
+}
+
+// The pixels of a cell on the way back.
+template <int kChannels, class T>
+struct alignas(64) BackCell {
+  T through[kCellPixels];  // T behind the entry
+  T behind[kCellPixels];   // ⟨∂L/∂colour, colour⟩ of all that lies behind it, as seen without it
+  T v_image[kChannels][kCellPixels];
+  int32_t stopped[kCellPixels];
+};
+
+// A splat's sums (SplatSum) over the cells it visits.
+template <int kChannels, bool kAbs, class T>
+struct Sums {
+  using S = typename Lanes<T>::S;
+  S sum{}, x{}, y{}, xx{}, xy{}, yy{}, feature[kChannels]{}, abs_x{}, abs_y{};
+
+  // Sums over lanes, to a row.
+  N3D_HD void finish(T* row) const;
+};
+
+N3D_HD float total(f32x v) { return sum(v); }
+N3D_HD double total(double v) { return v; }
+
+template <int kChannels, bool kAbs, class T>
+N3D_HD void Sums<kChannels, kAbs, T>::finish(T* row) const {
+  row[kSum] = total(sum), row[kSumX] = total(x), row[kSumY] = total(y);
+  row[kSumXX] = total(xx), row[kSumXY] = total(xy), row[kSumYY] = total(yy);
+  for (int c = 0; c < kChannels; ++c) row[kSumFeature + c] = total(feature[c]);
+  if (kAbs) row[kSumAbsX] = total(abs_x), row[kSumAbsY] = total(abs_y);
+}
+
+// One entry on one cell, on the way back: T and what lies behind move in front of it. With d = ⟨∂L/∂colour, c_i⟩ −
+// behind, ∂L/∂α_i = T_i d, and in front of the splat behind ← behind + α_i d.
+template <int kChannels, bool kAbs, class T>
+N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const T* px, const T* py,
+                         int32_t i, BackCell<kChannels, T>& p, Sums<kChannels, kAbs, T>& sums) {
+  using S = typename Lanes<T>::S;
+  constexpr int n = Lanes<T>::kCount;
+  for (int v = 0; v < kCellPixels; v += n) {
+    const S dx = load(px + v) - g.x, dy = load(py + v) - g.y;
+    const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
+    const auto covered = at_least(e, same(S{}, T(kLevelMin))) & before(S{}, i, p.stopped + v);
+    const S full = power_of_two(e), most = same(S{}, T(kAlphaMax)), alpha = minimum(full, most);
+    const auto free = covered & less(full, most);
+    const S behind_through = load(p.through + v), behind = load(p.behind + v);
+    const S through = select(covered, behind_through * reciprocal(1 - alpha), behind_through);
+    store(p.through + v, through);
+    const S w = select(covered, through * alpha, S{});
+    S d = -behind;
+    for (int c = 0; c < kChannels; ++c) {
+      const S v_color = load(p.v_image[c] + v);
+      d = fused(feature[c], v_color, d);
+      sums.feature[c] = fused(w, v_color, sums.feature[c]);
+    }
+    store(p.behind + v, select(covered, fused(alpha, d, behind), behind));
+    const S s = select(free, w * d, S{}), sx = s * dx, sy = s * dy;
+    sums.sum += s, sums.x += sx, sums.y += sy;
+    sums.xx = fused(sx, dx, sums.xx), sums.xy = fused(sx, dy, sums.xy), sums.yy = fused(sy, dy, sums.yy);
+    if (kAbs) {
+      sums.abs_x += absolute(fused(same(S{}, 2 * g.a), sx, g.b * sy));
+      sums.abs_y += absolute(fused(same(S{}, 2 * g.c), sy, g.b * sx));
+    }
+  }
+}
+
+template <int kChannels, bool kAbs, class T>
+void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
+  using S = typename Lanes<T>::S;
+  const TilePlace<T> place(t, a.width, a.height);
+  const Features<T> features(a.splats, a.features, a.channels, c0);
+  BackCell<kChannels, T> cells[kCells];
+  memset(cells, 0, sizeof cells);
+  for (int cell = 0; cell < kCells; ++cell) {
+    memcpy(cells[cell].through, a.through + t * kTilePixels + cell * kCellPixels, sizeof cells[cell].through);
+    memcpy(cells[cell].stopped, a.stopped + t * kTilePixels + cell * kCellPixels, sizeof cells[cell].stopped);
+  }
+  T v_tile[kChannels] = {};
+  place.each_pixel([&](int cell, int lane, int64_t pixel) {
+    BackCell<kChannels, T>& p = cells[cell];
+    T behind = a.v_alpha && c0 == 0 ? -a.v_alpha[pixel] : T(0);
+    for (int c = 0; c < kChannels; ++c) {
+      const T v = a.v_image[pixel * a.channels + c0 + c];
+      p.v_image[c][lane] = v;
+      v_tile[c] += p.through[lane] * v;
+      if (a.background) behind += a.background[c0 + c] * v;
+    }
+    p.behind[lane] = behind;
+  });
+  for (int c = 0; c < kChannels; ++c) a.v_tile[t * a.channels + c0 + c] = v_tile[c];
+
+  const int64_t begin = a.tile_begin[t], end = a.tile_begin[t + 1];
+  for (int64_t at = end - 1; at >= begin; --at) {
+    if (at - kAhead >= begin) __builtin_prefetch(a.splats + a.entry[at - kAhead]);
+    uint64_t todo = uint64_t(a.cells[at]);
+    if (!todo) continue;
+    const Splat<T>& g = a.splats[a.entry[at]];
+    const T* f = features.of(a.entry[at]);
+    S feature[kChannels];
+    for (int c = 0; c < kChannels; ++c) feature[c] = same(S{}, f[c]);
+    Sums<kChannels, kAbs, T> sums;
+    for (; todo; todo &= todo - 1) {
+      const int cell = __builtin_ctzll(todo);
+      unblend_cell<kChannels, kAbs>(g, feature, place.px[cell % kTileCells], place.py[cell / kTileCells],
+                                    int32_t(at - begin), cells[cell], sums);
+    }
+    sums.finish(a.rows + at * kSplatScalars);
+  }
+}
+
+// Sums a splat's rows, in the order of its slots.
+template <class T>
+void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
+  const Splat<T>& g = a.splats[i];
+  T sums[kSplatScalars] = {};
+  for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot) {
+    const int64_t at = a.place[slot];
+    if (at < 0 || !a.cells[at]) continue;
+    const T* row = a.rows + at * kSplatScalars;
+    for (int k = 0; k < kSplatScalars; ++k) sums[k] += row[k];
+  }
+  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = sums[kSumFeature + c];
+  T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
+  if (g.tiles) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
+  const auto put = [&](T* out, const T* v, int n) {
+    for (int k = 0; k < n; ++k) out[n * i + k] = c0 ? out[n * i + k] + v[k] : v[k];
+  };
+  put(a.v_xy, v_xy, 2), put(a.v_conic, v_conic, 3), put(a.v_opacity, &v_opacity, 1);
+  if (a.v_xy_abs)
+    for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
+}
+
+// f(number of channels as a constant) for at most four of them.
+template <class F>
+N3D_HD void with_channels(int64_t n, const F& f) {
+  if (n == 1) return f(std::integral_constant<int, 1>());
+  if (n == 2) return f(std::integral_constant<int, 2>());
+  if (n == 3) return f(std::integral_constant<int, 3>());
+  f(std::integral_constant<int, 4>());
+}
+
+}  // namespace
+
+template <class T>
+void splat_raster(const SplatRasterArgs<T>& a) {
+  const int64_t tiles = tiles_along(a.width, kTile) * tiles_along(a.height, kTile);
+  for (int64_t c0 = 0; c0 < a.channels; c0 += 4)
+    with_channels(a.channels - c0,
+                  [&](auto n) { parallel_for(tiles, [&](int64_t t) { blend_tile<decltype(n)::value>(a, t, c0); }); });
+}
+
+template <class T>
+void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
+  const int64_t tiles = tiles_along(a.width, kTile) * tiles_along(a.height, kTile);
+  for (int64_t c0 = 0; c0 < a.channels; c0 += 4) {
+    with_channels(a.channels - c0, [&](auto n) {
+      constexpr int kChannels = decltype(n)::value;
+      const auto tile = a.v_xy_abs ? unblend_tile<kChannels, true, T> : unblend_tile<kChannels, false, T>;
+      parallel_for(tiles, [&](int64_t t) { tile(a, t, c0); });
+    });
+    const int64_t channels = a.channels - c0 < 4 ? a.channels - c0 : 4;
+    parallel_chunks(a.count, 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) gather_rows(a, i, c0, channels);
+    });
+  }
+  if (a.v_background)
+    for (int64_t c = 0; c < a.channels; ++c) {
+      T sum = 0;
+      for (int64_t t = 0; t < tiles; ++t) sum += a.v_tile[t * a.channels + c];
+      a.v_background[c] = sum;
+    }
+}
+
+N3D_INSTANTIATE(splat_raster, SplatRasterArgs)
+N3D_INSTANTIATE(splat_raster_vjp, SplatRasterVjpArgs)
+
+}  // namespace n3d::N3D_ISA

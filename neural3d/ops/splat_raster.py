@@ -1,0 +1,138 @@
+"""Blending of projected splats, front to back, in one kernel with its derivative.
+
+Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance Field Rendering", SIGGRAPH 2023, section 6, after Zwicker et
+al., "EWA Splatting", 2001. Splat i, in order of depth, covers a pixel whose centre lies d away from xy_i by
+
+    α_i = min(0.99, o_i exp(−½ dᵀ Q_i d)),   w_i = T_i α_i,   T_{i+1} = T_i (1 − α_i),   T_1 = 1
+    image = Σ w_i c_i + T_end background,    alpha = 1 − T_end
+
+where i runs over the splats with α_i ≥ 1/255, up to the one that would bring T below 1e-4, which is left out (the
+conventions of the paper's code and of gsplat; csrc/core/splat.h holds the constants).
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.ops.native import check, native, stream
+
+_RECORD = 16  # scalars of a splat's record and of a row of gradients (kSplatScalars in csrc/ops/splat_raster.h)
+_LARGEST = 1 << 16  # pixels along a side
+_kept = threading.local()
+
+
+def splat_raster(
+    xy: Float[Tensor, "N 2"],
+    conic: Float[Tensor, "N 3"],
+    depth: Float[Tensor, "N"],
+    opacity: Float[Tensor, "N"],
+    features: Float[Tensor, "N C"],
+    width: int,
+    height: int,
+    *,
+    background: Float[Tensor, "C"] | None = None,
+    xy_abs_grad: Float[Tensor, "N 2"] | None = None,
+) -> tuple[Float[Tensor, "H W C"], Float[Tensor, "H W 1"]]:
+    """Blends splats to an image and its alpha; see the module's page for the equations.
+
+    xy: centres in pixels; the first pixel's centre is (0.5, 0.5). conic: Q = Σ'⁻¹ in pixels⁻², as xx, xy, yy.
+    depth: any number that orders the splats, near ones first; of equal depths the earlier splat is in front.
+    opacity: o; splats with o < 1/255 touch nothing. features: colours or anything else, any C ≥ 1; expected depth comes
+    from depths appended to the colours. background: what shows behind, black without.
+    Splats whose conic is not positive definite, or whose xy, conic, depth or opacity is not finite, touch nothing and
+    get zero gradients. NaN features spoil the pixels that they are blended to.
+
+    Differentiable once, in xy, conic, opacity, features and background, not in depth; capped α have no slope in xy,
+    conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU the same inputs
+    give the same bytes for any number of threads; on CUDA, `torch.use_deterministic_algorithms` asks for ordered sums.
+
+    xy_abs_grad: the backward pass writes Σ over pixels of |∂L/∂xy| here (AbsGS, Ye et al. 2024); for C ≤ 4.
+    Raises ValueError for shapes, dtypes or devices that do not fit; RuntimeError where splats touch 2³¹ tiles.
+    """
+    if features.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"features must be float32 or float64, not {features.dtype}")
+    if features.ndim != 2 or features.shape[1] < 1:
+        raise ValueError(f"features must have shape (N, C) with C at least 1, not {tuple(features.shape)}")
+    if not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):
+        raise ValueError(f"width and height must be 1 to {_LARGEST}, not {width} and {height}")
+    if xy_abs_grad is not None:
+        check("xy_abs_grad", xy_abs_grad, (features.shape[0], 2), like=features)
+        if features.shape[1] > 4:
+            raise ValueError(f"xy_abs_grad needs at most 4 channels, not {features.shape[1]}")
+        if not xy_abs_grad.is_contiguous():
+            raise ValueError("xy_abs_grad is written in place: it must be contiguous")
+    return _SplatRaster.apply(xy, conic, depth, opacity, features, background, width, height, xy_abs_grad)
+
+
+class _SplatRaster(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, xy, conic, depth, opacity, features, background, width, height, xy_abs_grad):
+        features = check("features", features, (None, None))
+        n, channels = features.shape
+        xy, conic = check("xy", xy, (n, 2), features), check("conic", conic, (n, 3), features)
+        depth, opacity = check("depth", depth, (n,), features), check("opacity", opacity, (n,), features)
+        if background is not None:
+            background = check("background", background, (channels,), features)
+        kernels, where = native(features.device), stream(features.device)
+
+        splats = features.new_empty(n, _RECORD)
+        scratch = _scratch("bin", features, kernels.splat_scratch(opacity, 0, width, height)[0], torch.uint8)
+        seen, slots = kernels.splat_bin(xy, conic, depth, opacity, features, splats, scratch, width, height, where)
+        if slots >= 1 << 31:
+            raise RuntimeError(f"the splats touch {slots} tiles of the image, 2³¹ or more: they are too many or too large")
+        tile = kernels.splat_tile
+        tiles = -(-width // tile) * -(-height // tile)
+        tile_begin, entry, place = (splats.new_empty(k, dtype=torch.int32) for k in (tiles + 1, slots, slots))
+        cells = splats.new_empty(slots, dtype=torch.int64)
+        more = _scratch("fill", features, kernels.splat_scratch(opacity, slots, width, height)[1], torch.uint8)
+        kernels.splat_fill(splats, scratch, tile_begin, entry, cells, place, more, seen, width, height, where)
+
+        image, alpha = features.new_empty(height, width, channels), features.new_empty(height, width, 1)
+        through, stopped = splats.new_empty(tiles * tile**2), splats.new_empty(tiles * tile**2, dtype=torch.int32)
+        kernels.splat_raster(
+            splats, features, background, tile_begin, entry, cells, image, alpha, through, stopped, where
+        )  # fmt: skip
+        ctx.save_for_backward(
+            splats, opacity, features, background, tile_begin, entry, cells, place, through, stopped
+        )  # fmt: skip
+        ctx.xy_abs_grad = xy_abs_grad
+        ctx.set_materialize_grads(False)
+        return image, alpha
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_image, v_alpha):
+        if v_image is None and v_alpha is None:
+            return (None,) * 9
+        splats, opacity, features, background, tile_begin, entry, *rest = ctx.saved_tensors
+        height, width = (v_image if v_image is not None else v_alpha).shape[:2]
+        n, channels = features.shape
+        v_image = features.new_zeros(height, width, channels) if v_image is None else v_image.contiguous()
+        v_alpha = None if v_alpha is None else v_alpha.contiguous()
+        v_xy, v_conic, v_opacity = (features.new_empty(n, *k) for k in ((2,), (3,), ()))
+        v_features = torch.empty_like(features)
+        v_background = None if background is None else torch.empty_like(background)
+        rows = _scratch("rows", features, _RECORD * max(entry.numel(), n), features.dtype)
+        v_tile = features.new_empty(tile_begin.numel() - 1, channels)
+        native(features.device).splat_raster_vjp(
+            splats, opacity, features, background, tile_begin, entry, *rest, v_image, v_alpha, rows, v_tile,
+            v_xy, v_conic, v_opacity, v_features, v_background, ctx.xy_abs_grad,
+            torch.are_deterministic_algorithms_enabled(), stream(features.device),
+        )  # fmt: skip
+        return v_xy, v_conic, None, v_opacity, v_features, v_background, None, None, None
+
+
+def _scratch(name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Memory that is used within a call only, on the CPU kept for the next: fresh pages would cost more than using them."""
+    if like.device.type != "cpu":
+        return like.new_empty(size, dtype=dtype)
+    key = f"{name} {dtype}"
+    kept: Tensor | None = getattr(_kept, key, None)
+    if kept is None or kept.numel() < size:
+        kept = like.new_empty(size + size // 4, dtype=dtype)
+        setattr(_kept, key, kept)
+    return kept[:size]
