@@ -57,7 +57,6 @@ N3D_HD bool at_least(double a, double b) { return a >= b; }
 N3D_HD bool less(double a, double b) { return a < b; }
 N3D_HD bool less(int32_t a, int32_t b) { return a < b; }
 N3D_HD bool but_not(bool a, bool b) { return a && !b; }
-N3D_HD bool any(bool a) { return a; }
 N3D_HD uint32_t lane_bits(bool a) { return a; }
 
 }  // namespace n3d::N3D_ISA

@@ -11,9 +11,11 @@ from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_g
 from neural3d.ops.memory import keep_memory
 from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
+from neural3d.ops.rasterize_gaussians import rasterize_gaussians
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.ops.splat_project import Projected, splat_project
+from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
 
 __all__ = [
@@ -32,11 +34,13 @@ __all__ = [
     "keep_memory",
     "mlp",
     "pack_bits",
+    "rasterize_gaussians",
     "ray_aabb",
     "ray_march",
     "ray_points",
     "spherical_harmonics",
     "splat_project",
+    "splat_raster",
     "ssim",
     "used_samples",
 ]

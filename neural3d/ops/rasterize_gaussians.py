@@ -62,9 +62,9 @@ def rasterize_gaussians(
         intrinsics = torch.stack([intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]])
     if sh_degree is not None and (colors.ndim != 3 or colors.shape[1] < 1 or colors.shape[2] != 3):
         raise ValueError(f"colors must have shape (N, K, 3) with sh_degree, not {tuple(colors.shape)}")
-    harmonics = (None, None) if sh_degree is None else (colors[:, 0], colors[:, 1:])
+    dc, rest = (None, None) if sh_degree is None else (colors[:, 0], colors[:, 1:])
     info = splat_project(
-        means, quats, scales, opacities, *harmonics, camera_from_world, intrinsics, width, height,
+        means, quats, scales, opacities, dc, rest, camera_from_world, intrinsics, width, height,
         sh_degree=sh_degree or 0, near=near, far=far, blur=blur, antialiased=antialiased,
     )  # fmt: skip
     parts = []

@@ -83,7 +83,7 @@ class _SplatRaster(torch.autograd.Function):
         scratch = _scratch("bin", features, kernels.splat_scratch(opacity, 0, width, height)[0], torch.uint8)
         seen, slots = kernels.splat_bin(xy, conic, depth, opacity, features, splats, scratch, width, height, where)
         if slots >= 1 << 31:
-            raise RuntimeError(f"the splats touch {slots} tiles of the image, 2³¹ or more: they are too many or too large")
+            raise RuntimeError(f"splats touch {slots} tiles, 2³¹ or more: they are too many or too large")
         tile = kernels.splat_tile
         tiles = -(-width // tile) * -(-height // tile)
         tile_begin, entry, place = (splats.new_empty(k, dtype=torch.int32) for k in (tiles + 1, slots, slots))
@@ -127,7 +127,7 @@ class _SplatRaster(torch.autograd.Function):
 
 
 def _scratch(name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Memory that is used within a call only, on the CPU kept for the next: fresh pages would cost more than using them."""
+    """Memory for use within a call; on the CPU kept for the next, as fresh pages would cost more than using them."""
     if like.device.type != "cpu":
         return like.new_empty(size, dtype=dtype)
     key = f"{name} {dtype}"

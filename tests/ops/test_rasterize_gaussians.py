@@ -25,7 +25,13 @@ def gaussians(n=40, harmonics=16, dtype=torch.float64, device="cpu"):
     def normal(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
-    values = normal(n, 3), normal(n, 4), (normal(n, 3) * 0.4 - 1.8).exp(), normal(n).sigmoid(), normal(n, harmonics, 3) * 0.3
+    values = (
+        normal(n, 3),
+        normal(n, 4),
+        (normal(n, 3) * 0.4 - 1.8).exp(),
+        normal(n).sigmoid(),
+        normal(n, harmonics, 3) * 0.3,
+    )
     return [v.to(device, dtype).requires_grad_() for v in values]
 
 
@@ -75,9 +81,7 @@ def test_render_modes(device):
 def test_xy_keeps_its_gradient_and_its_absolute_sum():
     values = gaussians()
     sums = torch.zeros(40, 2, dtype=torch.float64)
-    image, _, info = rasterize_gaussians(
-        *values, camera(), INTRINSICS, WIDTH, HEIGHT, sh_degree=1, xy_abs_grad=sums
-    )
+    image, _, info = rasterize_gaussians(*values, camera(), INTRINSICS, WIDTH, HEIGHT, sh_degree=1, xy_abs_grad=sums)
     info.xy.retain_grad()
     image.square().sum().backward()
     assert (sums >= info.xy.grad.abs() * (1 - 1e-9)).all() and (sums > 2 * info.xy.grad.abs()).any()
