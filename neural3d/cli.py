@@ -73,7 +73,7 @@ class Train:
     scene: tyro.conf.Positional[str | None] = None
     """Capture folder, JSON file, or a ready scene (scenes/NAME.toml, by path or name)."""
     method: str = "ngp"
-    """How the scene is represented: ngp or nerf."""
+    """How the scene is represented: ngp, nerf or splat."""
     out: Path | None = None
     """Run folder; default runs/SCENE-METHOD."""
     resume: Path | None = None
@@ -118,7 +118,7 @@ class Train:
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
-        for note in trainer.scene.notes:
+        for note in [*trainer.scene.notes, *trainer.method.forecast()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard)
 
@@ -394,6 +394,8 @@ class ProgressReport:
         text = f"step {line['step']}  loss {line['loss']:.5f}  PSNR {line['psnr']:.2f}  {line['rays_per_s']:,} rays/s"
         if "samples_per_ray" in line:
             text += f"  {line['samples_per_ray']:.1f} samples/ray"
+        if "splats" in line:
+            text += f"  {line['splats']:,.0f} splats"
         if self.bar is not None:
             self.bar.update(self.task, completed=min(done, 1.0), description=text)
         elif line["seconds"] - self.last_line >= 5:

@@ -125,7 +125,7 @@ class Trainer:
             if self.step % REPORT_EVERY == 0:
                 now = time.perf_counter()
                 line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
-                line |= {name: float(value) for name, value in figures.items()}
+                line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
                 line |= {"rays_per_s": round(rays / (now - last_report)), "seconds": round(self.seconds, 2)}
                 if not math.isfinite(line["loss"]):
                     raise UserError(

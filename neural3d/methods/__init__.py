@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 METHODS = {
     "nerf": "neural3d.methods.nerf:Nerf",
     "ngp": "neural3d.methods.ngp:Ngp",
+    "splat": "neural3d.methods.splat:Splat",
 }
 
 

@@ -62,14 +62,14 @@ class Method(nn.Module, abc.ABC):
         """(terms that the trainer sums and differentiates, figures to report).
 
         batch: what the method's `source` draws.
-        progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr".
+        progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr"; functions among them
+        are called only when a report is due.
         """
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         """Runs after the optimizer: occupancy refresh, densification. Nothing by default.
 
-        A method whose parameters change in size keeps the same Parameter objects and rearranges the optimizer's moments
-        with them.
+        A method whose parameters change in size tells the optimizer by `Adam.replace`.
         """
 
     def extra_state(self) -> dict[str, Any]:
@@ -83,18 +83,22 @@ class Method(nn.Module, abc.ABC):
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
         """One view, without gradients. background: (3,) sRGB; None: the scene's own."""
 
-    @abc.abstractmethod
-    def density(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Volume density in 1 / scene unit at positions in the scene frame."""
+    def forecast(self) -> list[str]:
+        """Sentences to show before training starts, such as the memory it may take."""
+        return []
 
-    @abc.abstractmethod
+    def density(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Volume density in 1 / scene unit at positions in the scene frame; for methods that leave `mesh` as it is."""
+        raise NotImplementedError
+
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """sRGB at positions seen along unit viewing directions."""
+        """sRGB at positions seen along unit viewing directions; see `density`."""
+        raise NotImplementedError
 
     @property
-    @abc.abstractmethod
     def surface_density(self) -> float:
-        """Density in 1 / scene unit from which a point counts as inside, for meshes."""
+        """Density in 1 / scene unit from which a point counts as inside, for meshes; see `density`."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:

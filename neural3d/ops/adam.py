@@ -7,7 +7,7 @@ the moments of the others (as instant-ngp does for its tables), which is what ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -93,6 +93,14 @@ class Adam(torch.optim.Optimizer):
         for i, p in enumerate(self._parameters()):
             if str(i) in moments:
                 self.state[p] = dict(moments[str(i)])
+
+    def replace(self, old: Tensor, new: Tensor, moments: Callable[[Tensor], Tensor]) -> None:
+        """Optimises `new` in the place of `old`, from which it may differ in shape; moments: new ones from the old."""
+        for group in self.param_groups:
+            group["params"] = [new if p is old else p for p in group["params"]]
+        state = self.state.pop(old, {})
+        if state:
+            self.state[new] = {**state, "m": moments(state["m"]), "v": moments(state["v"])}
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -1,0 +1,89 @@
+"""Where splats start: the capture's sparse points, or random ones in the scene's bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.fields.gaussians import Gaussians
+
+if TYPE_CHECKING:
+    from neural3d.scene import Scene
+
+ENOUGH = 100  # sparse points below which random ones are added
+DC = 0.28209479177387814  # Y₀: a colour c is the coefficient (c − ½) / Y₀
+
+
+def seed_splats(scene: Scene, *, random_points: int, most: int, sh_degree: int, opacity: float) -> Gaussians:
+    """Round splats at the scene's points, as wide as the way to their neighbours, in the points' colours.
+
+    random_points: how many to draw in the bounds where the capture brings no points. most: a hard cap on their number.
+    """
+    if scene.points is not None and len(scene.points[0]) >= ENOUGH:
+        xyz, rgb = scene.points
+        finite = np.isfinite(xyz).all(1)
+        xyz, rgb = xyz[finite], rgb[finite]
+        if len(xyz) > most:
+            chosen = np.linspace(0, len(xyz), most, endpoint=False).astype(int)
+            xyz, rgb = xyz[chosen], rgb[chosen]
+        means, colors = torch.from_numpy(xyz).float(), torch.from_numpy(rgb).float() / 255
+        scales = torch.from_numpy(neighbour_distance(xyz)).float()
+    else:
+        means, scales = random_means(scene, min(random_points, most))
+        colors = torch.rand(len(means), 3)
+    n = len(means)
+    return Gaussians(
+        means,
+        scales.clamp(min=1e-7).log()[:, None].repeat(1, 3),  # 1e-7: points on top of each other
+        torch.tensor([1.0, 0, 0, 0]).repeat(n, 1),
+        torch.full((n,), math.log(opacity / (1 - opacity))),
+        (colors - 0.5) / DC,
+        torch.zeros(n, (sh_degree + 1) ** 2 - 1, 3),
+    )
+
+
+def neighbour_distance(points: Float[np.ndarray, "N 3"], count: int = 3) -> Float[np.ndarray, "N"]:
+    """Root mean square distance to the nearest `count` others."""
+    from scipy.spatial import cKDTree  # slow to import, needed once per training
+
+    count = min(count, len(points) - 1)
+    distances = cKDTree(points).query(points, count + 1)[0][:, 1:]
+    return np.sqrt((distances**2).mean(1))
+
+
+def random_means(scene: Scene, count: int) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+    """Points spread evenly over the bounds, and the mean distance between neighbours there.
+
+    Of an unbounded scene half of them lie around the bounds, evenly in mip-NeRF 360's contracted space: |x|∞ = 1 / (2 −
+    |y|∞) for 1 < |y|∞ < 2, cut off at the scene's far end.
+    """
+    low, high = scene.aabb.double()
+    inside = count // 2 if scene.unbounded else count
+    spacing = float((high - low).prod() / max(1, inside)) ** (1 / 3)
+    means = low + torch.rand(inside, 3).double() * (high - low)
+    scales = torch.full((inside,), spacing).double()
+    if scene.unbounded:
+        # A point uniform in the shell between the cubes of half side 1 and 2: a direction in the cube, then a radius
+        # by its cumulative volume (r³ − 1) / 7.
+        u = torch.rand(count - inside, 4).double()
+        radius = (1 + 7 * u[:, 3]) ** (1 / 3)
+        direction = _on_cube(u[:, :3])
+        reach = (1 / (2 - radius)).clamp(max=scene.far)
+        outside_spacing = (56 / (count - inside)) ** (1 / 3)  # in contracted units; the shell's volume is 4³ − 2³
+        means = torch.cat([means, direction * reach[:, None]])
+        scales = torch.cat([scales, outside_spacing * reach])
+    return means.float(), scales.float() / 2
+
+
+def _on_cube(u: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Points spread evenly over the surface of [-1, 1]³."""
+    side = (u[:, 2:] * 6).long().clamp(max=5)
+    flat = 2 * u[:, :2] - 1
+    end = 1.0 - 2 * (side % 2)
+    faces = torch.stack([torch.cat([end, flat], 1), torch.cat([flat[:, :1], end, flat[:, 1:]], 1), torch.cat([flat, end], 1)])
+    return faces[side[:, 0] // 2, torch.arange(len(u))]

@@ -1,0 +1,294 @@
+"""Gaussian splats: a scene as many small, soft, coloured ellipsoids.
+
+Kerbl, Kopanas, Leimkühler, Drettakis: "3D Gaussian Splatting for Real-Time Radiance Field Rendering", SIGGRAPH 2023.
+Each step draws one training photo whole and compares: L = (1 − λ) |image − photo| + λ (1 − SSIM). Splats are added,
+moved and removed meanwhile by one of the strategies of `densify`. Distorted photos are seen as pinhole copies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.methods.base import Method
+from neural3d.methods.densify import Adc, Mcmc, Pull
+from neural3d.methods.seeds import seed_splats
+from neural3d.ops.splat_project import Projected, splat_project
+from neural3d.ops.splat_raster import splat_raster
+from neural3d.ops.ssim import ssim
+from neural3d.render import RenderOut
+from neural3d.render.splats import pinhole_intrinsics, render_splats
+from neural3d.scene.batches import PhotoBatch, PhotoSource
+from neural3d.scene.photos import available_memory
+from neural3d.scene.undistort import pinhole_scene
+
+if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Mesh
+    from neural3d.ops.adam import Adam
+    from neural3d.scene import Scene
+
+
+@dataclass(frozen=True)
+class SplatConfig:
+    """Settings of `splat`. The extent is the radius of the ball around the training cameras, times 1.1."""
+
+    horizon: int = 7000  # step at which learning rates reach their final value; the paper trains 30000
+    max_splats: int = 1_000_000  # never more than these; the budget of mcmc
+    random_points: int = 20_000  # splats to start from where the capture brings no points
+    sh_degree: int = 3  # of the view-dependent colour, 0 to 3
+    sh_every: int = 1000  # steps until the next degree comes into use
+    opacity: float = 0.1  # of a splat at the start
+    ssim: float = 0.2  # λ, the weight of 1 − SSIM
+    near: float = 0.0  # nearest depth that is drawn, in scene units; 0: the scene's
+    antialiased: bool = False  # Mip-Splatting's 2D filter: splats smaller than a pixel fade instead of growing
+    random_background: bool = True  # alpha images: a fresh background colour per step, so that empty means transparent
+    exposure: bool = False  # a colour gain per training photo; their mean is what is exported
+    refine_poses: bool = False  # camera poses move with the scene
+
+    densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
+    densify_from: int = 500  # step of the first change
+    densify_until: float = 0.5  # share of the horizon after which the number of splats stays
+    densify_every: int = 100  # steps between changes
+    prune_opacity: float = 0.005  # opacity below which a splat is dropped (adc) or moved elsewhere (mcmc)
+    grow_gradient: float = 0.0  # adc: mean pull on the projection that calls for more splats; 0: 0.0002, absgrad 0.0008
+    absgrad: bool = False  # adc: pulls of single pixels add up instead of cancelling (AbsGS)
+    split_size: float = 0.01  # adc: standard deviation in extents above which a splat is split instead of cloned
+    prune_size: float = 0.1  # adc: standard deviation in extents above which it is dropped after the first reset
+    reset_every: int = 3000  # adc: steps between cuts of all opacities to twice prune_opacity
+    growth: float = 0.05  # mcmc: share by which the number grows at each change, up to max_splats
+    noise: float = 5e5  # mcmc: of the random walk of nearly transparent splats, per learning rate of the means
+    opacity_weight: float = 0.01  # mcmc: of the mean opacity in the loss
+    scale_weight: float = 0.01  # mcmc: of the mean standard deviation in the loss, per extent
+
+    lr_means: float = 1.6e-4  # in extents
+    lr_means_final: float = 1.6e-6
+    lr_scales: float = 5e-3
+    lr_quats: float = 1e-3
+    lr_opacity: float = 0.05
+    lr_sh_dc: float = 2.5e-3
+    lr_sh_rest: float = 1.25e-4
+
+
+class Splat(Method):
+    """See the module's docstring."""
+
+    Config = SplatConfig
+    background: Tensor  # what alpha images are composited on when nothing else is asked for
+    camera_from_world: Tensor  # (V, 4, 4) of the training views
+
+    def __init__(self, config: SplatConfig, scene: Scene):
+        super().__init__(config, scene)
+        c = config
+        if not 0 <= c.sh_degree <= 3:
+            raise UserError(f"sh_degree must be 0 to 3, not {c.sh_degree}.")
+        if c.max_splats < 1:
+            raise UserError(f"max_splats must be at least 1, not {c.max_splats}.")
+        cameras = scene.cameras("train")
+        self.extent = camera_extent(cameras)
+        self.near = c.near or scene.near
+        self.splats = seed_splats(
+            scene, random_points=c.random_points, most=c.max_splats, sh_degree=c.sh_degree, opacity=c.opacity
+        )
+        self.control: Adc | Mcmc | None = None
+        if c.densify == "adc":
+            self.control = Adc(c, self.extent, len(self.splats))
+        elif c.densify == "mcmc":
+            self.control = Mcmc(c)
+        self.register_buffer("background", torch.ones(3) if scene.background == "white" else torch.zeros(3))
+        poses = torch.stack([torch.linalg.inv(x.world_from_camera) for x in cameras]).float()
+        self.register_buffer("camera_from_world", poses, persistent=False)
+        self.register_buffer(
+            "intrinsics", torch.stack([pinhole_intrinsics(x) for x in cameras]).float(), persistent=False
+        )
+        if c.exposure:
+            self.log_gain = nn.Parameter(torch.zeros(len(cameras), 3))
+        if c.refine_poses:
+            self.pose_delta = nn.Parameter(torch.zeros(len(cameras), 6))
+        self.steps = 0  # finished
+        self._drawn: tuple[Projected, Tensor | None, int, int]  # the last photo's splats, for `control`
+
+    # --- what the trainer asks ---
+
+    @classmethod
+    def prepared(cls, scene: Scene) -> Scene:
+        return pinhole_scene(scene)
+
+    def source(self, scene: Scene, device: torch.device) -> PhotoSource:
+        return PhotoSource(scene, device)
+
+    @property
+    def rays_per_batch(self) -> int:
+        """Whatever a photo has."""
+        return 0
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        c, s = self.config, self.splats
+        rates = [
+            (s.means, c.lr_means * self.extent, c.lr_means_final * self.extent),
+            (s.log_scales, c.lr_scales, c.lr_scales),
+            (s.quats, c.lr_quats, c.lr_quats),
+            (s.opacity_logits, c.lr_opacity, c.lr_opacity),
+            (s.sh_dc, c.lr_sh_dc, c.lr_sh_dc),
+            (s.sh_rest, c.lr_sh_rest, c.lr_sh_rest),
+        ]
+        groups = [dict(params=[p], lr=lr, lr_final=final, eps=1e-15) for p, lr, final in rates]
+        if c.exposure:
+            groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
+        if c.refine_poses:
+            groups.append(dict(params=[self.pose_delta], lr=3e-4, lr_final=3e-6))
+        return groups
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
+        """Also of a checkpoint with another number of splats; the Parameter objects stay."""
+        count = len(state_dict["splats.means"])
+        for p in self.splats.parameters():
+            p.data = p.data.new_empty(count, *p.shape[1:])
+        if self.control is not None:
+            self.control.resize(count)
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def forecast(self) -> list[str]:
+        c, s = self.config, self.splats
+        per_splat = splat_bytes(s.sh_degree)
+        most = c.max_splats if c.densify != "none" else len(s)
+        free = available_memory() if s.means.device.type == "cpu" else torch.cuda.mem_get_info(s.means.device)[0]
+        text = (
+            f"{len(s):,} splats to start with, never more than {most:,}: at most {most * per_splat / 2**30:.2f} GiB "
+            f"of the {free / 2**30:.1f} GiB free."
+        )
+        if most * per_splat > free:
+            text += f" That may not fit: --set max_splats={int(0.8 * free / per_splat)} would."
+        return [text]
+
+    # --- training ---
+
+    @property
+    def degree(self) -> int:
+        """Of the spherical harmonics in use."""
+        return min(self.splats.sh_degree, self.steps // max(1, self.config.sh_every))
+
+    def loss(
+        self, batch: PhotoBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        c, s = self.config, self.splats
+        height, width = batch.rgb.shape[:2]
+        projected = splat_project(
+            s.means, s.quats, s.log_scales, s.opacity_logits, s.sh_dc, s.sh_rest, self._pose(batch.view),
+            self.intrinsics[batch.view], width, height, sh_degree=self.degree, near=self.near,
+            antialiased=c.antialiased, raw=True,
+        )  # fmt: skip
+        color = projected.color
+        if c.exposure:  # gains are relative: their mean is what a viewer sees
+            color = _Gain.apply(color, torch.exp(self.log_gain - self.log_gain.mean(0))[batch.view])
+        if c.random_background and batch.alpha is not None:
+            background = torch.rand(3, generator=generator, device=color.device)
+        else:
+            background = self.background
+        pulls = torch.zeros_like(projected.xy) if c.absgrad and c.densify == "adc" else None
+        if c.densify == "adc" and pulls is None and self.training:
+            projected.xy.retain_grad()
+        image, _ = splat_raster(
+            projected.xy, projected.conic, projected.depth, projected.opacity, color, width, height,
+            background=background, xy_abs_grad=pulls,
+        )  # fmt: skip
+        self._drawn = projected, pulls, width, height
+
+        target = batch.rgb
+        if batch.alpha is not None:
+            target = torch.lerp(background, batch.rgb, batch.alpha)
+        if batch.kept is not None:
+            target = torch.where(batch.kept, target, image.detach())  # no difference, no gradient
+            image = torch.where(batch.kept, image, image.detach())
+        losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
+        if c.ssim:
+            losses["ssim"] = c.ssim * (1 - ssim(image, target))
+        if c.densify == "mcmc":
+            losses["opacity"] = Pull.apply(s.opacity_logits, c.opacity_weight, "sigmoid")
+            losses["scale"] = Pull.apply(s.log_scales, c.scale_weight / self.extent, "exp")
+
+        def psnr() -> float:  # asked for now and then
+            error = nn.functional.mse_loss(image.detach().clamp(0, 1), target)
+            return -10 * math.log10(max(float(error), 1e-10))
+
+        return losses, {"psnr": psnr, "splats": len(s)}
+
+    def _pose(self, view: int) -> Float[Tensor, "4 4"]:
+        """camera_from_world after the view's correction: a rotation about the camera's centre and a translation."""
+        pose = self.camera_from_world[view]
+        if not self.config.refine_poses:
+            return pose
+        delta = self.pose_delta[view]
+        centre = -pose[:3, :3].T @ pose[:3, 3]
+        turned = pose[:3, :3] @ rotation_from_axis_angle(delta[:3]).T
+        offset = -turned @ (centre + delta[3:])
+        return torch.cat([torch.cat([turned, offset[:, None]], 1), pose[3:]], 0)
+
+    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+        c, s = self.config, self.splats
+        self.steps = step + 1
+        if self.control is None:
+            return
+        if progress < c.densify_until:
+            if isinstance(self.control, Adc):
+                projected, pulls, width, height = self._drawn
+                pull = projected.xy.grad if pulls is None else pulls
+                if pull is not None:  # nothing was in sight
+                    self.control.observe(pull, projected.radius, width, height)
+            if self.steps > c.densify_from and self.steps % c.densify_every == 0:
+                self.control.refine(s, optimizer, self.steps, generator)
+        if isinstance(self.control, Mcmc):
+            self.control.explore(s, optimizer.param_groups[0]["lr"], generator)
+
+    # --- pictures and meshes ---
+
+    @torch.no_grad()
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        return render_splats(
+            self.splats, camera, self.background if background is None else background,
+            sh_degree=self.degree, near=self.near, antialiased=self.config.antialiased,
+        )  # fmt: skip
+
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        raise UserError("Splats have no surface to extract; export them as .ply, .splat or .spz, or train --method ngp.")
+
+
+class _Gain(torch.autograd.Function):
+    """colour · gain, whose gradient to the gain is summed in float64: the same float32 for any number of threads."""
+
+    @staticmethod
+    def forward(ctx: Any, color: Tensor, gain: Tensor) -> Tensor:
+        ctx.save_for_backward(color, gain)
+        return color * gain
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        color, gain = ctx.saved_tensors
+        return v * gain, (v * color).sum(0, dtype=torch.float64).to(gain.dtype)
+
+
+def camera_extent(cameras: list[Camera]) -> float:
+    """1.1 times the largest distance of a camera from their mean; 1 where they all stand in one place."""
+    centres = torch.stack([c.centre for c in cameras])
+    radius = float((centres - centres.mean(0)).norm(dim=1).max())
+    return 1.1 * radius if radius > 1e-3 else 1.0
+
+
+def splat_bytes(sh_degree: int) -> int:
+    """Bytes that a splat costs in training: its numbers, their gradients and moments, and what drawing it takes."""
+    numbers = 14 + 3 * ((sh_degree + 1) ** 2 - 1)
+    drawing = 2 * 12 * 4 + 8 * 48  # projected values with gradients; some eight entries in tiles
+    return numbers * 4 * 4 + drawing
