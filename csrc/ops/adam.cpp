@@ -30,19 +30,31 @@ N3D_HD void update_range(const AdamArgs<float>& a, int64_t begin, int64_t end) {
 }
 #endif
 
-// Rows with any non-zero gradient.
+template <class T>
+N3D_HD bool any_nonzero(const T* g, int64_t count) {
+  bool any = false;
+  for (int64_t i = 0; i < count; ++i) any |= g[i] != T(0);
+  return any;
+}
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+N3D_HD bool any_nonzero(const float* g, int64_t count) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    if (any(load(g + i) != f32x{})) return true;
+  }
+  return any_nonzero<float>(g + i, count - i);
+}
+#endif
+
+// Rows with any non-zero gradient, as long runs of them: most splats are touched in a step, and then nearly all of the
+// work is done in packs.
 template <class T>
 N3D_HD void update_touched(const AdamArgs<T>& a, int64_t begin, int64_t end) {
-  const AdamStep<T> step(a);
   for (int64_t row = begin; row < end; ++row) {
-    const int64_t first = row * a.width;
-    bool touched = false;
-    for (int64_t k = 0; k < a.width; ++k) touched |= a.grad[first + k] != T(0);
-    if (!touched) continue;
-    for (int64_t k = first; k < first + a.width; ++k) {
-      step.update(a.param[k], a.grad[k], a.m[k], a.v[k]);
-      a.grad[k] = 0;
-    }
+    const int64_t first = row;
+    while (row < end && any_nonzero(a.grad + row * a.width, a.width)) ++row;
+    if (row > first) update_range(a, first * a.width, row * a.width);
   }
 }
 

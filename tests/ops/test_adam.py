@@ -8,7 +8,7 @@ OPTIONS = dict(lr=0.01, betas=(0.9, 0.99), eps=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(0, 2), (1, 2), (7, 2), (1001, 2), (64, 3), (40_000, 2), (5,)])
+@pytest.mark.parametrize("shape", [(0, 2), (1, 2), (7, 2), (1001, 2), (64, 3), (40_000, 2), (5,), (501, 1), (2000, 45)])
 @pytest.mark.parametrize("skip", [False, True])
 def test_matches_the_paper(device, dtype, shape, skip):
     torch.manual_seed(0)
