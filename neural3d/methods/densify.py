@@ -186,9 +186,7 @@ def multinomial(weights: Float[Tensor, "N"], count: int, generator: torch.Genera
     return torch.searchsorted(cumulative, u, right=True).clamp(max=len(weights) - 1)
 
 
-def relocated(
-    opacity: Float[Tensor, "M"], copies: Int[Tensor, "M"]
-) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+def relocated(opacity: Float[Tensor, "M"], copies: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
     """Opacity of each of n equal splats that together look like one of opacity o, and the factor on its scales.
 
     Kheradmand et al. eq. 9: o' = 1 − (1 − o)^(1/n), and with the inner sums over binomials contracted

@@ -85,5 +85,7 @@ def _on_cube(u: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     side = (u[:, 2:] * 6).long().clamp(max=5)
     flat = 2 * u[:, :2] - 1
     end = 1.0 - 2 * (side % 2)
-    faces = torch.stack([torch.cat([end, flat], 1), torch.cat([flat[:, :1], end, flat[:, 1:]], 1), torch.cat([flat, end], 1)])
+    faces = torch.stack(
+        [torch.cat([end, flat], 1), torch.cat([flat[:, :1], end, flat[:, 1:]], 1), torch.cat([flat, end], 1)]
+    )
     return faces[side[:, 0] // 2, torch.arange(len(u))]

@@ -68,6 +68,7 @@ class SplatConfig:
     opacity_weight: float = 0.01  # mcmc: of the mean opacity in the loss
     scale_weight: float = 0.01  # mcmc: of the mean standard deviation in the loss, per extent
 
+    sparse_adam: bool = False  # splats that a photo does not show keep their moments: faster, some 0.5 dB worse
     lr_means: float = 1.6e-4  # in extents
     lr_means_final: float = 1.6e-6
     lr_scales: float = 5e-3
@@ -139,9 +140,11 @@ class Splat(Method):
             (s.sh_dc, c.lr_sh_dc, c.lr_sh_dc),
             (s.sh_rest, c.lr_sh_rest, c.lr_sh_rest),
         ]
-        groups = [dict(params=[p], lr=lr, lr_final=final, eps=1e-15) for p, lr, final in rates]
+        groups = [
+            dict(params=[p], lr=lr, lr_final=final, eps=1e-15, skip_untouched=c.sparse_adam) for p, lr, final in rates
+        ]
         if c.exposure:
-            groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
+            groups.append(dict(params=[self.log_gain], lr=1e-2, lr_final=1e-3))
         if c.refine_poses:
             groups.append(dict(params=[self.pose_delta], lr=3e-4, lr_final=3e-6))
         return groups
@@ -186,8 +189,10 @@ class Splat(Method):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c, s = self.config, self.splats
         height, width = batch.rgb.shape[:2]
+        # Before they come into use, harmonics get no gradient at all, and the optimizer leaves them alone.
+        harmonics = s.sh_rest if self.degree else s.sh_rest.detach()[:, :0]
         projected = splat_project(
-            s.means, s.quats, s.log_scales, s.opacity_logits, s.sh_dc, s.sh_rest, self._pose(batch.view),
+            s.means, s.quats, s.log_scales, s.opacity_logits, s.sh_dc, harmonics, self._pose(batch.view),
             self.intrinsics[batch.view], width, height, sh_degree=self.degree, near=self.near,
             antialiased=c.antialiased, raw=True,
         )  # fmt: skip
@@ -240,6 +245,8 @@ class Splat(Method):
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         c, s = self.config, self.splats
         self.steps = step + 1
+        for p in s.parameters():
+            p.grad = None  # the next backward pass hands over its own instead of adding to zeros
         if self.control is None:
             return
         if progress < c.densify_until:
@@ -263,7 +270,9 @@ class Splat(Method):
         )  # fmt: skip
 
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        raise UserError("Splats have no surface to extract; export them as .ply, .splat or .spz, or train --method ngp.")
+        raise UserError(
+            "Splats have no surface to extract; export them as .ply, .splat or .spz, or train --method ngp."
+        )
 
 
 class _Gain(torch.autograd.Function):

@@ -40,7 +40,7 @@ def render_splats(
     """One picture of splats from a pinhole camera in their frame.
 
     background: sRGB behind them; None: black. sh_degree: harmonics in use; None: all there are. antialiased: as they
-    were trained. depth is the expected one of what was hit; a splat's normal is its shortest axis, turned to the camera.
+    were trained. depth is the expected one of what was hit; a splat's normal is its shortest axis, towards the camera.
     """
     device = splats.means.device
     camera_from_world = torch.linalg.inv(camera.world_from_camera).float().to(device)

@@ -45,7 +45,9 @@ def refine(sizes, pulls, opacities=None, step=600, views=None, **changes):
     moments = {k: optimizer.state[p]["m"].clone() for k, p in splats.named_parameters()}
     adc.refine(splats, optimizer, step, torch.Generator().manual_seed(0))
     held = [p for group in optimizer.param_groups for p in group["params"]]
-    assert all(a is b for a, b in zip(held, splats.parameters(), strict=True)), "the optimizer goes on with the new ones"
+    assert all(a is b for a, b in zip(held, splats.parameters(), strict=True)), (
+        "the optimizer goes on with the new ones"
+    )
     assert len(adc.pull) == len(splats) and not adc.pull.any() and not adc.views.any()
     assert all(optimizer.state[p]["v"].shape == p.shape for p in splats.parameters())
     return splats, optimizer, before, moments

@@ -168,38 +168,47 @@ def test_exposures_are_found(capture, tmp_path):
         pixels[..., :3] *= 0.75 if i % 2 else 1.0
         Image.fromarray(pixels.round().astype(np.uint8)).save(path)
     trainer = start(folder, tmp_path / "run", "exposure=true", "horizon=400", "densify=none", "random_points=1000")
-    trainer.optimizer.param_groups[-1]["lr"] = 1e-2
     trainer.fit(400)
     gain = torch.exp(trainer.method.log_gain - trainer.method.log_gain.mean(0)).mean(1)
-    assert (gain[1::2].mean() / gain[::2].mean()).item() == pytest.approx(0.75, abs=0.05)
+    assert (gain[1::2].mean() / gain[::2].mean()).item() == pytest.approx(0.75, abs=0.07)
 
 
-def test_shared_pose_errors_are_undone(capture, tmp_path):
-    """One camera turned by 1.5°: refinement turns it back."""
-    config, scene = configure(capture, "splat", [*QUICK, "refine_poses=true", "horizon=400", "densify=none"])
-    view = scene.views[scene.split["train"][3]]
-    pose = view.camera.world_from_camera.clone()
+def test_a_wrong_pose_is_put_right(trained):
+    """A camera turned by 1.5° and moved, before splats that fit the photos: refinement alone brings it back."""
+    run = load(trained, "cpu")
+    method = Splat(replace(run.method.config, refine_poses=True), run.scene)
+    method.load_state_dict({**method.state_dict(), **run.method.state_dict()})
+    method.steps = run.step
+    truth = method.camera_from_world[3].clone()
     angle = math.radians(1.5)
-    turn = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1.0]])
-    pose[:3, :3] = turn.double() @ pose[:3, :3]
-    scene.views[scene.split["train"][3]] = replace(view, camera=replace(view.camera, world_from_camera=pose))
-    trainer = Trainer.create(tmp_path / "run", config, scene, CPU)
-    trainer.optimizer.param_groups[-1].update(lr=2e-3, lr_final=2e-4)
-    trainer.fit(400)
-    truth = torch.linalg.inv(view.camera.world_from_camera)[:3, :3].float()
+    turn = [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1.0]]
+    method.camera_from_world[3, :3] = torch.tensor(turn) @ truth[:3] + torch.tensor(
+        [[0, 0, 0, x] for x in (0.05, 0, 0)]
+    )
 
-    def error(camera_from_world):
-        cosine = ((camera_from_world[:3, :3] @ truth.T).trace() - 1) / 2
-        return math.degrees(math.acos(min(1.0, float(cosine))))
+    def error():
+        """Pixels by which the corners of a cube are misplaced."""
+        corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3)
+        both = []
+        for pose in (truth, method._pose(3).detach()):
+            p = corners @ pose[:3, :3].T + pose[:3, 3]
+            both.append(method.intrinsics[3, :2] * p[:, :2] / p[:, 2:])
+        return (both[0] - both[1]).norm(dim=1).mean().item()
 
-    assert error(trainer.method.camera_from_world[3]) == pytest.approx(1.5, abs=0.01)
-    assert error(trainer.method._pose(3)) < 0.7
+    before = error()
+    batch, optimizer = photo(method, 3), torch.optim.Adam([method.pose_delta], lr=2e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        sum(method.loss(batch, 0.0, torch.Generator().manual_seed(0))[0].values()).backward()
+        optimizer.step()
+    assert before > 0.6 and error() < 0.25 * before
+    assert not method.pose_delta[:3].any() and not method.pose_delta[4:].any()
 
 
 def test_depth_normal_and_alpha_of_a_wall(capture):
     """A dense wall of flat splats at z = 3: depth 3, normals towards the camera, opaque; nothing beside it."""
     method = method_for(load_scene(capture), random_points=31 * 31, opacity=0.95)
-    x, y = (v.flatten() for v in torch.meshgrid(torch.linspace(-0.5, 0.5, 31), torch.linspace(-0.5, 0.5, 31)))
+    x, y = (v.flatten() for v in torch.meshgrid(*[torch.linspace(-0.5, 0.5, 31)] * 2, indexing="ij"))
     s = method.splats
     with torch.no_grad():
         s.means[:] = torch.stack([x, y, torch.full_like(x, 3)], 1)
