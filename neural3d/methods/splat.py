@@ -84,6 +84,7 @@ class Splat(Method):
     Config = SplatConfig
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     camera_from_world: Tensor  # (V, 4, 4) of the training views
+    intrinsics: Tensor  # (V, 4) fx, fy, cx, cy
 
     def __init__(self, config: SplatConfig, scene: Scene):
         super().__init__(config, scene)
