@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from neural3d.fields.gaussians import Gaussians
+    from neural3d.render.splat_view import SplatView
     from neural3d.run import Run
     from neural3d.train import Trainer
 
@@ -152,7 +153,7 @@ class Render:
     """Pictures or a film along a camera path: colours, depth and normals."""
 
     path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
-    """The run folder."""
+    """The run folder, or a file of splats (.ply, .splat, .spz)."""
     out: Path
     """A folder for PNGs, or FILE.mp4."""
     path: str = "orbit"
@@ -164,6 +165,8 @@ class Render:
     show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
     """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
     background: Literal["white", "black"] | None = None
+    up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
+    """Of a file of splats, which axis points up; default: what the file says, else -y. Runs know."""
     device: Device = "auto"
 
     def run(self) -> None:
@@ -171,11 +174,16 @@ class Render:
         import torch
 
         from neural3d.evaluate import background_color
+        from neural3d.fields.splat_files import is_splat_file
         from neural3d.render.images import depth_picture, normal_picture, save_film, save_render, to_bytes
         from neural3d.render.paths import camera_path
-        from neural3d.run import load
+        from neural3d.render.splat_view import open_splats
+        from neural3d.run import load, resolve_device
 
-        run = load(self.path_, self.device)
+        if is_splat_file(self.path_):
+            run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
+        else:
+            run = load(self.path_, self.device)
         path = camera_path(run.scene, self.path, count=self.frames)
         color = background_color(run.scene, self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)

@@ -1,13 +1,18 @@
 """Splats on the command line: files described and drawn, runs exported."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from toy import ball_capture
 
 from neural3d.cli import main
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.geometry.cameras import Camera
 from neural3d.methods.ngp import Ngp
+from neural3d.render.splats import render_splats
 from neural3d.run import configure
 from neural3d.train import Trainer
 
@@ -75,3 +80,55 @@ def test_what_makes_no_splats_says_so(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["export", str(run[0]), str(tmp_path / "a.spz")])
     assert "ngp makes no splats" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_render_draws_a_file_upright(tmp_path):
+    """An orbit of its own: the ball fills the picture from every side, its green top above."""
+    write_splats(ball(), tmp_path / "ball.spz")
+    main(["render", str(tmp_path / "ball.spz"), "--frames", "2", "--out", str(tmp_path / "orbit")])
+    pictures = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "orbit" / "rgb").glob("*.png"))]
+    assert len(pictures) == 2
+    for picture in pictures:
+        height, width, _ = picture.shape
+        red, green = (picture[..., c] > 100 for c in (0, 1))
+        assert red.mean() > 0.1 and green.mean() > 0.01
+        rows, columns = (np.nonzero(red | green)[k].mean() for k in (0, 1))
+        assert abs(rows - height / 2) < 0.1 * height and abs(columns - width / 2) < 0.05 * width
+        assert np.nonzero(green)[0].mean() < np.nonzero(red)[0].mean() - 0.1 * height
+
+
+def test_render_is_told_what_is_up(tmp_path):
+    """The same ball upside down: its green side below."""
+    write_splats(ball(), tmp_path / "ball.ply")
+    main(["render", str(tmp_path / "ball.ply"), "--frames", "1", "--up", "y", "--out", str(tmp_path / "orbit")])
+    picture = np.asarray(Image.open(tmp_path / "orbit/rgb/0000.png"))
+    red, green = (np.nonzero(picture[..., c] > 100)[0].mean() for c in (0, 1))
+    assert green > red + 100
+
+
+def test_render_of_nothing_is_a_sentence(tmp_path, capsys):
+    write_splats(ball(0), tmp_path / "none.ply")
+    with pytest.raises(SystemExit):
+        main(["render", str(tmp_path / "none.ply"), "--out", str(tmp_path / "x")])
+    assert "holds no splats" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("case", ["tiny", "basic"])
+def test_brushs_pictures_survive_the_file(data_dir, tmp_path, case):
+    """gsplat's renderings of known splats, drawn from the .ply that we wrote of them."""
+    folder = data_dir / "golden_peers/brush"
+    stored = load_file(folder / f"{case}_case.safetensors")
+    coefficients = stored["coeffs"]
+    splats = Gaussians(
+        stored["means"], stored["scales"], stored["quats"], stored["opacities"], coefficients[:, 0], coefficients[:, 1:]
+    )
+    write_splats(splats, tmp_path / "a.ply")
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, 3] = torch.tensor([0.123, 0.456, -8.0])
+    camera = Camera("PINHOLE", 123, 82, torch.tensor([61.5, 61.5, 61.5, 41.0], dtype=torch.float64), pose)
+    out = render_splats(read_splats(tmp_path / "a.ply").gaussians, camera)
+    torch.testing.assert_close(out.rgb, stored["out_img"][..., :3], rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.alpha, stored["out_img"][..., 3:], rtol=0, atol=1e-5)
+    turn = torch.diag(torch.tensor([2.0, -2.0, -2.0, 1.0]))  # another frame: turned, twice as large
+    out = render_splats(splats.transformed(turn), camera.moved(turn))
+    torch.testing.assert_close(out.rgb, stored["out_img"][..., :3], rtol=0, atol=2e-3)  # 2e-3: 0.3 px of blur stay
