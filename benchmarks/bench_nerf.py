@@ -22,12 +22,12 @@ from neural3d.train import Trainer
 FEW_PHOTOS = ["anneal=0.9", "occlusion=0.01", "smooth_depth=0.1"]
 ROWS = {
     "all": [
-        ("coarse and fine, as published", [], 2600),
-        ("one network, and a grid that remembers empty space", ["samples_fine=0"], 5200),
+        ("coarse and fine, as published", [], 12000),
+        ("one network, and a grid that remembers empty space", ["samples_fine=0"], 20000),
     ],
     "eight": [
-        ("photos alone", ["scene.train_views=8", "samples_fine=0"], 1600),
-        ("annealed, occlusion term, smooth patches", ["scene.train_views=8", "samples_fine=0", *FEW_PHOTOS], 1400),
+        ("photos alone", ["scene.train_views=8", "samples_fine=0"], 6000),
+        ("annealed, occlusion term, smooth patches", ["scene.train_views=8", "samples_fine=0", *FEW_PHOTOS], 5000),
     ],
 }
 
@@ -57,7 +57,7 @@ def main() -> None:
             minutes = (time.process_time() - begin) / 60
             run = Run(trainer.directory, config, trainer.scene, trainer.method.eval(), trainer.step)
             results = evaluate(run)["results"]
-            row = [label, str(seed), str(steps), f"{minutes:.1f}", f"{results['psnr']:.2f}", f"{results['ssim']:.3f}"]
+            row = [label, str(seed), str(steps), f"{minutes:.2f}", f"{results['psnr']:.2f}", f"{results['ssim']:.3f}"]
             print(row, flush=True)
             rows.append(row)
     print(machine())

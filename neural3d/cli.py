@@ -32,6 +32,14 @@ console = Console(highlight=False)
 Device = Literal["auto", "cpu", "cuda"]
 
 
+def _shown(metavar: str) -> Any:
+    """How an option that may be left out appears in --help; its text says what happens then."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
 @dataclass
 class Demo:
     """Make a small scene, optimise it, score it, export a coloured mesh: the whole way in two minutes."""
@@ -71,25 +79,25 @@ class Demo:
 class Train:
     """Optimise a scene from a capture, or continue a run."""
 
-    scene: tyro.conf.Positional[str | None] = None
+    scene: Annotated[str | None, tyro.conf.Positional, _shown("SCENE")] = None
     """Capture folder, JSON file, or a ready scene (scenes/NAME.toml, by path or name)."""
     method: str = "ngp"
     """How the scene is represented: ngp, nerf or splat."""
-    out: Path | None = None
+    out: Annotated[Path | None, _shown("DIR")] = None
     """Run folder; default runs/SCENE-METHOD."""
-    resume: Path | None = None
+    resume: Annotated[Path | None, _shown("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
-    downscale: int | None = None
+    downscale: Annotated[int | None, _shown("K")] = None
     """Shrink the photos by this factor; default: only as far as memory demands."""
-    steps: int | None = None
+    steps: Annotated[int | None, _shown("N")] = None
     """Stop at this step, counted from the run's start; default: the method's horizon."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, _shown("M")] = None
     """Stop after this long instead; schedules then follow the clock."""
     device: Device = "auto"
     seed: int = 0
     deterministic: bool = False
     """CUDA: ordered reductions, equal bytes for equal seeds (the CPU always is)."""
-    set: tuple[str, ...] = ()
+    set: Annotated[tuple[str, ...], _shown("KEY=VALUE ...")] = ()
     """Method settings as key=value, any number; `neural3d info ngp` lists them."""
     tensorboard: bool = False
     """Also write TensorBoard events to RUN/tensorboard."""
@@ -128,12 +136,12 @@ class Train:
 class Eval:
     """Score a run on its held-out views; writes RUN/eval.json and pictures."""
 
-    path: tyro.conf.Positional[Path]
+    path: RunFolder
     """The run folder."""
     split: str = "test"
-    background: Literal["white", "black"] | None = None
+    background: Annotated[Literal["white", "black"] | None, _shown("{white,black}")] = None
     """What alpha images are composited on; default: the scene's (white)."""
-    lpips: Path | None = None
+    lpips: Annotated[Path | None, _shown("FILE")] = None
     """Local LPIPS weights; see neural3d.metrics.Lpips for the format."""
     device: Device = "auto"
 
@@ -160,11 +168,11 @@ class Render:
     """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout."""
     frames: int = 120
     """Frames of an orbit or spiral."""
-    fps: float | None = None
+    fps: Annotated[float | None, _shown("F")] = None
     """Frames per second of a film; default: the path's own, 24 for an orbit."""
     show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
     """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
-    background: Literal["white", "black"] | None = None
+    background: Annotated[Literal["white", "black"] | None, _shown("{white,black}")] = None
     up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
     """Of a file of splats, which axis points up; default: what the file says, else -y. Runs know."""
     device: Device = "auto"
@@ -213,13 +221,13 @@ class Render:
 class Export:
     """A mesh with vertex colours, or the splats of a splat run, in the capture's own frame and units."""
 
-    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
+    path: RunFolder
     """The run folder."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Mesh: FILE.glb, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
     resolution: int = 256
     """Cells along the longest side of the bounds."""
-    crop: tuple[float, float, float, float, float, float] | None = None
+    crop: Annotated[tuple[float, float, float, float, float, float] | None, _shown("x0 y0 z0 x1 y1 z1")] = None
     """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""
     up: Literal["native", "y", "z"] = "native"
     """native: the capture's axes as they are; y or z: turned so that the scene's up is +Y (DCC tools) or +Z."""
@@ -265,9 +273,9 @@ class Export:
 class Info:
     """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
 
-    path: tyro.conf.Positional[str]
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN|FILE")]
     """Capture, run, mesh or splat file; or a method's name, for its settings."""
-    downscale: int | None = None
+    downscale: Annotated[int | None, _shown("K")] = None
 
     def run(self) -> None:
         from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
