@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
     from neural3d.scene.batches import Source
 
-HIDING_VIEWS, HIDING_PIXELS = 32, 200  # training views, and their longer side, that tell a mesh what nobody has seen
+HIDING_VIEWS, HIDING_PIXELS = 24, 120  # training views, and their longer side, that tell a mesh what nobody has seen
 
 
 class Method(nn.Module, abc.ABC):
@@ -121,8 +121,11 @@ class Method(nn.Module, abc.ABC):
             y = x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
             return torch.where(((y >= low) & (y <= high)).all(-1), density, 0)
 
-        def color(x: Tensor, direction: Tensor) -> Tensor:
-            return self.color(x.to(device), direction.to(device))
+        look = seen_from_outside(self.color)
+
+        def color(x: Tensor, normal: Tensor) -> Tensor:
+            x, normal = x.to(device), normal.to(device)
+            return look(self._seen_point(x, -normal), normal)
 
         margin = 4 * float((box[1] - box[0]).max()) / resolution
         hidden = self._hidden(margin, device)
@@ -135,7 +138,21 @@ class Method(nn.Module, abc.ABC):
             fill_open=not self.scene.unbounded,  # objects; of a place, all that is beyond the walls is hidden
         )
         mesh = remove_floaters(mesh)
-        return mesh.colored(seen_from_outside(color))
+        return mesh.colored(color)
+
+    def _seen_point(self, x: Float[Tensor, "N 3"], direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Where most of the light is lost that comes to points of the surface and goes on along `direction`.
+
+        The surface itself lies in the outermost haze, whose colour photos hardly show and training leaves arbitrary.
+        """
+        step = 1 / 128
+        depth, most, light = torch.zeros(3, len(x), 1, device=x.device)
+        light = light + 1
+        for k in range(16):
+            left = light * torch.exp(-step * self.density(x + k * step * direction)[:, None])
+            depth = torch.where(light - left > most, k * step, depth)
+            most, light = torch.maximum(most, light - left), left
+        return x + depth * direction
 
     def _hidden(self, margin: float, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Which points some training camera faces, and all that do see a surface more than `margin` before them."""
