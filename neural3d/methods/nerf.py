@@ -170,7 +170,7 @@ class Nerf(Method):
                 levels=cascades,
                 threshold=GRID_THRESHOLD,
                 decay=0.95,  # slow: few samples, evenly spread, find a thin part only now and then
-                budget=c.batch,
+                budget=2 * c.batch * c.grid_every,  # as if each ray had two samples more
             )
         self.near, self.far = c.near or scene.near, c.far or scene.far
         self.cameras = scene.cameras("train")
