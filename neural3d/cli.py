@@ -160,7 +160,7 @@ class Eval:
 class Render:
     """Pictures or a film along a camera path: colours, depth and normals."""
 
-    path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run")]
+    path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
     """The run folder, or a file of splats (.ply, .splat, .spz)."""
     out: Path
     """A folder for PNGs, or FILE.mp4."""
