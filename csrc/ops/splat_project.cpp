@@ -62,6 +62,14 @@ N3D_HD Vec3<Pack<T>> load_slope(const T* slopes, int64_t i, int c) {
   return {load(p), load(p + lanes), load(p + 2 * lanes)};
 }
 
+// What the next pack of splats reads, while this one is computed. A hint: it may point beyond the end.
+template <class T>
+N3D_HD void prefetch_harmonics(const SplatInputs<T>& in, int64_t i) {
+  const int64_t row = 3 * in.bands * sizeof(T);
+  const char* begin = reinterpret_cast<const char*>(in.sh_rest) + i * row;
+  for (int64_t at = 0; at < row * Lanes<T>::kCount; at += 64) __builtin_prefetch(begin + at);
+}
+
 // Splats i to i + n, at most a pack of them. kDegree is −1 where there are no colours.
 template <int kDegree, class T>
 void project_pack(const SplatProjectArgs<T>& a, const SplatView<T>& view, int64_t i, int n) {
@@ -75,6 +83,7 @@ void project_pack(const SplatProjectArgs<T>& a, const SplatView<T>& view, int64_
   store_visible(a.opacity, i, n, visible, out.opacity);
   store_visible(a.radius, i, n, visible, out.radius);
   if constexpr (kDegree >= 0) {
+    prefetch_harmonics(a.in, i + Lanes<T>::kCount);
     S color[3] = {};
     if (any(visible)) {
       constexpr int columns = 3 * sh_bands(kDegree);
