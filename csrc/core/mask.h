@@ -2,6 +2,7 @@
 // CPU only. NaN compares false.
 #pragma once
 
+#include "core/power.h"
 #include "core/simd.h"
 
 namespace n3d::N3D_ISA {
@@ -20,6 +21,13 @@ N3D_HD Mask but_not(Mask a, Mask b) { return {static_cast<__mmask16>(a.lanes & ~
 N3D_HD bool any(Mask a) { return a.lanes != 0; }
 N3D_HD uint32_t lane_bits(Mask a) { return a.lanes; }
 N3D_HD f32x select(Mask c, f32x a, f32x b) { return (f32x)_mm512_mask_blend_ps(c.lanes, (__m512)b, (__m512)a); }
+// a b + c where the mask holds, elsewhere c.
+N3D_HD f32x fused_where(Mask m, f32x a, f32x b, f32x c) {
+  __m512 sum = _mm512_mask3_fmadd_ps((__m512)a, (__m512)b, (__m512)c, m.lanes);
+  // Else GCC may merge the selection into a masked store, which holds up the next load from there.
+  asm("" : "+v"(sum));
+  return (f32x)sum;
+}
 N3D_HD i32x select(Mask c, i32x a, i32x b) { return (i32x)_mm512_mask_blend_epi32(c.lanes, (__m512i)b, (__m512i)a); }
 
 #else
@@ -49,6 +57,7 @@ N3D_HD f32x select(Mask c, f32x a, f32x b) {
 }
 #endif
 N3D_HD i32x select(Mask c, i32x a, i32x b) { return (c.lanes & a) | (~c.lanes & b); }
+N3D_HD f32x fused_where(Mask m, f32x a, f32x b, f32x c) { return select(m, fused(a, b, c), c); }
 
 #endif
 
@@ -56,6 +65,7 @@ N3D_HD i32x select(Mask c, i32x a, i32x b) { return (c.lanes & a) | (~c.lanes & 
 N3D_HD bool at_least(double a, double b) { return a >= b; }
 N3D_HD bool less(double a, double b) { return a < b; }
 N3D_HD bool less(int32_t a, int32_t b) { return a < b; }
+N3D_HD double fused_where(bool m, double a, double b, double c) { return m ? fused(a, b, c) : c; }
 N3D_HD bool but_not(bool a, bool b) { return a && !b; }
 N3D_HD uint32_t lane_bits(bool a) { return a; }
 

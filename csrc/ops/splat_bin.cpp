@@ -165,7 +165,7 @@ void sort_pass(const Scratch<T>& s, const Item<T>* from, Item<T>* to, int shift,
   });
 }
 
-// The cells of one tile that a splat touches, as bits; (x, y) are the tile's first cell.
+// Which cells a splat touches, a bit each.
 template <class T>
 struct CellTest {
   using S = typename Lanes<T>::S;
@@ -173,15 +173,18 @@ struct CellTest {
   const Splat<T>& g;
   int x0, y0, x1, y1;  // the box
   T k, l;
+  uint64_t small = 0;  // where the box has up to 4 × 4 cells: the touched ones, rows of 8 from its first cell
 
   N3D_HD explicit CellTest(const Splat<T>& splat) : g(splat) {
     x0 = g.box[0] & 0xffff, y0 = uint32_t(g.box[0]) >> 16, x1 = g.box[1] & 0xffff, y1 = uint32_t(g.box[1]) >> 16;
     const T h = T(-0.5) * g.b;
     k = h / g.c, l = h / g.a;
+    if (is_small()) small = block(x0, y0, x1, y1);
   }
+  N3D_HD bool is_small() const { return x1 - x0 < 4 && y1 - y0 < 4; }
 
-  // Of 4 × 4 cells from (x, y), row after row.
-  N3D_HD uint32_t block(int x, int y) const {
+  // Of the 4 × 4 cells from (x, y), those up to (right, bottom); in rows of 8.
+  N3D_HD uint64_t block(int x, int y, int right, int bottom) const {
     alignas(64) static constexpr T across[16] = {0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12};
     alignas(64) static constexpr T down[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
     const T left = T(kCellSize * x) + T(0.5) - g.x, top = T(kCellSize * y) + T(0.5) - g.y;
@@ -191,22 +194,26 @@ struct CellTest {
       const S least = least_exponent<S>(g, k, l, dx, dy, dx + T(kCellSize - 1), dy + T(kCellSize - 1));
       bits |= lane_bits(at_least(S{} + g.reach, least)) << v;
     }
-    return bits;
+    const int columns = right - x < 3 ? right - x + 1 : 4, rows = bottom - y < 3 ? bottom - y + 1 : 4;
+    const uint64_t b = bits & 0x1111u * ((1u << columns) - 1) & ((1u << 4 * rows) - 1);
+    return (b & 0xf) | (b & 0xf0) << 4 | (b & 0xf00) << 8 | (b & 0xf000) << 12;
   }
 
+  // Those in the tile whose first cell is (x, y).
   N3D_HD uint64_t tile(int x, int y) const {
-    const int left = x0 > x ? x0 - x : 0, right = x1 - x < kTileCells - 1 ? x1 - x : kTileCells - 1;
-    const int top = y0 > y ? y0 - y : 0, bottom = y1 - y < kTileCells - 1 ? y1 - y : kTileCells - 1;
-    if (left == right && top == bottom && x0 == x1 && y0 == y1) return uint64_t(1) << (kTileCells * top + left);
+    if (is_small()) {
+      constexpr uint64_t column = 0x0101010101010101u;
+      const int u = x0 - x, v = y0 - y;
+      const uint64_t across =
+          u >= 0 ? (small & column * (0xffu >> u)) << u : (small & column * (0xffu << -u & 0xff)) >> -u;
+      return v >= 0 ? across << 8 * v : across >> -8 * v;
+    }
+    const int left = x0 > x ? x0 : x, right = x1 - x < kTileCells ? x1 : x + kTileCells - 1;
+    const int top = y0 > y ? y0 : y, bottom = y1 - y < kTileCells ? y1 : y + kTileCells - 1;
     uint64_t bits = 0;
-    for (int by = top; by <= bottom; by += 4)
-      for (int bx = left; bx <= right; bx += 4) {
-        const int columns = right - bx + 1 < 4 ? right - bx + 1 : 4;
-        const uint64_t b = block(x + bx, y + by) & 0x1111u * ((1u << columns) - 1);
-        const uint64_t rows = (b & 0xf) | (b & 0xf0) << 4 | (b & 0xf00) << 8 | (b & 0xf000) << 12;
-        bits |= rows << (kTileCells * by + bx);
-      }
-    return bottom < kTileCells - 1 ? bits & ((uint64_t(1) << kTileCells * (bottom + 1)) - 1) : bits;
+    for (int v = top; v <= bottom; v += 4)
+      for (int u = left; u <= right; u += 4) bits |= block(u, v, right, bottom) << (kTileCells * (v - y) + u - x);
+    return bits;
   }
 };
 
@@ -298,12 +305,15 @@ void splat_fill(const SplatFillArgs<T>& a) {
     for (int64_t i = begin(p); i < begin(p + 1); ++i) {
       if (i + 8 < begin(p + 1)) __builtin_prefetch(a.splats + items[i + 8].splat);
       const int32_t splat = items[i].splat;
-      each_tile(a.splats[splat], tiles_x, [&](int64_t slot, int64_t tile, int, int) {
+      Splat<T>& g = a.splats[splat];
+      int32_t row = g.slot;
+      each_tile(g, tiles_x, [&](int64_t slot, int64_t tile, int, int) {
         const uint64_t cells = found[slot];
-        const uint32_t to = cells ? next[tile]++ : 0;
-        a.place[slot] = cells ? int32_t(to) : -1;
-        if (cells) a.entry[to] = splat, a.cells[to] = int64_t(cells);
+        if (!cells) return;
+        const uint32_t to = next[tile]++;
+        a.entry[to] = splat, a.cells[to] = int64_t(cells), a.place[to] = row++;
       });
+      g.tiles = row - g.slot;
     }
   });
 }

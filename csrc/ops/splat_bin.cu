@@ -182,7 +182,7 @@ __global__ void emit_entries(SplatFillArgs<T> a, const int32_t* order, FillScrat
   });
 }
 
-// Sorted entries: whose they are, where each slot's went, where each tile's begin.
+// Sorted entries: whose they are, their rows of gradients, where each tile's begin.
 template <class T>
 __global__ void place_entries(SplatFillArgs<T> a, const uint32_t* tile, const int32_t* slot, const int32_t* splat,
                               int64_t tiles) {
@@ -192,7 +192,7 @@ __global__ void place_entries(SplatFillArgs<T> a, const uint32_t* tile, const in
   for (int64_t t = from; t <= to; ++t) a.tile_begin[t] = int32_t(at);
   if (at == a.slots) return;
   a.entry[at] = splat[slot[at]];
-  a.place[slot[at]] = int32_t(at);
+  a.place[at] = slot[at];
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 // floats, or two of 8, or four of 4.
 #include "ops/splat_raster.h"
 
+#include <type_traits>
+
 #include "core/dispatch.h"
 #include "core/lanes.h"
 #include "core/mask.h"
@@ -38,14 +40,25 @@ struct TilePlace {
         py[c][i] = T(y + c * kCellSize + i / kCellSize) + T(0.5);
       }
   }
-  // f(cell, lane, pixel's index in the image), for the pixels within the image.
+  N3D_HD bool whole() const { return x + kTile <= width && y + kTile <= height; }
+  N3D_HD bool inside(int cell, int lane) const {
+    return x + cell % kTileCells * kCellSize + lane % kCellSize < width &&
+           y + cell / kTileCells * kCellSize + lane / kCellSize < height;
+  }
+  // f(cell, lane, pixel's index in the image, number of pixels), for the rows of pixels of cells within the image; the
+  // number is a constant where it is kCellSize.
   template <class F>
-  N3D_HD void each_pixel(const F& f) const {
+  N3D_HD void each_row(const F& f) const {
     const int64_t w = width - x < kTile ? width - x : kTile, h = height - y < kTile ? height - y : kTile;
-    for (int64_t v = 0; v < h; ++v)
-      for (int64_t u = 0; u < w; ++u)
-        f(int(v / kCellSize * kTileCells + u / kCellSize), int(v % kCellSize * kCellSize + u % kCellSize),
-          (y + v) * width + x + u);
+    for (int v = 0; v < h; ++v)
+      for (int u = 0; u < w; u += kCellSize) {
+        const int cell = v / kCellSize * kTileCells + u / kCellSize, lane = v % kCellSize * kCellSize;
+        const int64_t pixel = (y + v) * width + x + u;
+        if (w - u >= kCellSize)
+          f(cell, lane, pixel, std::integral_constant<int, kCellSize>());
+        else
+          f(cell, lane, pixel, int(w - u));
+      }
   }
 };
 
@@ -104,8 +117,7 @@ N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[
     }
     const S now = load(p.through + v), w = select(takes, through * alpha, S{});
     store(p.through + v, select(takes, next, now));
-    for (int c = 0; c < kChannels; ++c)
-      store(p.sum[c] + v, select(takes, fused(w, feature[c], load(p.sum[c] + v)), load(p.sum[c] + v)));
+    for (int c = 0; c < kChannels; ++c) store(p.sum[c] + v, fused_where(takes, w, feature[c], load(p.sum[c] + v)));
     blended |= any(takes);
   }
   if (stopping) {
@@ -123,15 +135,18 @@ void blend_tile(const SplatRasterArgs<T>& a, int64_t t, int64_t c0) {
   const TilePlace<T> place(t, a.width, a.height);
   const Features<T> features(a.splats, a.features, a.channels, c0);
   FrontTile<kChannels, T> tile;
-  memset(&tile, 0, sizeof tile);
-  for (auto& cell : tile.cells)
-    for (T& least : cell.least) least = -1;
-  place.each_pixel([&](int cell, int lane, int64_t) {
-    tile.cells[cell].through[lane] = 1;
-    tile.cells[cell].least[lane] = T(kTransmittanceMin);
-    tile.stopped[cell][lane] = INT32_MAX;
-    tile.live |= uint64_t(1) << cell;
-  });
+  tile.live = 0;
+  memset(tile.end, 0, sizeof tile.end);
+  for (int cell = 0; cell < kCells; ++cell) {
+    FrontCell<kChannels, T>& p = tile.cells[cell];
+    memset(p.sum, 0, sizeof p.sum);
+    for (int k = 0; k < kCellPixels; ++k) {
+      const bool in = place.whole() || place.inside(cell, k);
+      p.through[k] = in ? 1 : 0, p.least[k] = in ? T(kTransmittanceMin) : T(-1);
+      tile.stopped[cell][k] = in ? INT32_MAX : 0;
+    }
+    tile.live |= uint64_t(p.through[0] > 0) << cell;
+  }
 
   const int64_t begin = a.tile_begin[t], end = a.tile_begin[t + 1];
   for (int64_t at = begin; at < end; ++at) {
@@ -156,12 +171,15 @@ void blend_tile(const SplatRasterArgs<T>& a, int64_t t, int64_t c0) {
     for (int k = 0; k < kCellPixels; ++k) tile.end[cell][k] += tile.cells[cell].through[k];
   memcpy(a.through + t * kTilePixels, tile.end, sizeof tile.end);
   memcpy(a.stopped + t * kTilePixels, tile.stopped, sizeof tile.stopped);
-  place.each_pixel([&](int cell, int lane, int64_t pixel) {
-    const T through = tile.end[cell][lane];
-    a.alpha[pixel] = 1 - through;
+  T background[kChannels] = {};
+  if (a.background) memcpy(background, a.background + c0, sizeof background);
+  place.each_row([&](int cell, int lane, int64_t pixel, auto n) {
+    const T* through = tile.end[cell] + lane;
+    for (int k = 0; k < n; ++k) a.alpha[pixel + k] = 1 - through[k];
     T* out = a.image + pixel * a.channels + c0;
-    for (int c = 0; c < kChannels; ++c)
-      out[c] = tile.cells[cell].sum[c][lane] + (a.background ? through * a.background[c0 + c] : T(0));
+    for (int k = 0; k < n; ++k)
+      for (int c = 0; c < kChannels; ++c)
+        out[k * a.channels + c] = fused(through[k], background[c], tile.cells[cell].sum[c][lane + k]);
   });
 }
 
@@ -177,22 +195,36 @@ struct alignas(64) BackCell {
 // A splat's sums (SplatSum) over the cells it visits.
 template <int kChannels, bool kAbs, class T>
 struct Sums {
-  using S = typename Lanes<T>::S;
-  S sum{}, x{}, y{}, xx{}, xy{}, yy{}, feature[kChannels]{}, abs_x{}, abs_y{};
-
-  // Sums over lanes, to a row.
-  N3D_HD void finish(T* row) const;
+  static constexpr int kCount = kAbs ? kSumAbsY + 1 : kSumFeature + kChannels;
+  typename Lanes<T>::S of[kCount]{};
 };
 
-N3D_HD float total(f32x v) { return sum(v); }
-N3D_HD double total(double v) { return v; }
+// Sums over the lanes of each pack, to a row: zipping two packs and adding the halves leaves sums of both, alternately,
+// and so on until a pack holds as many sums as lanes. That of pack q ends up at row_place(q).
+template <int n>
+N3D_HD void sum_lanes(f32x (&v)[n], float* row) {
+  int packs = n;
+  for (int sums = 1; sums < kLanes; sums *= 2) {
+    for (int k = 0; 2 * k < packs; ++k) {
+      f32x lo, hi;
+      zip(v[2 * k], v[2 * k + 1 < packs ? 2 * k + 1 : 2 * k], lo, hi);
+      v[k] = lo + hi;
+    }
+    packs = (packs + 1) / 2;
+  }
+  for (int k = 0; k < packs; ++k) store(row + k * kLanes, v[k]);
+}
+template <int n>
+N3D_HD void sum_lanes(double (&v)[n], double* row) {
+  for (int k = 0; k < n; ++k) row[k] = v[k];
+}
 
-template <int kChannels, bool kAbs, class T>
-N3D_HD void Sums<kChannels, kAbs, T>::finish(T* row) const {
-  row[kSum] = total(sum), row[kSumX] = total(x), row[kSumY] = total(y);
-  row[kSumXX] = total(xx), row[kSumXY] = total(xy), row[kSumYY] = total(yy);
-  for (int c = 0; c < kChannels; ++c) row[kSumFeature + c] = total(feature[c]);
-  if (kAbs) row[kSumAbsX] = total(abs_x), row[kSumAbsY] = total(abs_y);
+template <class T>
+constexpr int row_place(int q) {
+  constexpr int n = Lanes<T>::kCount;
+  int place = q / n * n;
+  for (int bit = 1, mirrored = n / 2; bit < n; bit *= 2, mirrored /= 2) place += q & bit ? mirrored : 0;
+  return place;
 }
 
 // One entry on one cell, on the way back: T and what lies behind move in front of it. With d = ⟨∂L/∂colour, c_i⟩ −
@@ -216,15 +248,17 @@ N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature
     for (int c = 0; c < kChannels; ++c) {
       const S v_color = load(p.v_image[c] + v);
       d = fused(feature[c], v_color, d);
-      sums.feature[c] = fused(w, v_color, sums.feature[c]);
+      sums.of[kSumFeature + c] = fused(w, v_color, sums.of[kSumFeature + c]);
     }
     store(p.behind + v, select(covered, fused(alpha, d, behind), behind));
     const S s = select(free, w * d, S{}), sx = s * dx, sy = s * dy;
-    sums.sum += s, sums.x += sx, sums.y += sy;
-    sums.xx = fused(sx, dx, sums.xx), sums.xy = fused(sx, dy, sums.xy), sums.yy = fused(sy, dy, sums.yy);
-    if (kAbs) {
-      sums.abs_x += absolute(fused(same(S{}, 2 * g.a), sx, g.b * sy));
-      sums.abs_y += absolute(fused(same(S{}, 2 * g.c), sy, g.b * sx));
+    S* const sum = sums.of;
+    sum[kSum] += s, sum[kSumX] += sx, sum[kSumY] += sy;
+    sum[kSumXX] = fused(sx, dx, sum[kSumXX]), sum[kSumXY] = fused(sx, dy, sum[kSumXY]);
+    sum[kSumYY] = fused(sy, dy, sum[kSumYY]);
+    if constexpr (kAbs) {
+      sum[kSumAbsX] += absolute(fused(same(S{}, 2 * g.a), sx, g.b * sy));
+      sum[kSumAbsY] += absolute(fused(same(S{}, 2 * g.c), sy, g.b * sx));
     }
   }
 }
@@ -240,17 +274,22 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
     memcpy(cells[cell].through, a.through + t * kTilePixels + cell * kCellPixels, sizeof cells[cell].through);
     memcpy(cells[cell].stopped, a.stopped + t * kTilePixels + cell * kCellPixels, sizeof cells[cell].stopped);
   }
-  T v_tile[kChannels] = {};
-  place.each_pixel([&](int cell, int lane, int64_t pixel) {
+  T v_tile[kChannels] = {}, background[kChannels] = {};
+  if (a.background) memcpy(background, a.background + c0, sizeof background);
+  place.each_row([&](int cell, int lane, int64_t pixel, auto n) {
     BackCell<kChannels, T>& p = cells[cell];
-    T behind = a.v_alpha && c0 == 0 ? -a.v_alpha[pixel] : T(0);
-    for (int c = 0; c < kChannels; ++c) {
-      const T v = a.v_image[pixel * a.channels + c0 + c];
-      p.v_image[c][lane] = v;
-      v_tile[c] += p.through[lane] * v;
-      if (a.background) behind += a.background[c0 + c] * v;
+    const T* v = a.v_image + pixel * a.channels + c0;
+    for (int k = 0; k < n; ++k) {
+      T behind = a.v_alpha && c0 == 0 ? -a.v_alpha[pixel + k] : T(0);
+      for (int c = 0; c < kChannels; ++c) {
+        p.v_image[c][lane + k] = v[k * a.channels + c];
+        behind = fused(background[c], v[k * a.channels + c], behind);
+      }
+      p.behind[lane + k] = behind;
     }
-    p.behind[lane] = behind;
+    if (a.v_background)
+      for (int k = 0; k < n; ++k)
+        for (int c = 0; c < kChannels; ++c) v_tile[c] = fused(p.through[lane + k], v[k * a.channels + c], v_tile[c]);
   });
   for (int c = 0; c < kChannels; ++c) a.v_tile[t * a.channels + c0 + c] = v_tile[c];
 
@@ -258,7 +297,6 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
   for (int64_t at = end - 1; at >= begin; --at) {
     if (at - kAhead >= begin) __builtin_prefetch(a.splats + a.entry[at - kAhead]);
     uint64_t todo = uint64_t(a.cells[at]);
-    if (!todo) continue;
     const Splat<T>& g = a.splats[a.entry[at]];
     const T* f = features.of(a.entry[at]);
     S feature[kChannels];
@@ -269,21 +307,18 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
       unblend_cell<kChannels, kAbs>(g, feature, place.px[cell % kTileCells], place.py[cell / kTileCells],
                                     int32_t(at - begin), cells[cell], sums);
     }
-    sums.finish(a.rows + at * kSplatScalars);
+    sum_lanes(sums.of, a.rows + int64_t(a.place[at]) * kSplatScalars);
   }
 }
 
-// Sums a splat's rows, in the order of its slots.
+// Sums a splat's rows, in the order of its tiles.
 template <class T>
 void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
   const Splat<T>& g = a.splats[i];
-  T sums[kSplatScalars] = {};
-  for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot) {
-    const int64_t at = a.place[slot];
-    if (at < 0 || !a.cells[at]) continue;
-    const T* row = a.rows + at * kSplatScalars;
-    for (int k = 0; k < kSplatScalars; ++k) sums[k] += row[k];
-  }
+  T row[kSplatScalars] = {}, sums[kSplatScalars];
+  for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot)
+    for (int k = 0; k < kSplatScalars; ++k) row[k] += a.rows[slot * kSplatScalars + k];
+  for (int q = 0; q < kSplatScalars; ++q) sums[q] = row[row_place<T>(q)];
   for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = sums[kSumFeature + c];
   T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
   if (g.tiles) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);

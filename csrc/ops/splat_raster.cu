@@ -193,14 +193,13 @@ __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<
         const int j = k / kSplatScalars, q = k % kSplatScalars;
         T sum = 0;
         for (int w = 0; w < kWarps; ++w) sum += parts[j][w][q];
-        a.rows[int64_t(begin + low + j) * kSplatScalars + q] = sum;
+        a.rows[int64_t(a.place[begin + low + j]) * kSplatScalars + q] = sum;
       }
     }
   }
   if constexpr (kOrdered)  // entries that every pixel stopped in front of
-    for (int64_t k = int64_t(begin + most) * kSplatScalars + p.thread; k < int64_t(begin + count) * kSplatScalars;
-         k += kTilePixels)
-      a.rows[k] = 0;
+    for (int k = most * kSplatScalars + p.thread; k < count * kSplatScalars; k += kTilePixels)
+      a.rows[int64_t(a.place[begin + k / kSplatScalars]) * kSplatScalars + k % kSplatScalars] = 0;
 
   if (a.v_background == nullptr) return;
   __shared__ T v_warp[kWarps];
@@ -225,7 +224,7 @@ __global__ void gather_rows(SplatRasterVjpArgs<T> a, int64_t c0, int channels) {
   const Splat<T>& g = a.splats[i];
   T sums[kSplatScalars] = {};
   for (int k = 0; k < (a.ordered ? g.tiles : 1); ++k) {
-    const T* row = a.rows + (a.ordered ? int64_t(a.place[g.slot + k]) : i) * kSplatScalars;
+    const T* row = a.rows + (a.ordered ? int64_t(g.slot + k) : i) * kSplatScalars;
     for (int q = 0; q <= kSumAbsY; ++q) sums[q] += row[q];
   }
   for (int c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = sums[kSumFeature + c];

@@ -31,8 +31,8 @@ struct alignas(kSplatScalars * sizeof(T)) Splat {
   T feature[4];    // the first four
   T reach;         // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
   int32_t box[2];  // first and last cell that it may touch: column, and row << 16
-  int32_t slot;    // its entries' numbers begin here
-  int32_t tiles;   // how many there are; 0: not seen
+  int32_t slot;    // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
+  int32_t tiles;   // how many rows, one a tile it touches; 0: not seen
 };
 
 template <class T>
@@ -58,12 +58,12 @@ struct SplatBinArgs {
 
 template <class T>
 struct SplatFillArgs {
-  const Splat<T>* splats;
+  Splat<T>* splats;
   uint8_t* scratch;
   int32_t* tile_begin;  // (tiles + 1,) first entry of each tile
   int32_t* entry;       // (slots,) its splat
   int64_t* cells;       // (slots,) CPU: which cells of its tile an entry touches, a bit each
-  int32_t* place;       // (slots,) a slot's entry, or −1: its tile lies in the ellipse's box, but beyond the ellipse
+  int32_t* place;       // (slots,) its row among those of gradients
   uint8_t* fill_scratch;
   int64_t count, seen, slots, width, height;
   void* stream;
@@ -99,7 +99,7 @@ struct SplatRasterVjpArgs {
   const int32_t* stopped;
   const T* v_image;  // (H, W, C)
   const T* v_alpha;  // (H, W) or null
-  T* rows;           // (max(slots, N), kSplatScalars): a splat's sums over a tile
+  T* rows;           // (max(slots, N), kSplatScalars): a splat's sums over a tile, or on CUDA over all
   T* v_tile;         // (tiles, C): sums of T_end v_image
   T* v_xy;           // (N, 2)
   T* v_conic;        // (N, 3)
