@@ -222,7 +222,7 @@ class Splat(Method):
         losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
-        if c.densify == "mcmc":
+        if c.densify == "mcmc" and progress < c.densify_until:
             losses["opacity"] = Pull.apply(s.opacity_logits, c.opacity_weight, "sigmoid")
             losses["scale"] = Pull.apply(s.log_scales, c.scale_weight / self.extent, "exp")
 
