@@ -90,10 +90,10 @@ def test_threads_do_not_change_a_byte_but_seeds_do(capture, tmp_path):
     threads = torch.get_num_threads()
     settings = ("random_points=34000", "max_splats=36000", "densify_from=3", "densify_every=2", "horizon=20")
     try:
-        for name, count, seed in (("one", 1, 0), ("two", 2, 0), ("other", 2, 1)):
+        for name, count, seed in (("one", 1, 0), ("two", 2, 0), ("other", 1, 1)):
             torch.set_num_threads(count)
-            start(capture, tmp_path / name, *settings, "densify=mcmc", seed=seed).fit(7)
-            start(capture, tmp_path / f"{name}-adc", *settings, "exposure=true", seed=seed).fit(7)
+            start(capture, tmp_path / name, *settings, "densify=mcmc", seed=seed).fit(5)
+            start(capture, tmp_path / f"{name}-adc", *settings, "exposure=true", seed=seed).fit(5)
     finally:
         torch.set_num_threads(threads)
     for kind in ("", "-adc"):
