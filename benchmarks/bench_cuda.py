@@ -16,7 +16,17 @@ from common import interleaved, machine, table
 from torch.nn import functional
 
 from neural3d.fields.mlp import MLP
-from neural3d.ops import HashGridSpec, adam_step, composite, cuda_usable, hash_grid, pack_bits, ray_march, splat_project
+from neural3d.ops import (
+    HashGridSpec,
+    adam_step,
+    composite,
+    cuda_usable,
+    hash_grid,
+    pack_bits,
+    ray_march,
+    splat_project,
+    ssim,
+)
 
 Calls = dict[str, Callable[[], object]]
 
@@ -74,6 +84,17 @@ def march_calls(n: int, device: str) -> Calls:
     return {"ray_march": march, "composite forward": forward, "composite both": both}
 
 
+def ssim_calls(n: int, device: str) -> Calls:
+    """A picture of n pixels."""
+    width = 1 << (n.bit_length() - 1) // 2
+    truth = torch.rand(n // width, width, 3, device=device)
+    image = (0.8 * truth + 0.1).requires_grad_()
+    return {
+        "ssim forward": lambda: ssim(image.detach(), truth),
+        "ssim both": lambda: torch.autograd.grad(ssim(image, truth), image),
+    }
+
+
 def adam_calls(n: int, device: str) -> Calls:
     p, m, v, gradient = (torch.zeros(n, 2, device=device) for _ in range(4))
     dense = torch.randn(n, 2, device=device)
@@ -122,7 +143,7 @@ def main() -> None:
         return
     torch.manual_seed(0)
     n = 1 << given.log2
-    parts = (hash_grid_calls, mlp_calls, march_calls, splat_calls, adam_calls, ceilings)
+    parts = (hash_grid_calls, mlp_calls, march_calls, splat_calls, ssim_calls, adam_calls, ceilings)
     calls = {name: call for part in parts for name, call in part(n, given.device).items()}
     seconds = interleaved(calls, rounds=20, warmup=3)
     print(machine())
