@@ -188,6 +188,26 @@ N3D_HD f32x square_root(f32x a) {
 #endif
 }
 
+// As the templates below; GCC does not find the instruction by itself.
+N3D_HD f32x minimum(f32x a, f32x b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32x>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<f32x>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return select(a < b, a, b);
+#endif
+}
+N3D_HD f32x maximum(f32x a, f32x b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32x>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<f32x>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return select(a > b, a, b);
+#endif
+}
+
 N3D_HD bool any(i32x c) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(c), reinterpret_cast<__m512i>(c)) != 0;

@@ -101,22 +101,22 @@ N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[
     const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
     const auto covered = at_least(e, same(S{}, T(kLevelMin)));
     const S alpha = minimum(power_of_two(e), same(S{}, T(kAlphaMax))), through = load(p.through + v);
-    const S next = fused(-through, alpha, through);
-    const auto dying = covered & less(next, load(p.least + v));
+    S next = fused_where(covered, -through, alpha, through);
+    const auto dying = less(next, load(p.least + v));  // covered, that is: elsewhere T stays, and is no less
     auto takes = covered;
-    if (any(dying)) {
-      takes = but_not(covered, dying);
+    if (__builtin_expect(any(dying), 0)) {
       const uint32_t bits = lane_bits(dying);
       for (int k = 0; k < n; ++k)
         if (bits >> k & 1) {
           tile.end[cell][v + k] = p.through[v + k];
           tile.stopped[cell][v + k] = i;
-          p.through[v + k] = 0, p.least[v + k] = -1;
+          p.least[v + k] = -1;
         }
+      takes = but_not(covered, dying), next = select(dying, S{}, next);
       stopping = true;
     }
-    const S now = load(p.through + v), w = select(takes, through * alpha, S{});
-    store(p.through + v, select(takes, next, now));
+    const S w = select(takes, through * alpha, S{});
+    store(p.through + v, next);
     for (int c = 0; c < kChannels; ++c) store(p.sum[c] + v, fused_where(takes, w, feature[c], load(p.sum[c] + v)));
     blended |= any(takes);
   }
