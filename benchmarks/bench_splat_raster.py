@@ -1,6 +1,6 @@
 """Binning, blending and its gradients, each on its own, beside a vectorised torch version, a copy and a matrix product.
 
-    python benchmarks/bench_splat_raster.py [--data FOLDER] [--device cuda] [--gsplat FOLDER] [--peers]
+    python benchmarks/bench_splat_raster.py [--data FOLDER] [--device cuda] [--gsplat FOLDER] [--peers] [--only NAME]
 
 The scenes, from the folder of real data: fox's points as splats of their nearest neighbours' distance, of opacity
 0.1 (as training starts) and 0.5 (as it goes on), and with 10,000 smaller ones more, at 134 × 239 and 269 × 479; the
@@ -259,7 +259,7 @@ def measure(name: str, values, width: int, height: int, peers: bool) -> list[lis
 
     ceilings = {"copy": copy_ceiling(64), "gemm": sgemm_ceiling()}
     whole = {"image, no gradient": render, "image and gradients": step}
-    seconds = interleaved({**calls, **whole, **ceilings}, rounds=15, warmup=3)
+    seconds = interleaved({**calls, **whole, **ceilings}, rounds=40, warmup=3, take=min)
     if peers:
         listed = pairs(values, width, height)
         slow = {
@@ -268,7 +268,7 @@ def measure(name: str, values, width: int, height: int, peers: bool) -> list[lis
                 torch_raster(leaves, width, height, *listed), [x for i, x in enumerate(leaves) if i != 2], stages.v
             ),
         }
-        torch_seconds = interleaved(slow, rounds=2)
+        torch_seconds = interleaved(slow, rounds=2, take=min)
     n, c = values[4].shape
     seen, slots, pixels = stages.seen, len(stages.lists[1]), width * height
     computed = 16 * stages.cells() if values[4].device.type == "cpu" else 0
@@ -298,6 +298,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--gsplat", type=Path)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--only", default="", help="scenes whose names contain this")
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
@@ -305,10 +306,12 @@ def main() -> None:
     gsplat = gsplat_raster(args.gsplat) if args.gsplat else None
     print(machine())
     for name, (values, width, height) in scenes(Path(args.data) if args.data else None).items():
+        if args.only not in name:
+            continue
         if gsplat and width < 600:
             print(f"{name}: from gsplat, largest (and rms): {compare(gsplat, values, width, height)}")
         rows += measure(name, [x.to(args.device) for x in values], width, height, args.peers)
-    header = ["scene", "stage", "median", "must move", "of copy bandwidth", "of a matrix product's", "torch × our time"]
+    header = ["scene", "stage", "fastest", "must move", "of copy bandwidth", "of a matrix product's", "torch × our time"]
     print(table(header, rows))
 
 
