@@ -110,6 +110,13 @@ class Adc(nn.Module):
         rows = torch.cat([keep, clone, split, split])
         fresh = torch.arange(len(rows), device=rows.device) >= len(keep)
         rearrange(splats, optimizer, rows, fresh)
+        if c.share_opacity and len(clone):
+            # Both of a cloned pair together as opaque as the one was (Bulò et al., "Revising Densification", 2024).
+            pair = torch.cat(
+                [torch.searchsorted(keep, clone), torch.arange(len(clone), device=keep.device) + len(keep)]
+            )
+            clear_share = serially(torch.sigmoid, -splats.opacity_logits[pair]).double().sqrt()
+            splats.opacity_logits[pair] = serially(torch.log, (1 - clear_share) / clear_share).float()
         children = slice(len(keep) + len(clone), None)
         scales = serially(torch.exp, splats.log_scales[children])
         offset = scales * torch.randn(scales.shape, generator=generator, device=scales.device)

@@ -54,7 +54,7 @@ class SplatConfig:
     refine_poses: bool = False  # camera poses move with the scene
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
-    densify_from: int = 500  # step of the first change
+    densify_from: int = 600  # step of the first change
     densify_until: float = 0.5  # share of the horizon after which the number of splats stays
     densify_every: int = 100  # steps between changes
     prune_opacity: float = 0.005  # opacity below which a splat is dropped (adc) or moved elsewhere (mcmc)
@@ -62,6 +62,9 @@ class SplatConfig:
     absgrad: bool = False  # adc: pulls of single pixels add up instead of cancelling (AbsGS)
     split_size: float = 0.01  # adc: standard deviation in extents above which a splat is split instead of cloned
     prune_size: float = 0.1  # adc: standard deviation in extents above which it is dropped after the first reset
+    share_opacity: bool = (
+        True  # adc: a clone and its original together are as opaque as the one was; false: the paper's
+    )
     reset_every: int = 3000  # adc: steps between cuts of all opacities to twice prune_opacity
     growth: float = 0.05  # mcmc: share by which the number grows at each change, up to max_splats
     noise: float = 5e5  # mcmc: of the random walk of nearly transparent splats, per learning rate of the means
@@ -256,8 +259,9 @@ class Splat(Method):
                 pull = projected.xy.grad if pulls is None else pulls
                 if pull is not None:  # nothing was in sight
                     self.control.observe(pull, projected.radius, width, height)
-            if self.steps > c.densify_from and self.steps % c.densify_every == 0:
-                self.control.refine(s, optimizer, self.steps, generator)
+            # A step late: a change costs some dB at first, and round numbers of steps are where runs are scored.
+            if step >= c.densify_from and step % c.densify_every == 0 and step:
+                self.control.refine(s, optimizer, step, generator)
         if isinstance(self.control, Mcmc):
             self.control.explore(s, optimizer.param_groups[0]["lr"], generator)
 

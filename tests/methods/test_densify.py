@@ -12,7 +12,7 @@ from neural3d.ops.adam import Adam
 
 CONFIG = dict(
     max_splats=100, grow_gradient=0.5, absgrad=False, split_size=0.01, prune_size=0.1, prune_opacity=0.005,
-    reset_every=3000, densify_every=100, growth=0.5, noise=1.0,
+    reset_every=3000, densify_every=100, share_opacity=False, growth=0.5, noise=1.0,
 )  # fmt: skip
 SMALL, LARGE, HUGE = 0.005, 0.05, 0.5  # beside split_size and prune_size at extent 1
 
@@ -93,6 +93,17 @@ def test_small_ones_are_cloned_large_ones_split_quiet_ones_left():
     for name, p in splats.named_parameters():
         assert torch.equal(optimizer.state[p]["m"][:3], m[name][[0, 2, 3]])
         assert not optimizer.state[p]["m"][3:].any()
+
+
+def test_clones_share_their_opacity():
+    """1 − (1 − o')² = o, for the pair only."""
+    splats, _, before, _ = refine(
+        [SMALL, SMALL, SMALL], [0.1, 0.9, 0.9], opacities=[0.5, 0.75, 0.3], share_opacity=True
+    )
+    o = torch.sigmoid(splats.opacity_logits)
+    torch.testing.assert_close(o[[1, 3]], torch.full((2,), 0.5))
+    torch.testing.assert_close(1 - (1 - o[2]) * (1 - o[4]), torch.tensor(0.3))
+    assert splats.opacity_logits[0] == before["opacity_logits"][0]
 
 
 def test_children_are_drawn_from_their_parent():

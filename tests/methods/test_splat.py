@@ -24,7 +24,7 @@ from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
 QUICK = [
-    "random_points=600", "max_splats=1500", "densify_from=40", "densify_every=20", "reset_every=100", "sh_every=100",
+    "random_points=600", "max_splats=1500", "densify_from=60", "densify_every=20", "reset_every=100", "sh_every=100",
     "lr_means=1e-3", "lr_means_final=1e-4", "lr_scales=2e-2", "lr_sh_dc=1e-2", "lr_sh_rest=1e-3", "lr_opacity=0.1",
     "lr_quats=1e-2",
 ]  # fmt: skip
