@@ -311,7 +311,7 @@ def main() -> None:
         if gsplat and width < 600:
             print(f"{name}: from gsplat, largest (and rms): {compare(gsplat, values, width, height)}")
         rows += measure(name, [x.to(args.device) for x in values], width, height, args.peers)
-    header = ["scene", "stage", "fastest", "must move", "of copy bandwidth", "of a matrix product's", "torch × our time"]
+    header = ["scene", "stage", "fastest", "must move", "of copy", "of a matrix product", "torch × our time"]
     print(table(header, rows))
 
 
