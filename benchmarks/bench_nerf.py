@@ -19,7 +19,7 @@ from neural3d.evaluate import evaluate
 from neural3d.run import Run, configure, resolve_device
 from neural3d.train import Trainer
 
-FEW_PHOTOS = ["anneal=0.9", "occlusion=0.01", "smooth_depth=0.1"]
+FEW_PHOTOS = ["include_input=true", "anneal=0.9", "occlusion=0.01", "direction_levels=1"]
 ROWS = {
     "all": [
         ("coarse and fine, as published", [], 12000),
@@ -27,7 +27,11 @@ ROWS = {
     ],
     "eight": [
         ("photos alone", ["scene.train_views=8", "samples_fine=0"], 6000),
-        ("annealed, occlusion term, smooth patches", ["scene.train_views=8", "samples_fine=0", *FEW_PHOTOS], 5000),
+        (
+            "annealed frequencies, occlusion term, smoother colours",
+            ["scene.train_views=8", "samples_fine=0", *FEW_PHOTOS],
+            5000,
+        ),
     ],
 }
 

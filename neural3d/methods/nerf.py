@@ -57,6 +57,7 @@ class NerfConfig:
     lr: float = 5e-4
     lr_final: float = 5e-5
     warmup: int = 0  # steps over which the rate rises to lr: a ReLU that starts too fast may end as empty space
+    random_background: bool = False  # alpha images: a fresh background colour per ray, so that empty means transparent
     density_noise: float = 0.0  # standard deviation of noise on σ before its ReLU in training; published: 1 for photos
 
     grid_resolution: int = 0  # cells along an axis of a grid that remembers empty space, a multiple of 16; 0: none
@@ -234,7 +235,7 @@ class Nerf(Method):
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
         span: tuple[Float[Tensor, "R"], Float[Tensor, "R"]],
-        background: Float[Tensor, "3"],
+        background: Float[Tensor, "#R 3"],
         generator: torch.Generator | None,
     ) -> list[Pass]:
         """Coarse, then fine; without generator, at fixed places and without noise."""
@@ -258,7 +259,7 @@ class Nerf(Method):
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
         far: Float[Tensor, "R"],
-        background: Float[Tensor, "3"],
+        background: Float[Tensor, "#R 3"],
         generator: torch.Generator | None,
     ) -> Pass:
         c = self.config
@@ -290,13 +291,15 @@ class Nerf(Method):
         c = self.config
         if c.anneal:
             self.visible.fill_(min(1.0, progress / c.anneal))
-        target = batch.rgb
+        target, background = batch.rgb, self.background.expand(len(batch), 3)
         if batch.alpha is not None:
-            target = target * batch.alpha + self.background * (1 - batch.alpha)
+            if c.random_background:
+                background = torch.rand(len(batch), 3, generator=generator, device=target.device)
+            target = target * batch.alpha + background * (1 - batch.alpha)
         near, far = self._span(batch.origins, batch.directions)
         hit = torch.nonzero(far > near)[:, 0]
         near, far = near[hit], far[hit]
-        passes = self._passes(batch.origins[hit], batch.directions[hit], (near, far), self.background, generator)
+        passes = self._passes(batch.origins[hit], batch.directions[hit], (near, far), background[hit], generator)
 
         # Rays beside the box show the background whatever the networks say: only the others are summed, over all.
         errors = [(p.rgb - target[hit]).square().sum() / target.numel() for p in passes]

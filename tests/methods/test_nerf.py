@@ -148,7 +148,13 @@ def test_state_survives_a_round_trip(trained):
 
 def test_resume_is_exact_with_every_option(scene, tmp_path):
     options = SMALL | dict(
-        anneal=0.5, occlusion=0.1, smooth_depth=0.1, smooth_color=0.1, patch_size=4, density_noise=0.1
+        anneal=0.5,
+        occlusion=0.1,
+        smooth_depth=0.1,
+        smooth_color=0.1,
+        patch_size=4,
+        density_noise=0.1,
+        random_background=True,
     )
     settings = [f"{key}={value}" for key, value in options.items()]
     cpu = torch.device("cpu")
