@@ -13,16 +13,28 @@ namespace {
 
 constexpr int kMany = 16;  // tiles in a splat's box from which on its warp shares them
 
-struct Scratch {
+// Memory handed out in aligned pieces; with a null base only counted.
+struct Arena {
   uint8_t* base;
   int64_t bytes = 0;
+
+  explicit Arena(uint8_t* memory) : base(memory) {}
+  template <class U>
+  U* take(int64_t n) {
+    U* p = reinterpret_cast<U*>(base + bytes);
+    bytes += (n * int64_t(sizeof(U)) + 255) / 256 * 256;
+    return p;
+  }
+};
+
+struct Scratch : Arena {
   uint32_t* key[2];   // (N,)
   int32_t* order[2];  // (N,)
   int32_t* tiles;     // (N,) by depth, then their running sum
   uint8_t* temporary;
   size_t temporary_bytes = 0;
 
-  Scratch(uint8_t* memory, int64_t n) : base(memory) {
+  Scratch(uint8_t* memory, int64_t n) : Arena(memory) {
     for (int k = 0; k < 2; ++k) key[k] = take<uint32_t>(n), order[k] = take<int32_t>(n);
     tiles = take<int32_t>(n);
     size_t scan = 0;
@@ -33,36 +45,22 @@ struct Scratch {
     temporary_bytes = temporary_bytes > scan ? temporary_bytes : scan;
     temporary = take<uint8_t>(int64_t(temporary_bytes));
   }
-  template <class U>
-  U* take(int64_t n) {
-    U* p = reinterpret_cast<U*>(base + bytes);
-    bytes += (n * int64_t(sizeof(U)) + 255) / 256 * 256;
-    return p;
-  }
 };
 
-struct FillScratch {
-  uint8_t* base;
-  int64_t bytes = 0;
+struct FillScratch : Arena {
   uint32_t* tile[2];  // (slots,)
   int32_t* slot[2];   // (slots,)
   int32_t* splat;     // (slots,) whose it is
   uint8_t* temporary;
   size_t temporary_bytes = 0;
 
-  FillScratch(uint8_t* memory, int64_t n) : base(memory) {
+  FillScratch(uint8_t* memory, int64_t n) : Arena(memory) {
     for (int k = 0; k < 2; ++k) tile[k] = take<uint32_t>(n), slot[k] = take<int32_t>(n);
     splat = take<int32_t>(n);
     cub::DoubleBuffer<uint32_t> keys(tile[0], tile[1]);
     cub::DoubleBuffer<int32_t> values(slot[0], slot[1]);
     cub::DeviceRadixSort::SortPairs(nullptr, temporary_bytes, keys, values, n);
     temporary = take<uint8_t>(int64_t(temporary_bytes));
-  }
-  template <class U>
-  U* take(int64_t n) {
-    U* p = reinterpret_cast<U*>(base + bytes);
-    bytes += (n * int64_t(sizeof(U)) + 255) / 256 * 256;
-    return p;
   }
 };
 

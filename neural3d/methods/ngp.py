@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neural3d.fields.encodings import contract
+from neural3d.fields.encodings import contract_to_unit
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
@@ -137,7 +137,7 @@ class Ngp(Method):
         That exponential is density per unit of contracted length. In the distance of an unbounded scene a contracted
         unit is many scene units long, so that "some haze everywhere", where training starts, stays transparent.
         """
-        unit = (contract(positions) + 2) / 4 if self.scene.unbounded else (positions + 1) / 2
+        unit = contract_to_unit(positions) if self.scene.unbounded else (positions + 1) / 2
         outputs = self.density_net(hash_grid(unit, self.table, self.spec, table_grad=self.table.grad))
         # exp grows without bound; beyond e¹⁵ every step is opaque and gradients would only overflow.
         return torch.exp(outputs[:, 0].clamp(max=15)), outputs
