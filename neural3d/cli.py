@@ -77,12 +77,12 @@ class Demo:
 
 @dataclass
 class Train:
-    """Optimise a scene from a capture, or continue a run."""
+    """Optimise a scene from a capture, a surface from a mesh or a point cloud, or continue a run."""
 
     scene: Annotated[str | None, tyro.conf.Positional, _shown("SCENE")] = None
-    """Capture folder, JSON file, or a ready scene (scenes/NAME.toml, by path or name)."""
+    """Capture folder, JSON file, mesh or point cloud, or a ready scene (scenes/NAME.toml, by path or name)."""
     method: str = "ngp"
-    """How the scene is represented: ngp, nerf or splat."""
+    """How the scene is represented. Photos: ngp, nerf or splat. Meshes: sdf or occupancy."""
     out: Annotated[Path | None, _shown("DIR")] = None
     """Run folder; default runs/SCENE-METHOD."""
     resume: Annotated[Path | None, _shown("RUN")] = None
@@ -117,7 +117,7 @@ class Train:
             trainer = Trainer.resume(self.resume, device)
         else:
             if not self.scene:
-                raise UserError("train needs a SCENE (a capture folder, JSON or TOML), or --resume RUN.")
+                raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
             config, scene = configure(
                 self.scene, self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic,
@@ -184,7 +184,7 @@ class Render:
         from neural3d.evaluate import background_color
         from neural3d.fields.splat_files import is_splat_file
         from neural3d.render.images import depth_picture, normal_picture, save_film, save_render, to_bytes
-        from neural3d.render.paths import camera_path
+        from neural3d.render.paths import camera_path, depth_span
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
 
@@ -195,7 +195,7 @@ class Render:
         path = camera_path(run.scene, self.path, count=self.frames)
         color = background_color(run.scene, self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
-        span = (run.scene.near, 2 * run.scene.near + 4)  # one colour scale for the whole film
+        span = depth_span(run.scene)
 
         def frames() -> Iterator[Any]:
             with progress_bar() as bar:
@@ -383,6 +383,17 @@ def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool =
         console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
 
 
+FIGURES = {  # of metrics.jsonl, as they are shown while training
+    "psnr": "  PSNR {:.2f}",
+    "error": "  error {:.5f}",
+    "accuracy": "  accuracy {:.4f}",
+    "rays_per_s": "  {:,} rays/s",
+    "points_per_s": "  {:,} points/s",
+    "samples_per_ray": "  {:.1f} samples/ray",
+    "splats": "  {:,.0f} splats",
+}
+
+
 class ProgressReport:
     """Training progress: a bar with figures on a terminal, a line every few seconds elsewhere."""
 
@@ -407,11 +418,8 @@ class ProgressReport:
             if self.minutes
             else (line["step"] - self.first) / max(1, self.steps - self.first)
         )
-        text = f"step {line['step']}  loss {line['loss']:.5f}  PSNR {line['psnr']:.2f}  {line['rays_per_s']:,} rays/s"
-        if "samples_per_ray" in line:
-            text += f"  {line['samples_per_ray']:.1f} samples/ray"
-        if "splats" in line:
-            text += f"  {line['splats']:,.0f} splats"
+        text = f"step {line['step']}  loss {line['loss']:.5f}"
+        text += "".join(shown.format(line[key]) for key, shown in FIGURES.items() if key in line)
         if self.bar is not None:
             self.bar.update(self.task, completed=min(done, 1.0), description=text)
         elif line["seconds"] - self.last_line >= 5:

@@ -14,12 +14,13 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.run import Run, write_json
 from neural3d.scene import Scene, View
+from neural3d.scene.shape import Shape
 
 LABELS = ("truth", "result")
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
-def background_color(scene: Scene, name: str | None = None) -> Float[Tensor, "3"] | None:
+def background_color(scene: Scene | Shape, name: str | None = None) -> Float[Tensor, "3"] | None:
     """What alpha images are composited on: `name`, or the scene's own; None for opaque photos."""
     name = name or scene.background
     return None if name is None else torch.tensor(BACKGROUNDS[name])
@@ -57,6 +58,8 @@ def evaluate(
     from neural3d.render.images import comparison, save_png
 
     scene = run.scene
+    if isinstance(scene, Shape):
+        raise UserError(f"{run.directory}: fitted to a shape, which has no photos to compare with; give a --mesh.")
     views = [scene.views[i] for i in scene.split.get(split, [])]
     if not views:
         known = ", ".join(f"{k} ({len(v)})" for k, v in scene.split.items() if v)

@@ -25,11 +25,13 @@ from neural3d.checkpoint import load_state, write_atomically
 from neural3d.config import override, parse_assignments
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.methods import method_class
+from neural3d.methods import METHODS, method_class
 from neural3d.methods.base import Method
 from neural3d.render import RenderOut
-from neural3d.scene import Scene, load_scene
+from neural3d.scene import Scene
+from neural3d.scene.load import load_data
 from neural3d.scene.load import resolve as find_scene
+from neural3d.scene.shape import Shape
 
 
 def resolve_device(name: str) -> torch.device:
@@ -62,8 +64,8 @@ class RunConfig:
     def method_config(self) -> Any:
         return override(method_class(self.method).Config(), self.settings, "config.json")
 
-    def load_scene(self) -> Scene:
-        return load_scene(self.scene, **self.scene_options)
+    def load_data(self) -> Scene | Shape:
+        return load_data(self.scene, **self.scene_options)
 
 
 def configure(
@@ -74,20 +76,25 @@ def configure(
     downscale: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
-) -> tuple[RunConfig, Scene]:
+) -> tuple[RunConfig, Scene | Shape]:
     """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
 
     settings: key=value of the method's configuration, or scene.key=value of the scene's options.
-    Raises UserError for anything unknown, and whatever `load_scene` raises.
+    Raises UserError for anything unknown, data that the method does not take, and whatever `load_data` raises.
     """
     changes = parse_assignments(settings)
     options = {k.removeprefix("scene."): _value(v) for k, v in changes.items() if k.startswith("scene.")}
     if downscale is not None:
         options["downscale"] = downscale
-    loaded = load_scene(scene, **options)
-    config = override(
-        method_class(method).Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]"
-    )
+    loaded = load_data(scene, **options)
+    chosen = method_class(method)
+    if not isinstance(loaded, chosen.takes):
+        kinds = {Scene: "photos", Shape: "a mesh or point cloud"}
+        others = ", ".join(name for name in METHODS if method_class(name).takes is type(loaded))
+        raise UserError(
+            f"{scene} is {kinds[type(loaded)]}, but {method} is for {kinds[chosen.takes]}; choose --method {others}."
+        )
+    config = override(chosen.Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
     config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")
     path = str(find_scene(scene))
     return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
@@ -107,7 +114,7 @@ class Run:
 
     directory: Path
     config: RunConfig
-    scene: Scene
+    scene: Scene | Shape
     method: Method
     step: int
 
@@ -133,7 +140,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def build_method(config: RunConfig, scene: Scene, device: torch.device) -> Method:
+def build_method(config: RunConfig, scene: Scene | Shape, device: torch.device) -> Method:
     """A fresh method, initialised from the run's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -162,14 +169,17 @@ def load_method(method: Method, state: dict[str, Any]) -> None:
     method.load_extra_state(state.get("extra", {}))
 
 
-def write_scene(path: Path, scene: Scene) -> None:
-    """Everything of a scene but its pixels and points, as JSON."""
-    value = {f.name: _plain(getattr(scene, f.name)) for f in dataclasses.fields(scene) if f.name != "points"}
+GEOMETRY = ("points", "vertices", "faces", "normals")  # fields of scenes and shapes that stay in their own files
+
+
+def write_scene(path: Path, scene: Scene | Shape) -> None:
+    """Everything of a scene but its pixels and points, of a shape but its surface, as JSON."""
+    value = {f.name: _plain(getattr(scene, f.name)) for f in dataclasses.fields(scene) if f.name not in GEOMETRY}
     write_json(path, value)
 
 
-def read_scene(path: Path) -> Scene:
-    """The scene that `write_scene` wrote; its photos are read only where asked for."""
+def read_scene(path: Path) -> Scene | Shape:
+    """The scene or shape that `write_scene` wrote; its photos are read only where asked for."""
     from neural3d.scene import View
 
     try:
@@ -178,15 +188,17 @@ def read_scene(path: Path) -> Scene:
         raise UserError(f"{path}: missing; the run is incomplete.") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}).") from None
+    for key in ("aabb", "scene_from_capture"):
+        value[key] = torch.tensor(value[key], dtype=torch.float64)
+    value["aabb"] = value["aabb"].float()
+    value["path"] = Path(value["path"])
+    if "views" not in value:
+        return Shape(**value)
     views = []
     for v in value.pop("views"):
         cameras = {k: _camera(v[k]) for k in ("camera", "lens") if v.get(k) is not None}
         paths = {k: Path(p) if p is not None else None for k, p in v.items() if k.endswith("_path")}
         views.append(View(**{**v, **paths, **cameras}))
-    for key in ("aabb", "scene_from_capture"):
-        value[key] = torch.tensor(value[key], dtype=torch.float64)
-    value["aabb"] = value["aabb"].float()
-    value["path"] = Path(value["path"])
     return Scene(views=views, points=None, **value)
 
 

@@ -19,6 +19,7 @@ from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
 from neural3d.scene import Scene
+from neural3d.scene.shape import Shape
 
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 2000  # steps between checkpoints; the end and Ctrl-C always save
@@ -32,7 +33,7 @@ class Trainer:
     is saved, schedules depend on the step alone, and no result depends on the number of threads.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, scene: Scene, device: torch.device):
+    def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape, device: torch.device):
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
@@ -46,7 +47,7 @@ class Trainer:
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
-    def create(cls, directory: Path, config: RunConfig, scene: Scene, device: torch.device) -> Trainer:
+    def create(cls, directory: Path, config: RunConfig, scene: Scene | Shape, device: torch.device) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already."""
         if (directory / "checkpoint.safetensors").exists():
             raise UserError(
@@ -67,7 +68,7 @@ class Trainer:
         """Continues a run exactly where its checkpoint stands."""
         config = read_config(directory)
         state = load_state(directory / "checkpoint.safetensors", device)
-        trainer = cls(directory, config, config.load_scene(), device)
+        trainer = cls(directory, config, config.load_data(), device)
         load_method(trainer.method, state)
         trainer.optimizer.load_moments(state["optimizer"])
         trainer.source.load_state(state.get("source", {}))
@@ -104,7 +105,7 @@ class Trainer:
         """
         self.method.train()
         begin = last_report = time.perf_counter() - self.seconds
-        rays = 0
+        drawn = 0
         while True:
             self.seconds = time.perf_counter() - begin
             progress = min(1.0, self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon)
@@ -113,20 +114,21 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(group, progress, self.step)
 
-            batch = self.source.draw(self.method.rays_per_batch, self.generator)
+            batch = self.source.draw(self.method.batch_size, self.generator)
             losses, figures = self.method.loss(batch, progress, self.generator)
             loss: Tensor = sum(losses.values())  # type: ignore[assignment]
             loss.backward()
             self.optimizer.step()
             self.method.after_step(self.step, progress, self.generator, self.optimizer)
             self.step += 1
-            rays += len(batch)
+            drawn += len(batch)
 
             if self.step % REPORT_EVERY == 0:
                 now = time.perf_counter()
                 line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
                 line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
-                line |= {"rays_per_s": round(rays / (now - last_report)), "seconds": round(self.seconds, 2)}
+                rate = round(drawn / (now - last_report))
+                line |= {f"{self.source.unit}_per_s": rate, "seconds": round(self.seconds, 2)}
                 if not math.isfinite(line["loss"]):
                     raise UserError(
                         f"training diverged at step {self.step} (loss {line['loss']}); the checkpoint in "
@@ -135,7 +137,7 @@ class Trainer:
                 with open(self.directory / "metrics.jsonl", "a") as f:
                     f.write(json.dumps(line) + "\n")
                 report(line)
-                last_report, rays = now, 0
+                last_report, drawn = now, 0
             if (
                 previews
                 and self.step >= FIRST_PREVIEW
@@ -147,17 +149,23 @@ class Trainer:
         self.save()
 
     def preview(self) -> None:
-        """RUN/previews/STEP.png: the first held-out photo beside the present result."""
+        """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it."""
         from neural3d.evaluate import LABELS, truth
-        from neural3d.render.images import comparison, save_png
+        from neural3d.render.images import comparison, save_png, to_bytes
+        from neural3d.render.paths import orbit
 
+        path = self.directory / "previews" / f"{self.step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(self.scene, Shape):
+            picture = self.method.eval().render(orbit(self.scene, 1)[0]).rgb
+            self.method.train()
+            return save_png(path, to_bytes(picture.cpu()))
         view = self.scene.views[(self.scene.split.get("test") or self.scene.split["train"])[0]]
         shrink = max(1, math.ceil(max(view.camera.width, view.camera.height) / 320))
         view = view.resized(view.camera.width // shrink, view.camera.height // shrink)
         pictures = [truth(self.scene, view), self.method.eval().render(view.camera).rgb.cpu()]
         self.method.train()
-        (self.directory / "previews").mkdir(exist_ok=True)
-        save_png(self.directory / "previews" / f"{self.step:06d}.png", comparison([pictures], LABELS))
+        save_png(path, comparison([pictures], LABELS))
 
     def _drop_metrics_after(self, step: int) -> None:
         path = self.directory / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Ways to represent and optimise one scene, one file each.
+"""Ways to represent and optimise one scene or shape, one file each.
 
 A new method is one file, one line here, one test.
 """
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 METHODS = {
     "nerf": "neural3d.methods.nerf:Nerf",
     "ngp": "neural3d.methods.ngp:Ngp",
+    "occupancy": "neural3d.methods.occupancy:Occupancy",
+    "sdf": "neural3d.methods.sdf:Sdf",
     "splat": "neural3d.methods.splat:Splat",
 }
 

@@ -13,36 +13,37 @@ from torch import Tensor, nn
 
 from neural3d.geometry.cameras import Camera
 from neural3d.render import RenderOut
+from neural3d.scene import Scene
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Field, Mesh
     from neural3d.ops.adam import Adam
-    from neural3d.scene import Scene
     from neural3d.scene.batches import Source
 
 HIDING_VIEWS, HIDING_PIXELS = 24, 120  # training views, and their longer side, that tell a mesh what nobody has seen
 
 
 class Method(nn.Module, abc.ABC):
-    """A way to represent and optimise one scene.
+    """A way to represent and optimise one scene or shape.
 
     Built from its configuration and the scene's description (cameras, bounds; no photo is read), so that a finished run
     renders without its photos. Everything that changes during training is a parameter, a buffer or in `extra_state`.
     """
 
     Config: ClassVar[type]  # a frozen dataclass; has at least `horizon`, the step at which schedules end
+    takes: ClassVar[type] = Scene  # what it is fitted to: Scene or Shape
 
-    def __init__(self, config: Any, scene: Scene):
+    def __init__(self, config: Any, scene: Any):
         super().__init__()
         self.config = config
         self.scene = scene
 
     @classmethod
-    def prepared(cls, scene: Scene) -> Scene:
+    def prepared(cls, scene: Any) -> Any:
         """The scene as this method wants to see it, such as without lens distortion. As it is by default."""
         return scene
 
-    def source(self, scene: Scene, device: torch.device) -> Source:
+    def source(self, scene: Any, device: torch.device) -> Source:
         """Where training batches come from. Single pixels of all training photos by default."""
         from neural3d.scene.batches import ImageSource
 
@@ -50,8 +51,8 @@ class Method(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def rays_per_batch(self) -> int:
-        """How many rays the next `loss` wants, of a source that counts in rays."""
+    def batch_size(self) -> int:
+        """How many rays or points the next `loss` wants, of a source that counts in these."""
 
     @abc.abstractmethod
     def param_groups(self) -> list[dict[str, Any]]:
@@ -62,8 +63,8 @@ class Method(nn.Module, abc.ABC):
         """(terms that the trainer sums and differentiates, figures to report).
 
         batch: what the method's `source` draws.
-        progress: 0 at the first step, 1 at the horizon and after. Figures hold at least "psnr"; functions among them
-        are called only when a report is due.
+        progress: 0 at the first step, 1 at the horizon and after. Functions among the figures are called only when a
+        report is due.
         """
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
@@ -107,38 +108,58 @@ class Method(nn.Module, abc.ABC):
         resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
         Raises UserError where no surface is inside.
         """
-        from neural3d.geometry.mesh import extract, remove_floaters, seen_from_outside
+        from neural3d.geometry.mesh import seen_from_outside
 
         device = next(self.parameters()).device
-        capture_from_scene = torch.linalg.inv(self.scene.scene_from_capture).float().to(device)
-        box = self.scene.aabb if crop is None else _enclosing(self.scene.scene_from_capture, crop)
-
-        def field(x: Tensor) -> Tensor:
-            density = self.density(x)
-            if crop is None:
-                return density
-            low, high = crop.to(x)
-            y = x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
-            return torch.where(((y >= low) & (y <= high)).all(-1), density, 0)
-
         look = seen_from_outside(self.color)
 
         def color(x: Tensor, normal: Tensor) -> Tensor:
             x, normal = x.to(device), normal.to(device)
             return look(self._seen_point(x, -normal), normal)
 
+        box = self._box(crop)
         margin = 4 * float((box[1] - box[0]).max()) / resolution
-        hidden = self._hidden(margin, device)
-        mesh = extract(
-            field,
-            box.to(device),
+        mesh = self._extract(
+            self.density,
             resolution,
+            crop,
             level=self.surface_density,
-            hidden=hidden,
+            hidden=self._hidden(margin, device),
             fill_open=not self.scene.unbounded,  # objects; of a place, all that is beyond the walls is hidden
         )
-        mesh = remove_floaters(mesh)
         return mesh.colored(color)
+
+    def _box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
+        """Where to look for the surface, in the scene frame."""
+        return self.scene.aabb if crop is None else _enclosing(self.scene.scene_from_capture, crop)
+
+    @torch.no_grad()
+    def _extract(
+        self,
+        field: Field,
+        resolution: int,
+        crop: Float[Tensor, "2 3"] | None,
+        *,
+        level: float | None = None,
+        **how: Any,
+    ) -> Mesh:
+        """The surface of a field in `crop` (see `mesh`) by `geometry.mesh.extract`, without floating pieces."""
+        from neural3d.geometry.mesh import extract, remove_floaters
+
+        device = next(self.parameters()).device
+        capture_from_scene = torch.linalg.inv(self.scene.scene_from_capture).float().to(device)
+        unit = float(torch.linalg.det(self.scene.scene_from_capture[:3, :3])) ** (1 / 3)
+
+        def within(x: Tensor) -> Tensor:
+            value = field(x)
+            if crop is None:
+                return value
+            low, high = crop.to(x)
+            y = x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
+            beyond = torch.maximum(low - y, y - high).amax(-1) * unit  # distance to the box, or less
+            return torch.maximum(value, beyond) if level is None else torch.where(beyond <= 0, value, 0)
+
+        return remove_floaters(extract(within, self._box(crop).to(device), resolution, level=level, **how))
 
     def _seen_point(self, x: Float[Tensor, "N 3"], direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Where most of the light is lost that comes to points of the surface and goes on along `direction`.

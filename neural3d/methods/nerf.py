@@ -177,7 +177,7 @@ class Nerf(Method):
         self.cameras = scene.cameras("train")
 
     @property
-    def rays_per_batch(self) -> int:
+    def batch_size(self) -> int:
         return self.config.batch
 
     def param_groups(self) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class Ngp(Method):
         self._seen: tuple[Tensor, Tensor]  # the last batch's marched positions and densities, for the occupancy grid
 
     @property
-    def rays_per_batch(self) -> int:
+    def batch_size(self) -> int:
         return self._rays
 
     def param_groups(self) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ class Splat(Method):
         return PhotoSource(scene, device)
 
     @property
-    def rays_per_batch(self) -> int:
+    def batch_size(self) -> int:
         """Whatever a photo has."""
         return 0
 

@@ -1,7 +1,7 @@
 """Where the camera goes in `neural3d render`: the captured views, an orbit, a spiral, or a path drawn elsewhere.
 
 All cameras are in the scene frame, whose +z is up. Orbits and spirals are pinholes with the field of view and size of
-the first training view, its distortion left out.
+the first training view, its distortion left out; around a shape, of a square picture that holds all of it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from neural3d.geometry.lenses import named
 from neural3d.scene.bounds import convergence
 from neural3d.scene.capture import pose_from, read_json
 from neural3d.scene.scene import Scene
+from neural3d.scene.shape import Shape
 from neural3d.scene.transforms import OPENCV_FROM_OPENGL
 
 KINDS = ("train", "val", "test", "orbit", "spiral")
+SIDE, FOCAL = 512, 1.25  # pixels of a picture of a shape, and its focal length in sides
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
@@ -37,23 +39,25 @@ class CameraPath:
     fps: float = 24.0
 
 
-def camera_path(scene: Scene, kind: str, count: int = 120) -> CameraPath:
+def camera_path(scene: Scene | Shape, kind: str, count: int = 120) -> CameraPath:
     """The path called `kind`: "train", "val", "test", "orbit", "spiral", or a JSON file of nerfstudio's viewer.
 
     count: pictures of an orbit or a spiral. Raises UserError where the kind is unknown, the split empty, the cameras
     do not suit the path, or the file is damaged.
     """
-    if kind in ("train", "val", "test"):
+    if kind.endswith(".json"):
+        return read_camera_path(Path(kind), scene.scene_from_capture)
+    if isinstance(scene, Shape) and kind != "orbit":
+        raise UserError(f"{scene.path} is a shape without photos; choose --path orbit, or a .json file.")
+    if kind in ("train", "val", "test") and not isinstance(scene, Shape):
         views = [scene.views[i] for i in scene.split.get(kind, [])]
         if not views:
             raise UserError(f"{scene.path} has no {kind} views; choose another --path: {', '.join(KINDS)}.")
         return CameraPath([v.camera for v in views], [v.name for v in views], fps=2.0)
     if kind == "orbit":
         cameras = orbit(scene, count)
-    elif kind == "spiral":
+    elif kind == "spiral" and not isinstance(scene, Shape):
         cameras = spiral(scene, count)
-    elif kind.endswith(".json"):
-        return read_camera_path(Path(kind), scene.scene_from_capture)
     else:
         raise UserError(f"Unknown path '{kind}'; choose one of {', '.join(KINDS)}, or a .json file.")
     return CameraPath(cameras, [f"{k:04d}" for k in range(len(cameras))])
@@ -71,12 +75,13 @@ def look_at(eye: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tenso
     return pose
 
 
-def orbit(scene: Scene, count: int) -> list[Camera]:
+def orbit(scene: Scene | Shape, count: int) -> list[Camera]:
     """One turn about the vertical through the middle of the aabb, starting at the first training view's side.
 
-    Height and horizontal distance are the training cameras' medians, so the film shows what was photographed.
+    Height and horizontal distance are the training cameras' medians, so the film shows what was photographed. A shape,
+    which has no cameras, fills a square picture.
     """
-    cameras = scene.cameras("train")
+    cameras = [whole_view(scene)] if isinstance(scene, Shape) else scene.cameras("train")
     middle = scene.aabb.double().mean(dim=0)
     offsets = torch.stack([c.centre for c in cameras]) - middle
     distance, height = offsets[:, :2].norm(dim=1).median(), offsets[:, 2].median()
@@ -84,6 +89,31 @@ def orbit(scene: Scene, count: int) -> list[Camera]:
     angles = start + 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     eyes = middle + torch.stack([distance * angles.cos(), distance * angles.sin(), height.expand(count)], dim=1)
     return [_pinhole_like(cameras[0], look_at(eye, middle, UP)) for eye in eyes]
+
+
+def whole_view(shape: Shape) -> Camera:
+    """A square picture of all of a shape, from the front and a little above."""
+    middle = shape.aabb.double().mean(dim=0)
+    toward = torch.nn.functional.normalize(torch.tensor([0.6, -1.0, 0.5], dtype=torch.float64), dim=0)
+    params = torch.tensor([FOCAL * SIDE, FOCAL * SIDE, SIDE / 2, SIDE / 2], dtype=torch.float64)
+    pose = look_at(middle + _whole_distance(shape) * toward, middle, UP)
+    return Camera("PINHOLE", SIDE, SIDE, params, pose)
+
+
+def _radius(shape: Shape) -> float:
+    return 0.5 * float((shape.aabb[1] - shape.aabb[0]).norm())
+
+
+def _whole_distance(shape: Shape) -> float:
+    """From where a ball around the shape's box just fills the picture."""
+    return _radius(shape) * math.sqrt(1 + (2 * FOCAL) ** 2)
+
+
+def depth_span(scene: Scene | Shape) -> tuple[float, float]:
+    """Nearest and farthest depth of one colour scale for all pictures of a path."""
+    if isinstance(scene, Shape):
+        return _whole_distance(scene) - _radius(scene), _whole_distance(scene) + _radius(scene)
+    return scene.near, 2 * scene.near + 4
 
 
 def spiral(scene: Scene, count: int, turns: int = 2) -> list[Camera]:

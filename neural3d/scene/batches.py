@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Gives the trainer its batches; whatever of it changes while drawing is in `state`, for exact resume."""
 
+    unit: str  # what batches are counted in: rays, points
+
     def draw(self, count: int, generator: torch.Generator) -> Any:
         """The next batch. count: how many rays are wanted, where the source counts in rays."""
 
@@ -50,6 +52,8 @@ class ImageSource:
 
     All pixels are held as uint8 in one flat tensor; the scene's downscale keeps that within memory.
     """
+
+    unit = "rays"
 
     def __init__(self, scene: Scene, device: torch.device):
         self.views = [scene.views[i] for i in scene.split["train"]]
@@ -127,6 +131,8 @@ class PhotoSource:
 
     Photos are held as uint8; the scene's downscale keeps that within memory.
     """
+
+    unit = "rays"
 
     def __init__(self, scene: Scene, device: torch.device):
         self.views = [scene.views[i] for i in scene.split["train"]]

@@ -1,4 +1,4 @@
-"""load_scene: find the reader, check the photos, split, choose a size that fits in memory, normalise."""
+"""load_data: what lies at a path. load_scene: find the reader, check the photos, split, choose a size, normalise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,29 @@ from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.photos import check_photos, choose_downscale
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
+from neural3d.scene.shape import SUFFIXES, Shape, load_shape
 from neural3d.scene.splits import make_split
+
+
+def load_data(path: str | Path, **overrides: Any) -> Scene | Shape:
+    """Photos of a scene, or a mesh or point cloud: by the file's ending, of what a TOML's `path` names if it is one.
+
+    overrides: as in `load_scene`; shapes take none. Raises UserError for anything wrong with the data or the options.
+    """
+    target = resolve(path)
+    settings: dict[str, dict] = {}
+    if target.suffix == ".toml":
+        target, options, settings = read_toml(target)
+        overrides = {**options, **overrides} if target.suffix.lower() in SUFFIXES else overrides
+    if target.suffix.lower() not in SUFFIXES:
+        return load_scene(path, **overrides)
+    if not target.is_file():
+        raise UserError(f"{path}: its path {target} does not exist; correct it there.")
+    if given := [key for key, value in overrides.items() if value is not None]:
+        raise UserError(f"{path}: {', '.join(given)} cannot be set: these options are for photos.")
+    shape = load_shape(target)
+    shape.method_settings = settings
+    return shape
 
 
 def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: Any) -> Scene:

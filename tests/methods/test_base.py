@@ -16,7 +16,7 @@ class Onion(Method):
     """A dense green ball of radius 0.5 in a red haze just dense enough to be the surface, out to 0.52."""
 
     surface_density = 10.0
-    rays_per_batch = 1
+    batch_size = 1
 
     def __init__(self, scene):
         super().__init__(None, scene)

@@ -69,7 +69,7 @@ def fit(method, steps):
         progress = step / c.horizon
         for group in optimizer.param_groups:
             group["lr"] = c.lr * (c.lr_final / c.lr) ** progress
-        losses, figures = method.loss(source.draw(method.rays_per_batch, generator), progress, generator)
+        losses, figures = method.loss(source.draw(method.batch_size, generator), progress, generator)
         sum(losses.values()).backward()
         optimizer.step()
         method.after_step(step, progress, generator, optimizer)
@@ -184,7 +184,7 @@ def test_defaults_are_the_published_ones(scene):
     assert [tuple(p.shape) for p in method.coarse.parameters()] == [tuple(p.shape) for p in field.parameters()]
     (group,) = method.param_groups()
     assert (group["lr"], group["lr_final"], group["betas"], group["eps"]) == (5e-4, 5e-5, (0.9, 0.999), 1e-7)
-    assert (method.rays_per_batch, method.config.samples_coarse, method.config.samples_fine) == (4096, 64, 128)
+    assert (method.batch_size, method.config.samples_coarse, method.config.samples_fine) == (4096, 64, 128)
 
 
 def test_wide_and_narrow_networks_compute_the_same_formula(scene):
