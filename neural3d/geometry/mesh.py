@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from skimage.measure import marching_cubes
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -186,6 +185,8 @@ def extract(
     Memory: a byte per coarse point and SLAB layers of values, plus the mesh. Raises UserError if there is no surface.
     """
     grid = _Grid(aabb, resolution, 4 if level is None else 2)
+    from skimage.measure import marching_cubes  # only here: it takes long to import
+
     value = _outwardness(field, grid, level)
     inside, active, solid = _coarse_pass(value, grid, conservative=level is None, hidden=hidden, fill_open=fill_open)
     vertices, faces, count = [], [], 0

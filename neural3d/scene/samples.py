@@ -71,8 +71,8 @@ class SolidSource:
             raise UserError(f"{shape.path}: the faces wind clockwise, so that outside is inside; flip its normals.")
         rng = np.random.default_rng(0)
         near, _ = sample_surface(mesh, POOL, rng)
-        near += reach * rng.standard_normal(near.shape) * np.resize(NEAR, (POOL, 1))
-        self.near = torch.from_numpy(near.clip(-1, 1).astype(np.float32)).to(device)
+        near = (near + reach * rng.standard_normal(near.shape) * np.resize(NEAR, (POOL, 1))).clip(-1, 1)
+        self.near = torch.from_numpy(near.astype(np.float32)).to(device)
         self.distance = torch.from_numpy(solid.signed_distance(near).astype(np.float32)).to(device)
 
         axis = (np.arange(CELLS) + 0.5) * (2 / CELLS) - 1
