@@ -143,12 +143,23 @@ class Eval:
     """What alpha images are composited on; default: the scene's (white)."""
     lpips: Annotated[Path | None, _shown("FILE")] = None
     """Local LPIPS weights; see neural3d.metrics.Lpips for the format."""
+    mesh: Annotated[Path | None, _shown("TRUTH")] = None
+    """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture."""
+    resolution: int = 256
+    """Of that surface: cells along the longest side of the bounds."""
     device: Device = "auto"
 
     def run(self) -> None:
         from neural3d.evaluate import evaluate
         from neural3d.run import load
 
+        if self.mesh is not None:
+            from neural3d.evaluate_mesh import evaluate_mesh
+
+            report = evaluate_mesh(load(self.path, self.device), self.mesh, resolution=self.resolution)
+            print_mesh_scores(report)
+            picture = self.path / "eval" / "mesh_error.png"
+            return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
         report = evaluate(
             load(self.path, self.device), split=self.split, background=self.background, lpips_weights=self.lpips
         )
@@ -448,6 +459,34 @@ def print_scores(report: dict[str, Any]) -> None:
     width, height = protocol["resolution"]
     over = f", on {protocol['background']}" if protocol["background"] else ""
     console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
+
+
+def print_mesh_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    unit = results["diagonal"] / 100
+    shown = Table("surface", "", "in the truth's unit")
+    for label, key in (
+        ("Chamfer distance", "chamfer"),
+        ("accuracy: result to truth", "accuracy"),
+        ("completeness: truth to result", "completeness"),
+        ("Hausdorff distance", "hausdorff"),
+    ):
+        shown.add_row(label, f"{results[key]:.4f} %", f"{results[key] * unit:.3g}")
+    shown.add_section()
+    for threshold, score in results["f_score"].items():
+        shown.add_row(f"F-score at {threshold} %", f"{score:.4f}", f"at {float(threshold) * unit:.3g}")
+    shown.add_row("normal consistency", f"{results['normal_consistency']:.4f}", "")
+    overlap = results["iou"]
+    shown.add_row("volumetric IoU", "-" if overlap is None else f"{overlap:.4f}", results.get("iou_missing", ""))
+    console.print(shown)
+    console.print(
+        f"distances in % of the diagonal of the truth's bounding box, {results['diagonal']:.4g}; "
+        f"{protocol['samples']:,} samples of each surface, seed {protocol['seed']}; "
+        f"mesh at resolution {protocol['resolution']}\n"
+        f"completeness counts {protocol['completeness']} ({results['seen']:.0%} of its area)"
+    )
+    for note in report["notes"]:
+        console.print(f"[yellow]suspicious:[/] {note}")
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:

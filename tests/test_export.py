@@ -96,11 +96,10 @@ def test_open3d_reads_back_the_same_mesh(torus, tmp_path, ending):
 
     export.write_mesh(torus, tmp_path / f"mesh.{ending}")
     read = open3d.io.read_triangle_mesh(str(tmp_path / f"mesh.{ending}"))
-    assert len(read.triangles) == len(torus.faces)
-    if ending != "stl":
-        np.testing.assert_allclose(np.asarray(read.vertices), torus.vertices, atol=1e-6)
+    corners = np.asarray(read.triangles)  # compared corner by corner: Open3D may number the vertices anew
+    np.testing.assert_allclose(np.asarray(read.vertices)[corners], torus.vertices[torus.faces], atol=1e-6)
     if ending in ("ply", "obj"):
-        np.testing.assert_allclose(np.asarray(read.vertex_colors), torus.colors, atol=1.01 / 255)
+        np.testing.assert_allclose(np.asarray(read.vertex_colors)[corners], torus.colors[torus.faces], atol=1.01 / 255)
 
 
 def test_up_axis(torus, tmp_path):

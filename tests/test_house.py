@@ -21,7 +21,7 @@ STOREYS = [
     {"methods"},
     {"checkpoint", "export"},
     {"run"},
-    {"evaluate"},
+    {"evaluate", "evaluate_mesh"},
     {"train"},
     {"cli", "viewer", "scenes"},
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
@@ -23,14 +24,40 @@ class Solid:
         except (ImportError, OSError) as error:
             raise UserError(f"Open3D cannot be loaded ({error}); install it: pip install open3d.") from None
         self._open3d: Any = open3d
-        self._scene: Any = open3d.t.geometry.RaycastingScene()
+        self._scene: Any = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
         arrays = mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
         self._scene.add_triangles(*(self._open3d.core.Tensor(a) for a in arrays))
-        self._face_vectors = mesh.face_vectors()
+        vectors = mesh.face_vectors()
+        area = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.normals: Float[np.ndarray, "F 3"] = vectors / np.where(area > 0, area, 1)  # 0 for faces without area
+        corners = mesh.vertices[np.unique(mesh.faces)]
+        self.box: Float[np.ndarray, "2 3"] = np.stack([corners.min(0), corners.max(0)])
 
     def distance(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
         """To the surface, without sign."""
-        return self._scene.compute_distance(points.astype(np.float32)).numpy()
+        return self._scene.compute_distance(points.astype(np.float32), nthreads=torch.get_num_threads()).numpy()
+
+    def closest(self, points: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+        """(distance to the surface, the face nearest to each point)"""
+        points = points.astype(np.float32)
+        found = self._scene.compute_closest_points(points, nthreads=torch.get_num_threads())
+        distance = np.linalg.norm(found["points"].numpy() - points, axis=1)
+        return distance, found["primitive_ids"].numpy().astype(np.int64)
+
+    def first_hit(
+        self, origins: Float[np.ndarray, "#N 3"], directions: Float[np.ndarray, "N 3"]
+    ) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+        """(distance in lengths of the direction, Inf where nothing is hit; the face that is hit, else -1)"""
+        found = self._scene.cast_rays(_rays(origins, directions), nthreads=torch.get_num_threads())
+        t = found["t_hit"].numpy()
+        return t, np.where(np.isfinite(t), found["primitive_ids"].numpy().astype(np.int64), -1)
+
+    def blocked(
+        self, origins: Float[np.ndarray, "#N 3"], directions: Float[np.ndarray, "N 3"], far: float
+    ) -> Bool[np.ndarray, "N"]:
+        """Does a ray meet the surface before `far`, in lengths of its direction?"""
+        rays = _rays(origins, directions)
+        return self._scene.test_occlusions(rays, 0.0, far, nthreads=torch.get_num_threads()).numpy()
 
     def winding(self, points: Float[np.ndarray, "N 3"]) -> Int[np.ndarray, "N"]:
         """How many times the surface goes around each point: 1 inside, 0 outside, 2 where two parts overlap.
@@ -40,15 +67,19 @@ class Solid:
         """
         counts = []
         for direction in DIRECTIONS:
-            rays = np.concatenate([points, np.broadcast_to(direction, points.shape)], 1).astype(np.float32)
-            hits = self._scene.list_intersections(self._open3d.core.Tensor(rays))
-            outward = np.sign(self._face_vectors[hits["primitive_ids"].numpy()] @ direction)
+            rays = self._open3d.core.Tensor(_rays(points, direction))
+            hits = self._scene.list_intersections(rays, nthreads=torch.get_num_threads())
+            outward = np.sign(self.normals[hits["primitive_ids"].numpy()] @ direction)
             counts.append(np.bincount(hits["ray_ids"].numpy(), outward, len(points)))
         return np.median(counts, axis=0).round().astype(np.int32)
 
     def signed_distance(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
         """Negative inside."""
         return np.where(self.winding(points) > 0, -1, 1) * self.distance(points)
+
+
+def _rays(origins: np.ndarray, directions: np.ndarray) -> Float[np.ndarray, "N 6"]:
+    return np.concatenate(np.broadcast_arrays(origins, directions), axis=1, dtype=np.float32, casting="same_kind")
 
 
 def open_edges(mesh: Mesh) -> int:
