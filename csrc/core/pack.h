@@ -38,6 +38,14 @@ N3D_HD void store_streamed(float* p, f32x v) {
   store(p, v);
 #endif
 }
+N3D_HD void store_streamed(double* p, double v) { *p = v; }
+
+// Other threads see what this one streamed before.
+N3D_HD void end_streaming() {
+#if defined(__AVX2__) || defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
 
 // (a₀ b₀ a₁ b₁ …), in two packs.
 N3D_HD void zip(f32x a, f32x b, f32x& lo, f32x& hi) {
@@ -151,6 +159,7 @@ inline void planes_to_rows(const T* planes, int64_t stride, int64_t count, int64
         }
       }
   }
+  if (streamed) end_streaming();
   for (int64_t i = 0; i < count; ++i)
     for (int64_t c = i < whole ? c0 : 0; c < columns; ++c) rows[i * pitch + c] = planes[c * stride + i];
 }

@@ -20,7 +20,9 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 11;     // points of a level handed to a thread at once; a multiple of every kLanes
 constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once, likewise
-constexpr int64_t kStreamed = 1 << 20;  // scalars of output that would not stay in the caches until they are read
+constexpr int64_t kStreamed = 1 << 20;  // scalars of output from which planes and rows pass by the caches: they would
+                                        // not stay until they are read, and push the table out
+constexpr int64_t kAhead = 3 << 20;     // bytes of a level's table from which entries are fetched a pack ahead
 
 // The planes of a chunk, in the workspace: a[c] + i is coordinate or feature c of the chunk's point i.
 template <class T>
@@ -83,8 +85,52 @@ N3D_HD void weights(const Chunk<T>& chunk, int64_t i, S scale, const S (&frac)[3
   }
 }
 
+// body(i, where in its cell the pack of points at i is, entries at its corners) for the packs of [begin, end).
+// A table beyond the L2 cache: the entries of the next pack are on their way while this one is worked on. One fetch for
+// two corners, as x and x + 1 are mostly in a line. Of smaller tables this only costs instructions.
+template <bool kHashed, class T, class F>
+N3D_HD void for_packs(const HashGridArgs<T>& a, const Chunk<T>& chunk, const HashGridLevel& level, int64_t begin,
+                      int64_t end, const F& body) {
+  using S = typename Lanes<T>::S;
+  using I = typename Lanes<T>::I;
+  constexpr int64_t kCount = Lanes<T>::kCount;
+  struct Corners {
+    S frac[3];
+    I index[8];
+  };
+  const S scale = S{} + T(level.scale);
+  const auto corners_at = [&](int64_t i) {
+    S x[3];
+    load3(chunk.x, chunk.stride, i, x);
+    const GridCell<S, I> at(scale, x);
+    Corners to{{at.frac[0], at.frac[1], at.frac[2]}, {}};
+    corner_indices<kHashed>(level, at.cell, to.index);
+    return to;
+  };
+  if (int64_t(level.size * a.features * sizeof(T)) < kAhead) {
+    for (int64_t i = begin; i < end; i += kCount) {
+      const Corners now = corners_at(i);
+      body(i, now.frac, now.index);
+    }
+    return;
+  }
+  const T* table = a.table + level.offset * a.features;
+  const uint32_t features = a.features;
+  Corners now = corners_at(begin);
+  for (int64_t i = begin; i < end; i += kCount) {
+    const Corners next = corners_at(i + kCount < end ? i + kCount : i);
+    for (int c = 0; c < 8; c += 2) {
+      uint32_t entry[kCount];
+      store(entry, next.index[c] * features);
+      for (int64_t j = 0; j < kCount; ++j) __builtin_prefetch(table + entry[j]);
+    }
+    body(i, now.frac, now.index);
+    now = next;
+  }
+}
+
 template <bool kHashed, bool kAlong, class T>
-void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end) {
+void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end, bool streamed) {
   using S = typename Lanes<T>::S;
   using I = typename Lanes<T>::I;
   const HashGridLevel& level = a.level[l];
@@ -96,13 +142,9 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
   }
   const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
   const uint32_t pairs = a.features / 2;
-  for (int64_t i = begin; i < end; i += Lanes<T>::kCount) {
-    S x[3], w[8];
-    I index[8];
-    load3(chunk.x, chunk.stride, i, x);
-    const GridCell<S, I> at(scale, x);
-    corner_indices<kHashed>(level, at.cell, index);
-    weights<kAlong>(chunk, i, scale, at.frac, w);
+  for_packs<kHashed>(a, chunk, level, begin, end, [=, &chunk](int64_t i, const S(&frac)[3], const I(&index)[8]) {
+    S w[8];
+    weights<kAlong>(chunk, i, scale, frac, w);
     if (pairs == 0) {
       S sum{};
       for (int c = 0; c < 8; ++c) sum += w[c] * gather(table, index[c]);
@@ -116,10 +158,12 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
         sum0 += w[c] * t0;
         sum1 += w[c] * t1;
       }
-      store(out + 2 * k * chunk.stride + i, sum0 * weight);
-      store(out + (2 * k + 1) * chunk.stride + i, sum1 * weight);
+      T *to0 = out + 2 * k * chunk.stride + i, *to1 = to0 + chunk.stride;
+      streamed ? store_streamed(to0, sum0 * weight) : store(to0, sum0 * weight);
+      streamed ? store_streamed(to1, sum1 * weight) : store(to1, sum1 * weight);
     }
-  }
+  });
+  if (streamed) end_streaming();
 }
 
 // What a pack of points adds to the entries at its corners: `U` scalars each.
@@ -212,12 +256,8 @@ void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int6
   const T* v = chunk.v + l * a.features * chunk.stride;
   const S scale = S{} + T(level.scale), slope = scale * T(level.weight);
   const uint32_t pairs = a.features / 2;
-  for (int64_t i = begin; i < end; i += Lanes<T>::kCount) {
-    S x[3], dot[8], grad[3];
-    I index[8];
-    load3(chunk.x, chunk.stride, i, x);
-    const GridCell<S, I> at(scale, x);
-    corner_indices<kHashed>(level, at.cell, index);
+  for_packs<kHashed>(a, chunk, level, begin, end, [=, &chunk](int64_t i, const S(&frac)[3], const I(&index)[8]) {
+    S dot[8], grad[3];
     for (int c = 0; c < 8; ++c) {
       dot[c] = S{};
       if (pairs == 0) dot[c] = load(v + i) * gather(table, index[c]);
@@ -232,15 +272,15 @@ void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int6
       S g[3];
       load3(chunk.g, chunk.stride, i, g);
       for (int d = 0; d < 3; ++d) g[d] = g[d] * scale;
-      trilinear_hessian(at.frac, dot, g, grad);
+      trilinear_hessian(frac, dot, g, grad);
     } else {
-      trilinear_gradient(at.frac, dot, grad);
+      trilinear_gradient(frac, dot, grad);
     }
     for (int d = 0; d < 3; ++d) {
       T* sum = chunk.out + d * chunk.stride + i;
       store(sum, load(sum) + slope * grad[d]);
     }
-  }
+  });
 }
 
 // Step 3 of position: planes to rows, zero along clamped axes.
@@ -285,7 +325,7 @@ void hash_grid_encode(const HashGridArgs<T>& a) {
     parallel_for(a.levels * blocks, [&](int64_t task) {
       const int l = int(task / blocks);
       const int64_t b = task % blocks * kBlock, e = b + kBlock < chunk.count ? b + kBlock : chunk.count;
-      N3D_LEVEL(encode_level, a, chunk, l, b, e);
+      N3D_LEVEL(encode_level, a, chunk, l, b, e, streamed);
     });
     parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) {
       T* rows = a.out + (chunk.first + b) * columns;
