@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neural3d.methods.base import Method
 
 METHODS = {
+    "dvr": "neural3d.methods.dvr:Dvr",
     "nerf": "neural3d.methods.nerf:Nerf",
     "ngp": "neural3d.methods.ngp:Ngp",
     "occupancy": "neural3d.methods.occupancy:Occupancy",

@@ -1,0 +1,82 @@
+"""Batches for methods that carve: pixels with what they say about the subject's silhouette."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from scipy import ndimage
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.scene.batches import ImageSource, RayBatch
+
+if TYPE_CHECKING:
+    from neural3d.scene import Scene
+
+
+class SilhouetteSource(ImageSource):
+    """Draws as many rays through the subject as past it; their `alpha` is 1 or 0.
+
+    A pixel shows the subject where its alpha is at least half. Opaque photos before a nearly black background: where
+    its brightest channel exceeds `threshold`, 0 to 1, after closing gaps narrower than a hundredth of the photo, such
+    as dark cracks. Pixels that a mask hides are not drawn.
+    Raises UserError where neither alpha nor a threshold tells the subject from the rest, or one of the two is nowhere.
+    """
+
+    def __init__(self, scene: Scene, device: torch.device, threshold: float = 0.0):
+        if not scene.has_alpha and not threshold:
+            raise UserError(_remedy(scene))
+        super().__init__(scene, device)
+        self.subject = self.pixels[:, 3] > 127 if scene.has_alpha else self._brighter(threshold)
+        drawn = torch.ones_like(self.subject)
+        if self.kept is not None:
+            drawn = torch.zeros_like(drawn).index_fill(0, self.kept, True)
+        self.through, self.past = (where.nonzero()[:, 0] for where in (drawn & self.subject, drawn & ~self.subject))
+        if not len(self.through) or not len(self.past):
+            raise UserError(
+                f"{scene.path}: {'no' if not len(self.through) else 'every'} pixel shows the subject, by "
+                + ("alpha; check the pictures." if scene.has_alpha else f"mask_threshold={threshold:g}; change it.")
+            )
+
+    def _brighter(self, threshold: float) -> Bool[Tensor, "P"]:
+        parts = []
+        for i, view in enumerate(self.views):
+            pixels = self.pixels[int(self.first[i]) : int(self.first[i + 1])].cpu().numpy()
+            bright = pixels.max(-1).reshape(view.camera.height, view.camera.width) > 255 * threshold
+            radius = max(1, max(bright.shape) // 200)
+            padded = np.pad(bright, radius)  # room to grow into before shrinking: the subject may touch the rim
+            disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius + 0.5
+            closed = ndimage.binary_closing(padded, disk)[radius:-radius, radius:-radius]
+            parts.append(torch.from_numpy(closed.reshape(-1)))
+        return torch.cat(parts).to(self.pixels.device)
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """`count` random pixels as rays: the first half through the subject."""
+
+        def some(where: Tensor, n: int) -> Tensor:
+            return where[torch.randint(len(where), (n,), generator=generator, device=where.device)]
+
+        return self.rays(torch.cat([some(self.through, count // 2), some(self.past, count - count // 2)]))
+
+    def rays(self, pixel: Int[Tensor, "R"]) -> RayBatch:
+        batch = super().rays(pixel)
+        batch.alpha = self.subject[pixel, None].float()
+        return batch
+
+
+def _remedy(scene: Scene) -> str:
+    masks = any(view.mask_path is not None for view in scene.views)
+    remedy = (
+        "its masks hide what is to be ignored; if they are silhouettes of the subject, say so with "
+        "--set scene.masks=alpha"
+        if masks
+        else "give pictures with alpha or a folder masks/ beside the photos (white: the subject) with "
+        "--set scene.masks=alpha"
+    )
+    return (
+        f"{scene.path}: nothing tells the subject from its background: {remedy}; before a nearly black background, "
+        "--set mask_threshold=0.2 makes masks from brightness. Without masks, use ngp or splat."
+    )
