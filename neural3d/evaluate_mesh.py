@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
-from neural3d.geometry.mesh_metrics import VOLUME_SAMPLES, Visible, compare, seen_by
+from neural3d.geometry.mesh_metrics import VOLUME_SAMPLES, Visible, compare, require_surface, seen_by
 from neural3d.geometry.solid import Solid
 from neural3d.run import Run, write_json
 from neural3d.scene import Scene
@@ -46,7 +45,7 @@ def evaluate_mesh(
     report["protocol"]["resolution"] = resolution
     if picture:
         up = truth_from_scene[:3, 2].tolist()  # +z is up in the scene's frame
-        _draw(run.directory / "eval" / "mesh_error.png", result, target, up, visible)
+        _draw(run.directory / "eval" / "mesh_error.png", result, target, up=up, visible=visible)
     write_json(run.directory / "eval_mesh.json", report)
     return report
 
@@ -63,9 +62,9 @@ def compare_files(
     own, target = load_truth(result), load_truth(truth)
     truth_from_own = target.scene_from_capture @ torch.linalg.inv(own.scene_from_capture)
     moved = own.mesh.transformed(truth_from_own)
-    report = _measure(moved, target, samples, seed, None)
+    report = _measure(moved, target, samples, seed, visible=None)
     if picture is not None:
-        _draw(Path(picture), moved, target, (0.0, 0.0, 1.0), None)
+        _draw(Path(picture), moved, target)
     return report
 
 
@@ -101,21 +100,20 @@ def _measure(result: Mesh, truth: Shape, samples: int, seed: int, visible: Visib
     }
 
 
-def _draw(path: Path, result: Mesh, truth: Shape, up: Sequence[float], visible: Visible | None) -> None:
+def _draw(path: Path, result: Mesh, truth: Shape, **how: Any) -> None:
     from neural3d.render.images import save_png
     from neural3d.render.mesh_error import error_picture
 
-    save_png(path, error_picture(result, truth.mesh, up=up, visible=visible))
+    save_png(path, error_picture(result, truth.mesh, **how))
 
 
 def _doubts(result: Mesh, truth: Shape) -> list[str]:
     """What a truth in another frame or unit looks like. Raises UserError where the boxes do not even touch."""
+    require_surface(result, "result")
     boxes = np.array([[m.vertices.min(0), m.vertices.max(0)] for m in (result, truth.mesh)], np.float64)
     capture_from_truth = torch.linalg.inv(truth.scene_from_capture).numpy()
-    own, true = (
-        " to ".join("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in box)
-        for box in boxes @ capture_from_truth[:3, :3].T + capture_from_truth[:3, 3]
-    )
+    in_file = np.sort(boxes @ capture_from_truth[:3, :3].T + capture_from_truth[:3, 3], axis=1)
+    own, true = (" to ".join(f"({x:.4g}, {y:.4g}, {z:.4g})" for x, y, z in box) for box in in_file)
     where = f"the result's box is {own}, the truth's {true}"
     if np.any(boxes[:, 0].max(0) > boxes[:, 1].min(0)):
         raise UserError(

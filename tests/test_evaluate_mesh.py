@@ -74,6 +74,22 @@ def test_the_run_is_compared_in_the_captures_frame(run, tmp_path):
         assert picture.mode == "RGB" and picture.size[0] == 2 * 80 + 48
 
 
+def test_a_run_on_a_shape(tmp_path):
+    """All of the truth counts; the fitted file, which has y up, and the truth, which has z up, are in one frame."""
+    made = ball(3.0, (7, 8, 9))
+    made.export(tmp_path / "fitted.obj")
+    made.export(tmp_path / "truth.ply")
+    config, shape = configure(tmp_path / "fitted.obj", "sdf")
+    run = Run(tmp_path, config, shape, Surface(shape, made), 7)
+    report = evaluate_mesh(run, tmp_path / "truth.ply", samples=5000)
+    assert report["results"]["chamfer"] < 1e-3 and report["results"]["seen"] == 1
+    assert report["results"]["diagonal"] == pytest.approx(2 * np.sqrt(3) * 3, rel=1e-3)
+    assert report["protocol"]["completeness"] == "all of the truth"
+    run.method.found = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int))
+    with pytest.raises(UserError, match="result has no faces"):
+        evaluate_mesh(run, tmp_path / "truth.ply")
+
+
 def test_what_two_views_see_counts(run, tmp_path):
     """The toy's cameras look from above: what is missing at the bottom of the ball is not held against the result."""
     ball().export(tmp_path / "truth.obj")
@@ -106,7 +122,10 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
 
     assert "no such file" in refused(tmp_path / "nothing.obj")
     ball(RADIUS, (50, 0, 0)).export(tmp_path / "away.obj")
-    assert "do not overlap" in refused(tmp_path / "away.obj")
+    assert "(-0.8, -0.8, -0.8) to (0.8, 0.8, 0.8), the truth's (49.2, -0.8, -0.8) to (50.8, " in (
+        said := refused(tmp_path / "away.obj")
+    )
+    assert "do not overlap" in said
     trimesh.PointCloud(ball().vertices).export(tmp_path / "cloud.ply")
     assert "has no faces" in refused(tmp_path / "cloud.ply")
     (tmp_path / "broken.glb").write_bytes(b"glTF is not this")

@@ -54,7 +54,10 @@ def compare(
     overlap; the faces of overlapping parts that lie inside the union count as surface all the same.
     Raises UserError for a mesh without faces or area or with vertices that are not finite.
     """
-    low, diagonal = _box(truth, result)
+    require_surface(result, "result")
+    require_surface(truth, "truth")
+    corners = truth.vertices[truth.faces].reshape(-1, 3).astype(np.float64)
+    low, diagonal = corners.min(0), float(np.linalg.norm(np.ptp(corners, axis=0)))
     rng_result, rng_truth, rng_volume = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
     meshes = [Mesh((m.vertices.astype(np.float64) - low) / diagonal, m.faces) for m in (result, truth)]
     solids = [Solid(m) for m in meshes]
@@ -126,17 +129,14 @@ def seen_by(
     return times >= at_least
 
 
-def _box(truth: Mesh, result: Mesh) -> tuple[np.ndarray, float]:
-    """The truth's lowest corner and its diagonal, once both meshes are found fit to be measured."""
-    for mesh, name in ((result, "result"), (truth, "truth")):
-        if len(mesh.faces) == 0:
-            raise UserError(f"The {name} has no faces: a triangle mesh is needed to measure distances to its surface.")
-        if not np.isfinite(mesh.vertices[mesh.faces]).all():
-            raise UserError(f"The {name} has vertices that are not finite (NaN or Inf); remove them.")
-        if not mesh.area > 0:
-            raise UserError(f"The {name} has no area: all its faces are degenerate.")
-    corners = truth.vertices[truth.faces].reshape(-1, 3).astype(np.float64)
-    return corners.min(0), float(np.linalg.norm(np.ptp(corners, axis=0)))
+def require_surface(mesh: Mesh, name: str) -> None:
+    """Raises UserError where there is nothing to measure distances to. name: what the mesh is, such as "truth"."""
+    if len(mesh.faces) == 0:
+        raise UserError(f"The {name} has no faces: a triangle mesh is needed to measure distances to its surface.")
+    if not np.isfinite(mesh.vertices[mesh.faces]).all():
+        raise UserError(f"The {name} has vertices that are not finite (NaN or Inf); remove them.")
+    if not mesh.area > 0:
+        raise UserError(f"The {name} has no area: all its faces are degenerate.")
 
 
 def _mean_agreement(a: Float[np.ndarray, "N 3"], b: Float[np.ndarray, "N 3"]) -> float:

@@ -38,7 +38,10 @@ class Solid:
         return self._scene.compute_distance(points.astype(np.float32), nthreads=torch.get_num_threads()).numpy()
 
     def closest(self, points: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
-        """(distance to the surface, the face nearest to each point)"""
+        """(distance to the surface, the face nearest to each point)
+
+        In float32: on faces two hundred times as long as wide, distances are off by up to 2e-4 of the mesh's size.
+        """
         points = points.astype(np.float32)
         found = self._scene.compute_closest_points(points, nthreads=torch.get_num_threads())
         distance = np.linalg.norm(found["points"].numpy() - points, axis=1)

@@ -5,13 +5,14 @@ Drawn by casting rays, so that it needs neither a display nor OpenGL, and every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.mesh_metrics import Visible
 from neural3d.geometry.solid import Solid
 from neural3d.render.images import to_bytes
 
@@ -23,14 +24,12 @@ _LAMP = np.array([-0.5, 0.6, 0.62])  # where the light comes from, in the pictur
 _FINE = 2  # rays per pixel and axis
 _SKY_RAYS, _SKY_REACH = 4, 0.3  # per ray that hits; in diagonals of the truth's box
 
-Visible = Callable[[Float[np.ndarray, "N 3"]], Bool[np.ndarray, "N"]]
-
 
 def error_picture(
     result: Mesh,
     truth: Mesh,
     *,
-    up: Sequence[float] = (0.0, 1.0, 0.0),
+    up: Sequence[float] = (0.0, 0.0, 1.0),
     visible: Visible | None = None,
     scale: float | None = None,
     width: int = 640,

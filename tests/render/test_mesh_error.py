@@ -40,7 +40,7 @@ def colourful(panel: np.ndarray) -> float:
 def test_each_surface_is_coloured_by_its_distance_to_the_other():
     """The result lacks what the truth has at the top: the truth is hot there, the result nowhere."""
     truth = sphere()
-    result = truth.kept(truth.vertices[truth.faces].mean(1)[:, 1] < 0.4)
+    result = truth.kept(truth.vertices[truth.faces].mean(1)[:, 2] < 0.4)
     own, own_back, true, true_back = panels(error_picture(result, truth, scale=5.0, width=WIDTH))
     assert colourful(own) < 0.02 and colourful(own_back) < 0.02
     assert colourful(true) > 0.2, "seen from above"
@@ -49,8 +49,8 @@ def test_each_surface_is_coloured_by_its_distance_to_the_other():
 
 def test_up_is_up():
     truth = sphere()
-    result = truth.kept(truth.vertices[truth.faces].mean(1)[:, 2] < 0.4)
-    sheet = panels(error_picture(result, truth, scale=5.0, width=WIDTH, up=(0, 0, 1)))
+    result = truth.kept(truth.vertices[truth.faces].mean(1)[:, 1] < 0.4)
+    sheet = panels(error_picture(result, truth, scale=5.0, width=WIDTH, up=(0, 1, 0)))
     upper, lower = np.split(sheet[2], 2)
     assert colourful(upper) > 0.4 and colourful(lower) < 0.02
 
