@@ -35,6 +35,7 @@ from neural3d.render.surface import Field, first_crossing, implicit_point, rende
 from neural3d.scene.silhouettes import SilhouetteSource
 
 if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
@@ -115,7 +116,7 @@ class Dvr(Method):
         return SilhouetteSource(scene, device, self.config.mask_threshold)
 
     @property
-    def rays_per_batch(self) -> int:
+    def batch_size(self) -> int:
         return self.config.rays
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -178,18 +179,6 @@ class Dvr(Method):
         corners = x.new_tensor(TETRAHEDRON)
         values = self.logit((x[:, None] + h * corners).view(-1, 3)).view(-1, 4)
         return -normalize(values @ corners, dim=-1)
-
-    @torch.no_grad()
-    def density(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """The occupancy, for meshes: no density, but what is inside exceeds a level just so."""
-        return torch.sigmoid(self.logit(positions))
-
-    @property
-    def surface_density(self) -> float:
-        return self.config.tau
-
-    def _seen_point(self, x: Float[Tensor, "N 3"], direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        return x  # there is no haze: colours are learnt on the surface itself
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
@@ -267,3 +256,16 @@ class Dvr(Method):
             normals=self.normals,
             background=self.background if background is None else background,
         )
+
+    @torch.no_grad()
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        """As `Method.mesh`. Cavities that no camera could see, of which training learns nothing, are filled."""
+        device, box = self.frame.device, self._box(crop)
+        mesh = self._extract(
+            lambda x: torch.sigmoid(self.logit(x)),
+            resolution,
+            crop,
+            level=self.config.tau,
+            hidden=self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device),
+        )
+        return mesh.colored(lambda x, normal: self._rgb(x.to(device)))
