@@ -67,6 +67,8 @@ class DvrConfig:
     log2_table: int = 18  # entries per level at most
     width: int = 64  # of the hidden layers
 
+    samples: int = 2  # rays along each side of a pixel, in pictures
+
     color: float = 1.0  # weight of the photos, L1
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
@@ -255,6 +257,7 @@ class Dvr(Method):
             color=self.color,
             normals=self.normals,
             background=self.background if background is None else background,
+            samples=self.config.samples,
         )
 
     @torch.no_grad()

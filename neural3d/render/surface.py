@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from neural3d.geometry.cameras import Camera
+from neural3d.geometry.cameras import Camera, pixel_centres
 from neural3d.geometry.rays import box_span
 from neural3d.render import RenderOut
 
@@ -264,34 +264,49 @@ def render_surface(
     color: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]] | None = None,
     normals: Callable[[Float[Tensor, "n 3"]], Float[Tensor, "n 3"]] | None = None,
     background: Float[Tensor, "3"] | None = None,
+    samples: int = 1,
 ) -> RenderOut:
-    """One view of a field's surface inside a box, on the box's device.
+    """One view of a field's surface inside a box, on the box's device, a few rows of pixels at a time.
 
     level None: sphere tracing of a signed distance, in at most `steps` steps; else a march of `steps` steps through the
     box (also for learned distances that are not to be trusted: −f with level 0). near: nothing is seen before this
     distance. Matter that the box or `near` cuts is seen where it is cut.
     color: sRGB of points seen along unit directions; None: grey in the light of a lamp at the camera.
     normals: outward normals at points; None: the field's own. background: sRGB; None: white.
+    samples: rays along each side of a pixel, against jagged rims; colour and alpha are their mean, depth and normal
+    that of the rays that meet the surface.
     """
-    device = box.device
-    origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
-    enter, leave = box_span(origins, directions, box)
-    enter = enter.clamp_min(near)
-    if level is None:
-        hits = sphere_trace(field, origins, directions, enter, leave, steps=steps)
-    else:
-        hits = first_crossing(field, origins, directions, enter, leave, steps=steps, level=level)
-    seen = hits.hit | hits.inside
-    t = torch.where(hits.hit, hits.t, enter)[seen]
-    points, toward = _along(origins[seen], directions[seen], t), directions[seen]
+    back = torch.ones(3, device=box.device) if background is None else background.to(box.device)
 
-    rgb = torch.ones_like(origins) if background is None else background.to(origins).expand_as(origins).clone()
-    normal, depth = torch.zeros_like(origins), torch.zeros_like(enter)
-    normal[seen] = outward_normals(field, points, level=level) if normals is None else normals(points)
-    rgb[seen] = headlight(normal[seen], toward) if color is None else color(points, toward)
-    depth[seen] = t * (toward @ camera.forward.to(toward))
-    size = (camera.height, camera.width)
-    return RenderOut(rgb.view(*size, 3), seen.to(rgb).view(*size, 1), depth.view(*size, 1), normal.view(*size, 3))
+    def look(xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n 8"]:
+        """rgb, alpha, alpha · depth, alpha · normal of single rays."""
+        origins, directions = (x.to(box.device) for x in camera.rays(xy))
+        enter, leave = box_span(origins, directions, box)
+        enter = enter.clamp_min(near)
+        if level is None:
+            hits = sphere_trace(field, origins, directions, enter, leave, steps=steps)
+        else:
+            hits = first_crossing(field, origins, directions, enter, leave, steps=steps, level=level)
+        seen = hits.hit | hits.inside
+        t = torch.where(hits.hit, hits.t, enter)[seen]
+        points, toward = _along(origins[seen], directions[seen], t), directions[seen]
+        normal = outward_normals(field, points, level=level) if normals is None else normals(points)
+        rgb = headlight(normal, toward) if color is None else color(points, toward)
+        depth = t * (toward @ camera.forward.to(toward))
+        out = torch.cat([back.expand(len(xy), 3), back.new_zeros(len(xy), 5)], 1)
+        out[seen] = torch.cat([rgb, torch.ones_like(rgb[:, :1]), depth[:, None], normal], 1)
+        return out
+
+    width, height = camera.width, camera.height
+    rows = max(1, BATCH // (width * samples**2))  # at a time
+    parts = []
+    for first in range(0, height, rows):
+        rows = min(rows, height - first)
+        xy = pixel_centres(width * samples, rows * samples) / samples
+        xy[..., 1] += first
+        parts.append(look(xy.view(-1, 2)).view(rows, samples, width, samples, 8).mean((1, 3)))
+    rgb, alpha, depth, normal = torch.cat(parts).split([3, 1, 1, 3], -1)
+    return RenderOut(rgb, alpha, depth / alpha.clamp_min(1e-6), normalize(normal, dim=-1))
 
 
 def headlight(normals: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 TORUS = Torus(0.62, 0.26)
 QUICK = [
     "horizon=300", "rays=512", "levels=4", "max_resolution=32", "color_levels=4", "color_resolution=64", "width=32",
-    "steps=48", "log2_table=14",
+    "steps=48", "log2_table=14", "samples=1",
 ]  # fmt: skip
 
 

@@ -326,3 +326,26 @@ def test_what_the_box_cuts_is_seen_where_it_is_cut():
     above = dataclasses.replace(camera(), world_from_camera=camera(elevation=1.57).world_from_camera)
     out = render_surface(Sphere(0.6).sdf, above, box)
     assert out.depth[12, 12].item() == pytest.approx(4 - 0.2, abs=1e-3)
+
+
+def test_more_rays_to_a_pixel_smooth_the_rim():
+    """Alpha becomes the share of the pixel that is covered; depth and normals stay those of the surface."""
+    sphere = Sphere(0.6)
+    one, many = (render_surface(sphere.sdf, camera(), BOX, samples=n) for n in (1, 4))
+    fine = render_surface(sphere.sdf, camera(96), BOX)
+    assert torch.equal(many.alpha, fine.alpha.view(24, 4, 24, 4, 1).mean((1, 3)))
+    torch.testing.assert_close(many.rgb, fine.rgb.view(24, 4, 24, 4, 3).mean((1, 3)), atol=1e-6, rtol=0)
+    rim = (many.alpha > 0) & (many.alpha < 1)
+    assert rim.sum() > 15 and many.depth[rim].min() > 3.3
+    torch.testing.assert_close(many.normal[rim[..., 0]].norm(dim=-1), torch.ones(int(rim.sum())))
+    inner = many.alpha == 1
+    torch.testing.assert_close(one.depth[inner], many.depth[inner], atol=0.02, rtol=0)
+
+
+def test_a_wide_picture_in_blocks_of_rows(monkeypatch):
+    cam = dataclasses.replace(camera(), width=30, height=16, params=torch.tensor([33.0, 15, 8]).double())
+    monkeypatch.setattr("neural3d.render.surface.BATCH", 7 * 30)  # the last block has fewer rows
+    out = render_surface(Sphere(0.6).sdf, cam, BOX)
+    o, d = (x.reshape(-1, 3) for x in cam.rays())
+    hits = sphere_trace(Sphere(0.6).sdf, o, d, 2.0, 6.0)
+    assert out.rgb.shape == (16, 30, 3) and torch.equal(out.alpha[..., 0] > 0, hits.hit.view(16, 30))
