@@ -45,3 +45,16 @@ def test_open_edges():
     turned = closed.faces.copy()
     turned[0] = turned[0, ::-1]
     assert open_edges(Mesh(closed.vertices, turned)) == 3  # closed, but a face looks inward
+
+
+def test_rays_meet_the_first_face():
+    """t counts lengths of the direction; one origin serves all rays; what is not hit is said to be at infinity."""
+    made = trimesh.creation.box((2, 2, 2))
+    solid = Solid(Mesh(np.asarray(made.vertices), np.asarray(made.faces)))
+    ways = np.array([[-2.0, 0.1, 0.2], [1, 0, 0], [-2, 9, 0]])
+    t, face = solid.first_hit(np.array([5.0, 0.1, 0.2]), ways)
+    np.testing.assert_allclose(t, [2, np.inf, np.inf], rtol=1e-6)
+    assert face.tolist()[1:] == [-1, -1] and solid.normals[face[0]].tolist() == [1, 0, 0]
+    assert solid.blocked(np.array([[5.0, 0.1, 0.2]]), ways, far=2.1).tolist() == [True, False, False]
+    assert not solid.blocked(np.array([5.0, 0.1, 0.2]), ways, far=1.9).any()
+    np.testing.assert_array_equal(solid.box, [[-1, -1, -1], [1, 1, 1]])
