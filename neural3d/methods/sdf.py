@@ -37,7 +37,7 @@ class SdfConfig:
     levels: int = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
     base_resolution: int = 8  # of the coarsest level
-    max_resolution: int = 512  # of the finest
+    max_resolution: int = 256  # of the finest
     width: int = 64  # of the network's hidden layers
     hidden_layers: int = 2
 

@@ -15,7 +15,7 @@ from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.scene.shape import Shape
 
-POOL = 1 << 19  # points around the surface whose distance is computed before training starts
+POOL = 1 << 20  # points around the surface whose distance is computed before training starts
 NEAR = (0.5, 0.06)  # standard deviations of their offset from it, in shares of `reach`, for half of them each
 CELLS = 64  # along each axis of the grid that tells where the surface is far
 FAR = 0.2  # share of a batch that lies there
