@@ -144,7 +144,8 @@ class Eval:
     lpips: Annotated[Path | None, _shown("FILE")] = None
     """Local LPIPS weights; see neural3d.metrics.Lpips for the format."""
     mesh: Annotated[Path | None, _shown("TRUTH")] = None
-    """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture."""
+    """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture.
+    Default for runs on a mesh: that mesh."""
     resolution: int = 256
     """Of that surface: cells along the longest side of the bounds."""
     device: Device = "auto"
@@ -152,17 +153,18 @@ class Eval:
     def run(self) -> None:
         from neural3d.evaluate import evaluate
         from neural3d.run import load
+        from neural3d.scene.shape import Shape
 
-        if self.mesh is not None:
+        run = load(self.path, self.device)
+        mesh = self.mesh or (run.scene.path if isinstance(run.scene, Shape) else None)
+        if mesh is not None:
             from neural3d.evaluate_mesh import evaluate_mesh
 
-            report = evaluate_mesh(load(self.path, self.device), self.mesh, resolution=self.resolution)
+            report = evaluate_mesh(run, mesh, resolution=self.resolution)
             print_mesh_scores(report)
             picture = self.path / "eval" / "mesh_error.png"
             return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
-        report = evaluate(
-            load(self.path, self.device), split=self.split, background=self.background, lpips_weights=self.lpips
-        )
+        report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
         print_scores(report)
         console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
 
