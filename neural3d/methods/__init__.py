@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 METHODS = {
     "dvr": "neural3d.methods.dvr:Dvr",
     "nerf": "neural3d.methods.nerf:Nerf",
+    "neus": "neural3d.methods.neus:Neus",
     "ngp": "neural3d.methods.ngp:Ngp",
     "occupancy": "neural3d.methods.occupancy:Occupancy",
     "sdf": "neural3d.methods.sdf:Sdf",

@@ -171,16 +171,18 @@ class Ngp(Method):
         directions: Float[Tensor, "R 3"],
         jitter: Float[Tensor, "R"] | None = None,
         stride: int = 1,
+        start: Float[Tensor, "R"] | None = None,
     ) -> tuple[Samples, int]:
         """Samples in occupied space that light still reaches, and how many there were before that test.
 
         Density alone is cheap: finding where rays end first spares the gradients and colours of all that is hidden.
-        stride: how many times longer than the final steps these are.
+        stride: how many times longer than the final steps these are. start: nearest distance; None: the scene's.
         """
         c = self.config
         step = stride / c.steps_per_unit
+        start = torch.full_like(origins[:, 0], self.near) if start is None else start
         marched = ray_march(
-            origins, directions, torch.full_like(origins[:, 0], self.near), torch.full_like(origins[:, 0], math.inf),
+            origins, directions, start, torch.full_like(start, math.inf),
             self.grid.bits, step_min=step, step_max=step * 2 ** (self.cascades - 1),
             cone_angle=stride * c.cone_angle if self.scene.unbounded else 0.0,
             jitter=jitter, max_samples_per_ray=c.max_samples,
@@ -189,6 +191,17 @@ class Ngp(Method):
         if self.training:
             self._seen = marched.positions, contracted
         return compact_visible(marched, self._density(contracted, marched.positions), EARLY_STOP)[0], len(marched)
+
+    def emission(
+        self, samples: Samples, directions: Float[Tensor, "R 3"], positions: Float[Tensor, "S 3"] | None = None
+    ) -> tuple[Float[Tensor, "S"], Float[Tensor, "S 3"]]:
+        """Density in 1 / scene unit and colour of samples along rays of these directions.
+
+        positions: theirs, where gradients are to reach the rays.
+        """
+        contracted, outputs = self._field(samples.positions if positions is None else positions)
+        rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
+        return self._density(contracted, samples.positions), rgb
 
     def _stride(self, progress: float) -> int:
         """Long steps while the scene is still fog: they empty the occupancy grid at a fraction of the cost."""
@@ -204,9 +217,7 @@ class Ngp(Method):
         samples, marched = self._samples(origins.detach(), directions.detach(), jitter, self._stride(progress))
         positions = ray_points(origins, directions, samples) if c.refine_poses else samples.positions
 
-        contracted, outputs = self._field(positions)
-        sigma = self._density(contracted, samples.positions)
-        rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
+        sigma, rgb = self.emission(samples, directions, positions)
         if c.random_background and (self.scene.has_alpha or self.scene.background is None):
             background = torch.rand(len(batch), 3, generator=generator, device=device)
         else:
@@ -263,9 +274,7 @@ class Ngp(Method):
     def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
         """rgb, alpha, z-depth, normal of R rays."""
         samples, _ = self._samples(origins, directions)
-        contracted, outputs = self._field(samples.positions)
-        sigma = self._density(contracted, samples.positions)
-        rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
+        sigma, rgb = self.emission(samples, directions)
         out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=background)
         hit = out.opacity > 0.5
         distance = out.depth / out.opacity.clamp(min=1e-6)

@@ -1,0 +1,326 @@
+"""Surfaces from photos: a signed distance field on a hash grid, rendered as a volume.
+
+Wang, Liu, Liu, Theobalt, Komura, Wang: "NeuS: Learning Neural Implicit Surfaces by Volume Rendering for Multi-view
+Reconstruction", NeurIPS 2021. With Φ_s(f) = sigmoid(s f), a ray that passes from f₀ to f₁ loses the share
+    α = max(0, (Φ_s(f₀) − Φ_s(f₁)) / Φ_s(f₀))
+of its light: its weight peaks where f = 0 however the ray meets the surface, and the learned sharpness s narrows the
+peak. As optical thickness −log(1 − α) this is softplus(−s f₁) − softplus(−s f₀), which `composite` takes.
+
+The field is that of Müller et al. (SIGGRAPH 2022) with levels shown from coarse to fine as in Neuralangelo (Li et al.,
+CVPR 2023) and a ReLU network as in NeuS2 (Wang et al., ICCV 2023), which makes the eikonal loss cheap: see
+`MLP.with_gradient`. Samples are taken only in a band about the surface, as wide as 1/s asks for.
+Unbounded scenes have a radiance field (`Ngp`) beyond the box that holds the subject, as in NeRF++.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize, softplus
+
+from neural3d.fields.mlp import MLP
+from neural3d.fields.occupancy import OccupancyGrid
+from neural3d.fields.sdf import HashSDF
+from neural3d.geometry.cameras import Camera
+from neural3d.methods.base import Method
+from neural3d.methods.ngp import Ngp, NgpConfig, photo_resolution
+from neural3d.ops.composite import composite, used_samples
+from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.ops.ray_march import Samples, compact, ray_aabb, ray_march
+from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.render import RenderOut
+
+if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Mesh
+    from neural3d.ops.adam import Adam
+    from neural3d.scene import Scene
+    from neural3d.scene.batches import RayBatch
+
+EARLY_STOP = 1e-3  # transmittance at which a ray ends
+BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
+
+
+@dataclass(frozen=True)
+class NeusConfig:
+    """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
+
+    horizon: int = 6000  # step at which learning rates reach their final value
+    samples_per_batch: int = 1 << 15  # samples along rays that a step aims at; rays follow from it
+
+    levels: int = 12  # of the hash grid
+    log2_table: int = 18  # entries per level at most
+    base_resolution: int = 16  # of the coarsest level
+    max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
+    first_levels: int = 4  # shown at the start
+    all_levels_at: float = 0.5  # share of the horizon at which all are shown
+    width: int = 64  # of the hidden layers
+    features: int = 15  # outputs of the distance network that the colour network sees
+    color_layers: int = 2  # hidden layers of the colour network
+    radius: float = 0.5  # of the sphere at the start
+
+    sharpness: float = 20.0  # s at the start, in 1 / unit
+    steps_per_width: float = 0.67  # samples per length 1/s
+    min_steps_per_unit: float = 24.0  # samples per unit of length at least
+    max_steps_per_unit: float = 512.0  # and at most
+    anneal_until: float = 0.1  # share of the horizon until which surfaces seen from behind count too, as in NeuS
+    grid_resolution: int = 128  # cells along each axis of the occupancy grid
+    grid_every: int = 16  # steps between refreshes of the occupancy grid
+    grid_budget: int = 1 << 16  # distances evaluated per refresh
+    max_samples: int = 512  # per ray
+
+    eikonal: float = 0.1  # weight of (‖∇f‖ − 1)²
+    eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
+    smooth: float = 0.01  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
+    smooth_points: float = 0.1  # such points, per sample along rays
+    mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
+
+    lr: float = 1e-2  # of the hash grid and the networks
+    lr_final: float = 3e-4
+    lr_sharpness: float = 5e-3  # of log s
+    random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
+
+
+class Neus(Method):
+    """See the module's docstring."""
+
+    Config = NeusConfig
+    background: Tensor  # what alpha images are composited on when nothing else is asked for
+    box: Tensor
+
+    def __init__(self, config: NeusConfig, scene: Scene):
+        super().__init__(config, scene)
+        c = config
+        self.field = HashSDF(
+            HashGridSpec(
+                levels=c.levels, log2_table=c.log2_table, base_resolution=c.base_resolution,
+                max_resolution=c.max_resolution or photo_resolution(scene),
+            ),
+            width=c.width, features=c.features, radius=c.radius,
+            box=scene.aabb * 0.95 + scene.aabb.mean(0) * 0.05 if scene.has_alpha else None,
+        )  # fmt: skip
+        self.color_net = MLP(c.features + 3 + 16, 3, c.width, c.color_layers, output_activation="sigmoid")
+        self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
+        self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
+        self.beyond = Ngp(NgpConfig(log2_table=c.log2_table - 2), scene) if scene.unbounded else None
+        self.register_buffer("box", scene.aabb.clone(), persistent=False)
+        self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
+        self._rays = 512
+        self._shown = float(c.first_levels)
+        self.field.show_levels(self._shown)
+
+    @property
+    def batch_size(self) -> int:
+        return self._rays
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        c = self.config
+        common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, 0.99), eps=1e-15)
+        return [
+            *self.field.param_groups(c.lr, c.lr_final),
+            dict(params=list(self.color_net.parameters()), **common),
+            dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5),
+            *(self.beyond.param_groups() if self.beyond else []),
+        ]
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"rays": self._rays, "shown": self._shown}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self._rays, self._shown = state["rays"], state["shown"]
+        self.field.show_levels(self._shown)
+
+    # --- the field ---
+
+    def signed_distance(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """In scene units, negative inside."""
+        return self.field(positions)[0]
+
+    @property
+    def sharpness(self) -> Float[Tensor, ""]:
+        """s: the light is lost within a few 1/s, in scene units, of the surface."""
+        return self.log_s.exp()
+
+    def _radiance(self, features: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
+        return self.color_net((torch.cat([features, gradient], -1), view_basis))
+
+    @torch.no_grad()
+    def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        _, features, gradient = self.field.with_gradient(positions)
+        return self._radiance(features, gradient, spherical_harmonics(directions))
+
+    # --- samples along rays ---
+
+    @torch.no_grad()
+    def _samples(
+        self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], jitter: Float[Tensor, "R"] | None = None
+    ) -> tuple[Samples, int, Float[Tensor, "R"]]:
+        """Samples near the surface that light still reaches, how many there were before these tests, and the distances
+        at which rays leave the box, infinite for those that are lost in it.
+
+        The distance alone is cheap: gradients and colours are spared for all that is hidden or empty. Between
+        neighbours on a ray the light goes from f_i to f_{i+1}, also across gaps, where f is large.
+        """
+        c, s = self.config, float(self.sharpness.detach())
+        step = 1 / min(max(c.steps_per_width * s, c.min_steps_per_unit), c.max_steps_per_unit)
+        enter, leave = ray_aabb(origins, directions, self.box)
+        marched = ray_march(
+            origins, directions, enter, leave, self.grid.bits, step_min=step, step_max=step,
+            jitter=jitter, max_samples_per_ray=c.max_samples,
+        )  # fmt: skip
+        # A ray that misses the box has left it where it is nearest to the middle.
+        leave = torch.where(leave > enter, leave, (-(origins * directions).sum(-1)).clamp(min=0))
+        if len(marched) == 0:
+            return marched, 0, leave
+        value = self.signed_distance(marched.positions)
+        log_light = softplus(-s * value)
+        lost = (log_light[1:] - log_light[:-1]).clamp_min(0) * (marched.ray[1:] == marched.ray[:-1])
+        thickness = nn.functional.pad(lost, (0, 1))
+        used = used_samples(thickness, torch.ones_like(thickness), marched.offsets, EARLY_STOP)
+        samples, index = compact(marched, used)
+        total = torch.zeros_like(leave).index_add_(0, marched.ray, thickness)
+        leave = torch.where(total > -math.log(EARLY_STOP), math.inf, leave)
+        return _kept(samples, value[index] < BAND / s), len(marched), leave
+
+    def _background(
+        self, origins: Tensor, directions: Tensor, leave: Tensor, color: Tensor,
+        jitter: Tensor | None = None, stride: int = 1,
+    ) -> tuple[Float[Tensor, "R 3"], int]:  # fmt: skip
+        """What rays see beyond the box, from where they leave it: `color` if the scene ends there; samples it took."""
+        if self.beyond is None:
+            return color.expand(len(origins), 3), 0
+        samples, marched = self.beyond._samples(origins, directions, jitter, stride, leave)
+        sigma, rgb = self.beyond.emission(samples, directions)
+        out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=color)
+        return out.rgb, len(samples) + marched // 5
+
+    def _thickness(
+        self, value: Tensor, gradient: Tensor, directions: Tensor, dt: Tensor, progress: float
+    ) -> Float[Tensor, "S"]:
+        """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle.
+
+        While NeuS's cos annealing lasts, slopes that lead outwards count as leading inwards, by half at first.
+        """
+        slope = (gradient * directions).sum(-1)
+        inward = (-slope).clamp_min(0)
+        if progress < self.config.anneal_until:
+            share = progress / self.config.anneal_until
+            inward = share * inward + (1 - share) * (0.5 - 0.5 * slope).clamp_min(0)
+        drop = 0.5 * dt * inward
+        s = self.sharpness
+        return softplus(s * (drop - value)) - softplus(-s * (drop + value))
+
+    def loss(
+        self, batch: RayBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        c = self.config
+        self._show_levels(progress)
+        rays, device = len(batch), batch.origins.device
+        jitter = torch.rand(rays, generator=generator, device=device)
+        samples, marched, leave = self._samples(batch.origins, batch.directions, jitter)
+        n = len(samples)
+        elsewhere = torch.rand(64 + int(c.eikonal_points * n), 3, generator=generator, device=device)
+        elsewhere = self.box[0] + (self.box[1] - self.box[0]) * elsewhere
+        chosen = torch.randint(max(n, 1), (int(c.smooth_points * n),), generator=generator, device=device)
+        shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
+        beside = samples.positions[chosen] + shift
+        value, features, gradient = self.field.with_gradient(torch.cat([samples.positions, elsewhere, beside]))
+        eikonal = (gradient.norm(dim=-1) - 1).square().mean()
+        bend = (gradient[chosen] - gradient[n + len(elsewhere) :]).norm(dim=-1).mean() if len(chosen) else 0.0
+        value, features, gradient = value[:n], features[:n], gradient[:n]
+
+        directions = batch.directions.index_select(0, samples.ray)
+        thickness = self._thickness(value, gradient, directions, samples.dt, progress)
+        view_basis = spherical_harmonics(batch.directions).index_select(0, samples.ray)
+        rgb = self._radiance(features, gradient, view_basis)
+        if c.random_background and (self.scene.has_alpha or self.scene.unbounded):
+            behind = torch.rand(rays, 3, generator=generator, device=device)
+        else:
+            behind = self.background
+        stride = 1 if self.beyond is None else self.beyond._stride(progress)
+        background, cost_behind = self._background(batch.origins, batch.directions, leave, behind, jitter, stride)
+        out = composite(
+            thickness, rgb, samples.t, torch.ones_like(thickness), samples.offsets,
+            background=background, early_stop=0.0,
+        )  # fmt: skip
+        target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
+        losses = {"color": (out.rgb - target).abs().mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
+        if batch.alpha is not None and c.mask:
+            opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
+            losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
+
+        # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
+        cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
+        self._rays = int(min(max(0.8 * self._rays + 0.2 * c.samples_per_batch / cost, 128), 1 << 14))
+        error = (out.rgb.detach() - target).square().mean()
+        figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
+        figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
+        return losses, figures
+
+    def _show_levels(self, progress: float) -> None:
+        c = self.config
+        grown = min(1.0, progress / c.all_levels_at) if c.all_levels_at else 1.0
+        self._shown = c.first_levels + (c.levels - c.first_levels) * grown
+        self.field.show_levels(self._shown)
+
+    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+        if step == 0:
+            self.grid.mark_visible(self.scene.cameras("train"))
+        if step % self.config.grid_every == 0:
+            band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / self.config.grid_resolution
+            self.grid.update(lambda x: (self.signed_distance(x).abs() < band).float(), step, generator)
+        if self.beyond is not None:
+            self.beyond.after_step(step, progress, generator, optimizer)
+
+    # --- pictures and meshes ---
+
+    @torch.no_grad()
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        device = self.log_s.device
+        color = (self.background if background is None else background).to(device)
+        origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
+        z = directions @ camera.forward.float().to(device)
+        parts = []
+        for o, d, cos in zip(origins.split(1 << 13), directions.split(1 << 13), z.split(1 << 13)):
+            parts.append(self._render_rays(o.contiguous(), d.contiguous(), cos, color))
+        size = (camera.height, camera.width)
+        return RenderOut(*(torch.cat(p).reshape(*size, -1) for p in zip(*parts)))
+
+    def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
+        """rgb, alpha, z-depth, normal of R rays."""
+        samples, _, leave = self._samples(origins, directions)
+        value, features, gradient = self.field.with_gradient(samples.positions)
+        along = directions.index_select(0, samples.ray)
+        thickness = self._thickness(value, gradient, along, samples.dt, 1.0)
+        rgb = self._radiance(features, gradient, spherical_harmonics(directions).index_select(0, samples.ray))
+        out = composite(
+            thickness, torch.cat([rgb, gradient], -1), samples.t, torch.ones_like(thickness), samples.offsets,
+            early_stop=0.0,
+        )  # fmt: skip
+        opacity = out.opacity[:, None]
+        depth = torch.where(opacity > 1e-3, (out.depth / out.opacity.clamp(min=1e-6) * z)[:, None], 0)
+        normal = torch.where(opacity > 0.5, normalize(out.rgb[:, 3:], dim=-1), 0)
+        background, _ = self._background(origins, directions, leave, background)
+        return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
+
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        from neural3d.geometry.mesh import seen_from_outside
+
+        device = self.log_s.device
+        look = seen_from_outside(self.color)
+        box = self._box(crop)
+        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device)
+        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden)
+        return mesh.colored(lambda x, normal: look(x.to(device), normal.to(device)))
+
+
+def _kept(samples: Samples, keep: Tensor) -> Samples:
+    """Only the chosen samples."""
+    before = nn.functional.pad(keep.cumsum(0), (1, 0))
+    return Samples(
+        samples.positions[keep], samples.t[keep], samples.dt[keep], samples.ray[keep], before[samples.offsets]
+    )

@@ -1,0 +1,137 @@
+"""neus on a small analytic scene: near the truth in seconds, closed, the same after saving; places with a background."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy import ANGLE, look_at
+
+from neural3d.checkpoint import load_state
+from neural3d.evaluate import evaluate
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.solid import open_edges
+from neural3d.methods.neus import Neus
+from neural3d.render.surface import render_surface
+from neural3d.run import configure, load
+from neural3d.train import Trainer
+
+SMALL = [
+    "horizon=250", "log2_table=14", "levels=6", "max_resolution=64", "samples_per_batch=8192",
+    "grid_resolution=64", "grid_budget=16384", "max_steps_per_unit=64",
+]  # fmt: skip
+CPU = torch.device("cpu")
+BALLS = torch.tensor([[0.0, 0.0, 0.1, 0.6], [0.6, 0.1, -0.3, 0.35], [-0.4, -0.5, -0.2, 0.35]])  # centres and radii
+
+
+def distance(x):
+    """Of a point to the surface of three balls that overlap: exact outside, a bound inside."""
+    return ((x[:, None] - BALLS[:, :3].to(x)).norm(dim=-1) - BALLS[:, 3].to(x)).amin(-1)
+
+
+def color(x, toward):
+    """Soft stripes, so that photos tell where the surface is."""
+    return 0.5 + 0.3 * torch.sin(7 * x @ torch.tensor([[1.0, 0, 2], [0, 1, 1], [2, -1, 0]], dtype=x.dtype))
+
+
+def balls_capture(folder, train=14, test=4, size=40, alpha=True):
+    """Pictures of the balls as a Blender capture, each pixel the mean of nine rays; without alpha, on a blue wall."""
+    params = torch.tensor([0.5 * 3 * size / math.tan(0.5 * ANGLE), 1.5 * size, 1.5 * size]).double()
+    box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
+    for split, count, shift in (("train", train, 0.0), ("test", test, 0.37)):
+        (folder / split).mkdir(parents=True)
+        frames = []
+        for i in range(count):
+            pose = look_at(2 * math.pi * (i + shift) / count, -0.7 + 1.6 * ((i * 0.618 + shift) % 1))
+            camera = Camera("SIMPLE_PINHOLE", 3 * size, 3 * size, params, torch.from_numpy(pose @ np.diag([1, -1, -1, 1])))
+            out = render_surface(distance, camera, box, color=color, background=torch.zeros(3))
+            pixels = torch.cat([out.rgb, out.alpha], -1).view(size, 3, size, 3, 4).mean((1, 3))
+            if alpha:
+                pixels[..., :3] /= pixels[..., 3:].clamp(min=1e-6)
+            else:
+                pixels = pixels[..., :3] + (1 - pixels[..., 3:]) * torch.tensor([0.2, 0.3, 0.6])
+            Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().numpy()).save(folder / split / f"{i}.png")
+            frames.append({"file_path": f"{split}/{i}", "transform_matrix": pose.tolist()})
+        content = {"camera_angle_x": ANGLE, "frames": frames}
+        (folder / f"transforms_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    return balls_capture(tmp_path_factory.mktemp("balls") / "capture")
+
+
+def start(capture, out, *settings):
+    return Trainer.create(out, *configure(capture, "neus", [*SMALL, *settings]), CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(capture, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "balls"
+    start(capture, out).fit(250, previews=False)
+    return load(out, "cpu")
+
+
+def test_the_mesh_is_the_shape(trained):
+    mesh = trained.method.mesh(96).transformed(torch.linalg.inv(trained.scene.scene_from_capture))
+    assert open_edges(mesh) == 0
+    vertices = torch.from_numpy(mesh.vertices)
+    error = distance(vertices).abs()
+    print(error.mean(), error.max())
+    assert error.mean() < 0.01  # of a shape 1.7 wide, in pictures whose pixels are 0.07 wide at its middle
+    directions = torch.nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    for ball in BALLS:  # completeness: where the truth is, there is a vertex near
+        points = ball[:3] + ball[3] * directions
+        outer = points[distance(points).abs() < 1e-4]
+        assert torch.cdist(outer, vertices).amin(1).mean() < 0.03
+    assert (mesh.colors - color(vertices, None).numpy()).__abs__().mean() < 0.06
+
+
+def test_held_out_views_and_normals(trained):
+    report = evaluate(trained)
+    print(report["results"]["psnr"])
+    assert report["results"]["psnr"] > 26
+    camera = trained.scene.views[trained.scene.split["test"][0]].camera
+    out = trained.render(camera)
+    origins, directions = camera.rays()
+    z = (directions @ camera.forward.float())[..., None]
+    points = (origins + directions * out.depth / z)[out.alpha[..., 0] > 0.99]
+    capture_from_scene = torch.linalg.inv(trained.scene.scene_from_capture).float()
+    points = (points @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]).requires_grad_()
+    d = distance(points)
+    assert d.abs().mean() < 0.015
+    (normal,) = torch.autograd.grad(d.sum(), points)
+    cosine = (out.normal[out.alpha[..., 0] > 0.99] * normal).sum(-1)
+    assert cosine.mean() > 0.97
+
+
+def test_resume_is_exact_to_the_byte(capture, tmp_path):
+    start(capture, tmp_path / "whole").fit(40, previews=False)
+    start(capture, tmp_path / "half").fit(23, previews=False)
+    Trainer.resume(tmp_path / "half", CPU).fit(40, previews=False)
+    whole, halves = ((tmp_path / p / "checkpoint.safetensors").read_bytes() for p in ("whole", "half"))
+    assert whole == halves
+
+
+def test_a_checkpoint_renders_the_same(trained):
+    camera = trained.scene.views[0].camera
+    again = load(trained.directory, "cpu")
+    assert load_state(trained.directory / "checkpoint.safetensors", CPU)["step"] == 250
+    assert torch.equal(trained.render(camera).rgb, again.render(camera).rgb)
+
+
+def test_what_lies_beyond_the_box_is_a_background(tmp_path):
+    """Opaque photos, no masks: the wall must not become part of the shape."""
+    folder = balls_capture(tmp_path / "capture", alpha=False)
+    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120")
+    assert isinstance(trainer.method, Neus) and trainer.method.beyond is not None
+    trainer.fit(120, previews=False)
+    run = load(tmp_path / "run", "cpu")
+    report = evaluate(run)
+    print(report["results"]["psnr"])
+    assert report["results"]["psnr"] > 20
+    out = run.render(run.scene.views[0].camera)
+    assert out.alpha[0, 0] < 0.1 and out.alpha[20, 20] > 0.9
