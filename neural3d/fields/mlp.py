@@ -110,7 +110,7 @@ ROWS = 4096  # that `_WithGradient` takes at a time: its matrices stay in the ca
 
 
 class _WithGradient(torch.autograd.Function):
-    """Layers xₗ₊₁ = mₗ ⊙ (Wₗ xₗ + bₗ) with the ReLU's masks mₗ, then y = W x + b; gradients pₗ = mₗ ⊙ gₗ₊₁, gₗ = Wₗᵀ pₗ.
+    """Layers xₗ₊₁ = mₗ ⊙ (Wₗ xₗ + bₗ) with the ReLU's mask mₗ, then y = W x + b; ∂y₀/∂xₗ = gₗ = Wₗᵀ pₗ, pₗ = mₗ ⊙ gₗ₊₁.
 
     Backward, with δₗ for the gradient of xₗ₊₁ before its mask and qₗ for the gradient of gₗ: as ∂y₀/∂x runs back
     through the layers, so q runs forward through them, q₀ = v_g, qₗ₊₁ = mₗ ⊙ Wₗ qₗ, and v_Wₗ = Σ_rows δₗ xₗᵀ + pₗ qₗᵀ.

@@ -1,4 +1,4 @@
-"""Signed distance fields: a ball or a box plus what a network adds to it."""
+"""Signed distance fields: a ball of given radius plus what a network adds to it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_g
 
 
 class HashSDF(nn.Module):
-    """f(x), g(x) = MLP(hash_grid(x)) with ‖x‖ − radius added to f: at the start the surface is a sphere, or a box.
+    """f(x), g(x) = MLP(hash_grid(x)) with ‖x‖ − radius added to f: at the start the surface is a sphere.
 
     (Sphere initialisation after Atzmon & Lipman, "SAL", CVPR 2020; here the sphere is written out instead of being
     hidden in the weights, because hash-grid features vanish at the start.) Positions are in [-1, 1]³.
     smooth: softplus instead of ReLU in the network. Losses on ∂f/∂x (eikonal) work with both; with softplus ∂f/∂x has
         no jumps within a cell of the grid, with ReLU it costs a third.
-    features: width of g, which a colour network sees. box: (2, 3), its corners; None: a sphere.
+    features: width of g, which a colour network sees.
     """
 
     def __init__(
         self, spec: HashGridSpec, *, width: int = 64, hidden_layers: int = 1, features: int = 0,
-        radius: float = 0.5, box: Float[Tensor, "2 3"] | None = None, smooth: bool = False,
+        radius: float = 0.5, smooth: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.spec, self.radius = spec, radius
-        self.register_buffer("box", None if box is None else box.clone(), persistent=False)
         self.table = nn.Parameter((torch.rand(spec.entries, spec.features) * 2 - 1) * 1e-4)
         self.net = MLP(
             spec.width, 1 + features, width, hidden_layers, bias=True, twice_differentiable=smooth,
@@ -60,7 +59,7 @@ class HashSDF(nn.Module):
         """(signed distance, features)."""
         into = self.table.grad if self.training else None  # else normals of a picture would train the table
         out = self.net(hash_grid((x + 1) / 2, self.table, self.spec, table_grad=into))
-        return out[:, 0] + self._start(x)[0], out[:, 1:]
+        return out[:, 0] + self._ball(x)[0], out[:, 1:]
 
     def with_gradient(
         self, x: Float[Tensor, "N 3"]
@@ -84,19 +83,10 @@ class HashSDF(nn.Module):
         else:
             out, v_encoded = self.net.with_gradient(encoded)
         v_unit = hash_grid_position_gradient(unit, self.table, v_encoded, self.spec, table_grad=into)
-        start, v_start = self._start(x)
-        return out[:, 0] + start, out[:, 1:], v_unit / 2 + v_start
+        ball, radial = self._ball(x)
+        return out[:, 0] + ball, out[:, 1:], v_unit / 2 + radial
 
-    def _start(self, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """The signed distance to the ball or the box, and its gradient; 1e-12 keeps that finite at the ball's centre."""
-        if self.box is not None:
-            x = x - self.box.mean(0)
-            beyond = x.abs() - (self.box[1] - self.box[0]) / 2
-            outside = beyond.clamp_min(0)
-            distance = outside.norm(dim=-1)
-            depth, axis = beyond.max(-1)
-            nearest = torch.zeros_like(x).scatter_(1, axis[:, None], 1.0)  # inside, the nearest face counts
-            toward = torch.where(depth[:, None] > 0, outside / distance.clamp_min(1e-12)[:, None], nearest)
-            return distance + depth.clamp_max(0), toward * x.sign()
+    def _ball(self, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        """‖x‖ − radius and its gradient; 1e-12 keeps the gradient finite at the centre."""
         distance = (x.square().sum(-1) + 1e-12).sqrt()
         return distance - self.radius, x / distance[:, None]

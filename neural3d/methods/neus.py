@@ -49,25 +49,25 @@ BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ 
 class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
-    horizon: int = 6000  # step at which learning rates reach their final value
-    samples_per_batch: int = 1 << 15  # samples along rays that a step aims at; rays follow from it
+    horizon: int = 10000  # step at which learning rates reach their final value
+    samples_per_batch: int = 1 << 14  # samples along rays that a step aims at; rays follow from it
 
     levels: int = 12  # of the hash grid
-    log2_table: int = 18  # entries per level at most
+    log2_table: int = 17  # entries per level at most
     base_resolution: int = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    first_levels: int = 4  # shown at the start
-    all_levels_at: float = 0.5  # share of the horizon at which all are shown
+    first_levels: int = 8  # shown at the start
+    all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: int = 64  # of the hidden layers
     features: int = 15  # outputs of the distance network that the colour network sees
     color_layers: int = 2  # hidden layers of the colour network
-    radius: float = 0.5  # of the sphere at the start
+    radius: float = 0.9  # of the sphere at the start, over half the shortest side of the region of interest
 
     sharpness: float = 20.0  # s at the start, in 1 / unit
+    sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
     min_steps_per_unit: float = 24.0  # samples per unit of length at least
     max_steps_per_unit: float = 512.0  # and at most
-    anneal_until: float = 0.1  # share of the horizon until which surfaces seen from behind count too, as in NeuS
     grid_resolution: int = 128  # cells along each axis of the occupancy grid
     grid_every: int = 16  # steps between refreshes of the occupancy grid
     grid_budget: int = 1 << 16  # distances evaluated per refresh
@@ -75,13 +75,14 @@ class NeusConfig:
 
     eikonal: float = 0.1  # weight of (‖∇f‖ − 1)²
     eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
-    smooth: float = 0.01  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
+    smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     smooth_points: float = 0.1  # such points, per sample along rays
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
 
     lr: float = 1e-2  # of the hash grid and the networks
     lr_final: float = 3e-4
-    lr_sharpness: float = 5e-3  # of log s
+    warmup: int = 100  # steps during which they rise from 0
+    lr_sharpness: float = 1e-2  # of log s
     random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
 
 
@@ -100,13 +101,12 @@ class Neus(Method):
                 levels=c.levels, log2_table=c.log2_table, base_resolution=c.base_resolution,
                 max_resolution=c.max_resolution or photo_resolution(scene),
             ),
-            width=c.width, features=c.features, radius=c.radius,
-            box=scene.aabb * 0.95 + scene.aabb.mean(0) * 0.05 if scene.has_alpha else None,
+            width=c.width, features=c.features, radius=c.radius * float((scene.aabb[1] - scene.aabb[0]).min()) / 2,
         )  # fmt: skip
         self.color_net = MLP(c.features + 3 + 16, 3, c.width, c.color_layers, output_activation="sigmoid")
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
-        self.beyond = Ngp(NgpConfig(log2_table=c.log2_table - 2), scene) if scene.unbounded else None
+        self.beyond = Ngp(NgpConfig(log2_table=c.log2_table - 1), scene) if scene.unbounded else None
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
@@ -120,12 +120,14 @@ class Neus(Method):
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
         common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, 0.99), eps=1e-15)
-        return [
+        groups = [
             *self.field.param_groups(c.lr, c.lr_final),
             dict(params=list(self.color_net.parameters()), **common),
             dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5),
-            *(self.beyond.param_groups() if self.beyond else []),
         ]
+        for group in groups:
+            group["warmup"] = c.warmup
+        return groups + (self.beyond.param_groups() if self.beyond else [])
 
     def extra_state(self) -> dict[str, Any]:
         return {"rays": self._rays, "shown": self._shown}
@@ -199,18 +201,14 @@ class Neus(Method):
         return out.rgb, len(samples) + marched // 5
 
     def _thickness(
-        self, value: Tensor, gradient: Tensor, directions: Tensor, dt: Tensor, progress: float
+        self, value: Float[Tensor, "S"], gradient: Float[Tensor, "S 3"], directions: Float[Tensor, "S 3"], dt: Tensor
     ) -> Float[Tensor, "S"]:
         """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle.
 
-        While NeuS's cos annealing lasts, slopes that lead outwards count as leading inwards, by half at first.
+        NeuS's cos annealing, by which surfaces seen from behind and along count too while training starts, is left out:
+        here f is a distance from the start, and rays that graze a plain face would dig it away.
         """
-        slope = (gradient * directions).sum(-1)
-        inward = (-slope).clamp_min(0)
-        if progress < self.config.anneal_until:
-            share = progress / self.config.anneal_until
-            inward = share * inward + (1 - share) * (0.5 - 0.5 * slope).clamp_min(0)
-        drop = 0.5 * dt * inward
+        drop = 0.5 * dt * (-(gradient * directions).sum(-1)).clamp_min(0)
         s = self.sharpness
         return softplus(s * (drop - value)) - softplus(-s * (drop + value))
 
@@ -234,7 +232,7 @@ class Neus(Method):
         value, features, gradient = value[:n], features[:n], gradient[:n]
 
         directions = batch.directions.index_select(0, samples.ray)
-        thickness = self._thickness(value, gradient, directions, samples.dt, progress)
+        thickness = self._thickness(value, gradient, directions, samples.dt)
         view_basis = spherical_harmonics(batch.directions).index_select(0, samples.ray)
         rgb = self._radiance(features, gradient, view_basis)
         if c.random_background and (self.scene.has_alpha or self.scene.unbounded):
@@ -268,10 +266,14 @@ class Neus(Method):
         self.field.show_levels(self._shown)
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+        c = self.config
+        with torch.no_grad():
+            limit = c.sharpness * (c.sharpness_limit / c.sharpness) ** progress
+            self.log_s.clamp_(max=math.log(limit))
         if step == 0:
             self.grid.mark_visible(self.scene.cameras("train"))
-        if step % self.config.grid_every == 0:
-            band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / self.config.grid_resolution
+        if step % c.grid_every == 0:
+            band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / c.grid_resolution
             self.grid.update(lambda x: (self.signed_distance(x).abs() < band).float(), step, generator)
         if self.beyond is not None:
             self.beyond.after_step(step, progress, generator, optimizer)
@@ -295,7 +297,7 @@ class Neus(Method):
         samples, _, leave = self._samples(origins, directions)
         value, features, gradient = self.field.with_gradient(samples.positions)
         along = directions.index_select(0, samples.ray)
-        thickness = self._thickness(value, gradient, along, samples.dt, 1.0)
+        thickness = self._thickness(value, gradient, along, samples.dt)
         rgb = self._radiance(features, gradient, spherical_harmonics(directions).index_select(0, samples.ray))
         out = composite(
             thickness, torch.cat([rgb, gradient], -1), samples.t, torch.ones_like(thickness), samples.offsets,

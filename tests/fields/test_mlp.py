@@ -21,6 +21,33 @@ def test_module_has_a_twice_differentiable_twin(device):
     assert all(p.grad is not None for p in twin.weights)
 
 
+@pytest.mark.parametrize("hidden_layers", [1, 2])
+def test_a_loss_on_the_gradient_by_hand_is_that_of_autograd(hidden_layers):
+    torch.manual_seed(0)
+    net = MLP(6, 4, 16, hidden_layers, bias=True).double()
+    twin = MLP(6, 4, 16, hidden_layers, bias=True, twice_differentiable=True).double()
+    for bias in net.biases:
+        bias.data.uniform_(-1, 1)
+    twin.load_state_dict(net.state_dict())
+    x = torch.randn(5000, 6, dtype=torch.float64, requires_grad=True)  # more than are taken at a time
+    y, gradient = net.with_gradient(x)
+    y_twin = twin(x)
+    (gradient_twin,) = torch.autograd.grad(y_twin[:, 0].sum(), x, create_graph=True)
+    torch.testing.assert_close((y, gradient), (y_twin, gradient_twin))
+    v = torch.randn(6, dtype=torch.float64)
+    by_hand, by_autograd = (
+        torch.autograd.grad(a.square().sum() + (g * v).square().sum(), [x, *m.parameters()], allow_unused=True)
+        for m, a, g in ((net, y, gradient), (twin, y_twin, gradient_twin))
+    )
+    torch.testing.assert_close(by_hand, by_autograd)
+
+
+def test_gradient_by_hand_is_for_networks_of_relu_with_biases():
+    for options in ({}, {"bias": True, "output_activation": "exp"}, {"bias": True, "hidden_activation": "none"}):
+        with pytest.raises(ValueError, match="ReLU networks"):
+            MLP(3, 1, **options).with_gradient(torch.rand(2, 3))
+
+
 def test_module_starts_with_unit_variance():
     torch.manual_seed(0)
     y = MLP(64, 64, 128, 4)(torch.randn(1000, 64))
