@@ -50,7 +50,7 @@ TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.
 class DvrConfig:
     """Settings of `dvr`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
-    horizon: int = 12_000  # step at which learning rates reach their final value
+    horizon: int = 8000  # step at which learning rates reach their final value
     rays: int = 2048  # per step, half of them through the subject
     mask_threshold: float = 0.0  # opaque photos: brightness, 0 to 1, that tells the subject from black; 0: need alpha
     tau: float = 0.5  # occupancy of the surface
@@ -62,17 +62,17 @@ class DvrConfig:
     levels: int = 8  # of the shape's hash grid
     base_resolution: int = 8  # of its coarsest level
     max_resolution: int = 128  # of its finest
-    color_levels: int = 12  # of the colour's hash grid
+    color_levels: int = 8  # of the colour's hash grid
     color_resolution: int = 0  # of its finest level; 0: as fine as the photos, 1.5 cells to a pixel
     log2_table: int = 18  # entries per level at most
     width: int = 64  # of the hidden layers
 
     samples: int = 2  # rays along each side of a pixel, in pictures
 
-    color: float = 1.0  # weight of the photos, L1
+    color: float = 3.0  # weight of the photos, L1
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
-    normal: float = 0.1  # weight of differences between neighbouring normals
+    normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
 
     lr: float = 1e-2
@@ -253,7 +253,7 @@ class Dvr(Method):
             camera,
             box,
             level=self.level,
-            steps=2 * self.config.steps,
+            steps=self.config.steps,
             color=self.color,
             normals=self.normals,
             background=self.background if background is None else background,
