@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from scipy import ndimage
 from torch import Tensor
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 
+SPECK = 0.05  # of the largest bright piece's area; smaller ones may be reflections
+
+
 class SilhouetteSource(ImageSource):
     """Draws as many rays through the subject as past it; their `alpha` is 1 or 0.
 
     A pixel shows the subject where its alpha is at least half. Opaque photos before a nearly black background: where
     its brightest channel exceeds `threshold`, 0 to 1, after closing gaps narrower than a hundredth of the photo, such
-    as dark cracks. Pixels that a mask hides are not drawn.
+    as dark cracks; the background is darker than half of that. What lies between, as shadows and folds of dark cloth
+    do, may be either and is not drawn, nor are bright specks, nor pixels that a mask hides.
     Raises UserError where neither alpha nor a threshold tells the subject from the rest, or one of the two is nowhere.
     """
 
@@ -30,27 +34,38 @@ class SilhouetteSource(ImageSource):
         if not scene.has_alpha and not threshold:
             raise UserError(_remedy(scene))
         super().__init__(scene, device)
-        self.subject = self.pixels[:, 3] > 127 if scene.has_alpha else self._brighter(threshold)
-        drawn = torch.ones_like(self.subject)
+        if scene.has_alpha:
+            self.subject = self.pixels[:, 3] > 127
+            background = ~self.subject
+        else:
+            self.subject, background = self._brighter(threshold), self._brightness() < 127.5 * threshold
+        drawn = torch.ones_like(background)
         if self.kept is not None:
             drawn = torch.zeros_like(drawn).index_fill(0, self.kept, True)
-        self.through, self.past = (where.nonzero()[:, 0] for where in (drawn & self.subject, drawn & ~self.subject))
+        self.through, self.past = (where.nonzero()[:, 0] for where in (drawn & self.subject, drawn & background))
         if not len(self.through) or not len(self.past):
             raise UserError(
                 f"{scene.path}: {'no' if not len(self.through) else 'every'} pixel shows the subject, by "
                 + ("alpha; check the pictures." if scene.has_alpha else f"mask_threshold={threshold:g}; change it.")
             )
 
+    def _brightness(self) -> UInt8[Tensor, "P"]:
+        return self.pixels.amax(-1)
+
     def _brighter(self, threshold: float) -> Bool[Tensor, "P"]:
         parts = []
+        brightness = self._brightness().cpu().numpy()
         for i, view in enumerate(self.views):
-            pixels = self.pixels[int(self.first[i]) : int(self.first[i + 1])].cpu().numpy()
-            bright = pixels.max(-1).reshape(view.camera.height, view.camera.width) > 255 * threshold
+            photo = brightness[int(self.first[i]) : int(self.first[i + 1])]
+            bright = photo.reshape(view.camera.height, view.camera.width) > 255 * threshold
             radius = max(1, max(bright.shape) // 200)
             padded = np.pad(bright, radius)  # room to grow into before shrinking: the subject may touch the rim
             disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius + 0.5
             closed = ndimage.binary_closing(padded, disk)[radius:-radius, radius:-radius]
-            parts.append(torch.from_numpy(closed.reshape(-1)))
+            pieces, count = ndimage.label(closed)
+            size = np.bincount(pieces.ravel(), minlength=count + 1)
+            size[0] = 0
+            parts.append(torch.from_numpy((size > SPECK * size.max())[pieces].reshape(-1)))
         return torch.cat(parts).to(self.pixels.device)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:

@@ -217,6 +217,22 @@ def test_dark_cracks_belong_to_the_subject_and_holes_do_not(tmp_path):
     assert not subject[90:110, 90:110].any() and not subject[:, :49].any()
 
 
+def test_doubtful_pixels_are_not_drawn(tmp_path):
+    """Half-dark cloth beside the subject, and a bright speck: neither subject nor background."""
+    folder = torus_capture(tmp_path / "cloth", train=1, test=1, size=100, opaque=True)
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[20:80, 30:60] = 200
+    picture[:, 60:] = 40
+    picture[5:8, 5:8] = 255
+    Image.fromarray(picture).save(folder / "train" / "0.png")
+    source = SilhouetteSource(load_scene(folder), CPU, 0.2)
+    drawn = torch.zeros(100, 100, dtype=torch.int64).view(-1)
+    drawn[source.through], drawn[source.past] = 1, 2
+    drawn = drawn.view(100, 100)
+    assert (drawn[20:80, 30:60] == 1).all() and (drawn[:, 60:] == 0).all() and (drawn[5:8, 5:8] == 0).all()
+    assert (drawn[85:, :60] == 2).all()
+
+
 def test_masks_that_hide_are_told_from_silhouettes(tmp_path):
     scene = load_scene(torus_capture(tmp_path / "masked", train=2, test=1, opaque=True))
     for view in scene.views:
