@@ -82,7 +82,7 @@ class Train:
     scene: Annotated[str | None, tyro.conf.Positional, _shown("SCENE")] = None
     """Capture folder, JSON file, mesh or point cloud, or a ready scene (scenes/NAME.toml, by path or name)."""
     method: str = "ngp"
-    """How the scene is represented. Photos: ngp, nerf or splat; neus or dvr for surfaces. Meshes: sdf or occupancy."""
+    """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr."""
     out: Annotated[Path | None, _shown("DIR")] = None
     """Run folder; default runs/SCENE-METHOD."""
     resume: Annotated[Path | None, _shown("RUN")] = None

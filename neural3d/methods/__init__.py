@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neural3d.methods.base import Method
 
 METHODS = {
+    "igr": "neural3d.methods.igr:Igr",
     "dvr": "neural3d.methods.dvr:Dvr",
     "nerf": "neural3d.methods.nerf:Nerf",
     "neus": "neural3d.methods.neus:Neus",

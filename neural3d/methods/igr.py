@@ -1,0 +1,152 @@
+"""A closed surface from a point cloud, which may be noisy, have gaps and lack normals.
+
+Implicit geometric regularisation (Gropp, Yariv, Haim, Atzmon & Lipman, ICML 2020): f vanishes at the points xᵢ, its
+gradient there is the normal nᵢ, and elsewhere it has unit length,
+
+    L = mean f(xᵢ)² + τ mean ‖∇f(xᵢ) − nᵢ‖² + λ E (‖∇f‖ − 1)²,
+
+f starting as a sphere. To this we add what a cloud with noise asks for, all of it decided by the cloud:
+
+- bending, h⁴ E ‖∇²f‖² around the surface. With f² at the points this makes a smoothing spline, which averages noise
+  over the length h; h grows with the noise that quadric fits find in the cloud (`geometry.clouds.noise`).
+- Normals that were not given come from planes through neighbours; which way they point is decided for all points at
+  once (`geometry.clouds.outward_vectors`). As they are noisy, only the first part of the training sees them.
+- Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
+  where there is doubt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.fields.sdf import HashSDF
+from neural3d.geometry.cameras import Camera
+from neural3d.methods.base import Method
+from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.render import RenderOut
+from neural3d.render.surface import render_surface
+from neural3d.scene.samples import CloudBatch, CloudSource
+from neural3d.scene.shape import Shape
+
+if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Mesh
+
+NOISY = 0.025  # standard deviation at which f² at the points counts once; more where the points are more exact
+EXACT = 0.3  # of the spacing: to less than this, points are not followed
+
+
+@dataclass(frozen=True)
+class IgrConfig:
+    """Settings of `igr`. Lengths are in scene units, in which the shape's longest side is 1.8."""
+
+    horizon: int = 3000  # step at which the learning rate reaches its final value
+    batch: int = 4096  # points of the cloud per step; half as many around it, anywhere, and where it bends
+
+    levels: int = 12  # of the hash grid
+    log2_table: int = 18  # entries per level at most
+    base_resolution: int = 8  # of the coarsest level
+    max_resolution: int = 256  # of the finest
+    width: int = 64  # of the network's hidden layers
+    hidden_layers: int = 1
+    coarse_until: float = 0.3  # share of the horizon by which all levels are seen
+
+    noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
+    smoothing: float = 0.0  # h; 0: from the noise
+    eikonal: float = 0.1  # λ
+    normal: float = 0.01  # τ
+    normal_until: float = 0.5  # share of the horizon during which normals that were not given are followed
+    side: float = 10.0  # weight of the bound on the distance in space
+
+    lr: float = 5e-3
+    lr_final: float = 1e-4
+
+
+class Igr(Method):
+    """See the module's docstring."""
+
+    Config = IgrConfig
+    takes = Shape
+
+    def __init__(self, config: IgrConfig, scene: Shape):
+        super().__init__(config, scene)
+        c = config
+        self.field = HashSDF(
+            HashGridSpec(
+                levels=c.levels, log2_table=c.log2_table,
+                base_resolution=c.base_resolution, max_resolution=c.max_resolution,
+            ),
+            width=c.width, hidden_layers=c.hidden_layers, smooth=True,
+        )  # fmt: skip
+        self.cloud: CloudSource  # from `source` on
+
+    def source(self, scene: Shape, device: torch.device) -> CloudSource:
+        c, cloud = self.config, CloudSource(scene, device)
+        self.cloud = cloud
+        noise = cloud.noise if c.noise < 0 else c.noise
+        self.h = c.smoothing or max(EXACT * cloud.spacing, 0.7 * noise)
+        self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
+        unit = 1 / float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
+        diagonal = float((cloud.points.amax(0) - cloud.points.amin(0)).norm())
+        known = "noise" if c.noise < 0 else "noise (given)"
+        scene.notes.append(
+            f"{len(cloud.points):,} points {unit * cloud.spacing:.3g} apart, "
+            f"{'with' if cloud.given else 'without'} normals; {known} {unit * noise:.2g} "
+            f"({100 * noise / diagonal:.2f} % of the diagonal): smoothed over {unit * self.h:.2g}."
+        )
+        return cloud
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.batch
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.field.param_groups(self.config.lr, self.config.lr_final)
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"level_weights": list(self.field.spec.level_weights or [])}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.field.show_levels(sum(state["level_weights"]) if state["level_weights"] else self.config.levels)
+
+    def loss(
+        self, batch: CloudBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        c = self.config
+        self.field.show_levels(self._levels(progress))
+        step = 1.5 * self.h
+        aside = torch.randn(batch.shell.shape, generator=generator, device=batch.shell.device)
+        beside = batch.shell + step * torch.nn.functional.normalize(aside, dim=-1)
+        parts = [batch.surface, batch.near, batch.space, batch.shell, beside]
+        value, _, gradient = self.field.with_gradient(torch.cat(parts).clamp(-1, 1))
+        values, gradients = value.split([len(p) for p in parts]), gradient.split([len(p) for p in parts])
+
+        bend = (gradients[4] - gradients[3]).square().sum(-1).mean() / step**2  # a third of E ‖∇²f‖²
+        losses = {
+            "surface": self.trust * values[0].square().mean(),
+            "eikonal": c.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
+            "bending": self.trust * 3 * self.h**4 * bend,
+            "side": c.side * torch.relu(batch.bound.abs() - batch.bound.sign() * values[2]).mean(),
+        }
+        if self.cloud.given or progress < c.normal_until:
+            losses["normal"] = c.normal * (gradients[0] - batch.normals).square().sum(-1).mean()
+        return losses, {"error": losses["surface"].detach().sqrt()}
+
+    def _levels(self, progress: float) -> float:
+        c = self.config
+        return 2 + (c.levels - 2) * min(1.0, progress / max(c.coarse_until, 1e-6))
+
+    def signed_distance(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """In scene units, negative inside."""
+        return self.field(positions)[0]
+
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        box = self.scene.aabb.to(self.field.table.device)
+        return render_surface(self.signed_distance, camera, box, background=background)
+
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        return self._extract(self.signed_distance, resolution, crop)
