@@ -134,6 +134,13 @@ class Indicator:
         return (grid.flatten()[self.corner] * self.weight).sum(1)
 
 
+def outward_normals(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    """Unit normals of the planes through each point's neighbours, on the side to which `outward_vectors` point."""
+    normals = plane_normals(points, PLANE_NEIGHBOURS)
+    inward = (normals * outward_vectors(points).numpy()).sum(1) < 0
+    return np.where(inward[:, None], -normals, normals)
+
+
 def outward_vectors(points: Float[np.ndarray, "N 3"]) -> Float[Tensor, "N 3"]:
     """Unit vectors that point out of the shape at each point, smooth along it, without any start or tree.
 

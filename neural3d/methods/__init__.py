@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from neural3d.methods.base import Method
 
 METHODS = {
-    "igr": "neural3d.methods.igr:Igr",
     "dvr": "neural3d.methods.dvr:Dvr",
+    "igr": "neural3d.methods.igr:Igr",
     "nerf": "neural3d.methods.nerf:Nerf",
     "neus": "neural3d.methods.neus:Neus",
     "ngp": "neural3d.methods.ngp:Ngp",

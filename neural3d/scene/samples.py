@@ -138,12 +138,10 @@ class CloudSource:
     unit = "points"
 
     def __init__(self, shape: Shape, device: torch.device):
-        points, normals = _cloud_of(shape)
-        self.given = normals is not None
+        points, given = _cloud_of(shape)
+        self.given = given is not None
         self.spacing, self.noise = clouds.spacing(points), clouds.noise(points)
-        if normals is None:
-            normals = clouds.plane_normals(points, clouds.PLANE_NEIGHBOURS)
-            normals *= np.where((normals * clouds.outward_vectors(points).numpy()).sum(1, keepdims=True) < 0, -1, 1)
+        normals = clouds.outward_normals(points) if given is None else given
         indicator = clouds.Indicator(points, clouds.WIDTHS[1])
         vectors = torch.from_numpy(normals.astype(np.float64))
         at = indicator.at(vectors)
