@@ -71,7 +71,7 @@ class NerfConfig:
 
     encoding: Literal["positional", "fourier"] = "positional"  # of positions; directions are always positional
     position_levels: int = 10  # octaves of γ(x)
-    direction_levels: int = 4  # octaves of γ(d)
+    direction_levels: int = 4  # octaves of γ(d); 0, without include_input: colours do not know the direction
     include_input: bool = False  # x and d themselves in front of their octaves, as in the authors' code
     fourier_count: int = 128  # random frequencies
     fourier_sigma: float = 4.0  # their standard deviation, cycles per scene unit
@@ -106,7 +106,7 @@ class RadianceField(nn.Module):
         return out[:, 0], out[:, 1:]
 
     def color(self, features: Float[Tensor, "N G"], direction: Float[Tensor, "N F"]) -> Float[Tensor, "N 3"]:
-        return self.head((features, direction))
+        return self.head((features, direction) if direction.shape[1] else features)  # F = 0: one colour all round
 
 
 def _layers(inputs: int, outputs: int, width: int, hidden_layers: int, output_activation: str = "none") -> MLP:

@@ -252,6 +252,13 @@ def test_fourier_features_and_a_single_network_train(scene):
     assert "frequencies" in method.state_dict(), "they are random: a checkpoint must keep them"
 
 
+def test_colours_may_be_asked_not_to_know_the_direction(scene):
+    method = build(scene, direction_levels=0)
+    losses, _ = fit(method, 2)
+    x, one, two = torch.rand(5, 3), *torch.nn.functional.normalize(torch.randn(2, 5, 3), dim=-1)
+    assert torch.equal(method.color(x, one), method.color(x, two)) and losses["fine"].requires_grad
+
+
 def test_annealing_hides_high_octaves_and_is_kept(scene):
     method = build(scene, anneal=0.5, horizon=4)
     x = torch.rand(10, 3)
