@@ -1,4 +1,4 @@
-"""The command line: `neural3d demo | train | eval | render | export | info`.
+"""The command line: `neural3d demo | train | eval | render | export | reconstruct | info`.
 
 Each command is a dataclass: its fields are the options, its `run` the work. Heavy imports happen in `run`, so that
 `--help` answers at once.
@@ -80,9 +80,10 @@ class Train:
     """Optimise a scene from a capture, a surface from a mesh or a point cloud, or continue a run."""
 
     scene: Annotated[str | None, tyro.conf.Positional, _shown("SCENE")] = None
-    """Capture folder, JSON file, mesh or point cloud, or a ready scene (scenes/NAME.toml, by path or name)."""
+    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME)."""
     method: str = "ngp"
-    """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr."""
+    """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr.
+    Folders of closed meshes: occupancy, deepsdf."""
     out: Annotated[Path | None, _shown("DIR")] = None
     """Run folder; default runs/SCENE-METHOD."""
     resume: Annotated[Path | None, _shown("RUN")] = None
@@ -153,6 +154,7 @@ class Eval:
     def run(self) -> None:
         from neural3d.evaluate import evaluate
         from neural3d.run import load
+        from neural3d.scene.category import ShapeSet
         from neural3d.scene.shape import Shape
 
         run = load(self.path, self.device)
@@ -164,6 +166,12 @@ class Eval:
             print_mesh_scores(report)
             picture = self.path / "eval" / "mesh_error.png"
             return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
+        if isinstance(run.scene, ShapeSet):
+            from neural3d.evaluate_category import evaluate_category
+
+            print_category_scores(evaluate_category(run))
+            picture = self.path / "eval" / "category.png"
+            return console.print(f"written to {self.path / 'eval_category.json'}, a picture to {picture}")
         report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
         print_scores(report)
         console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
@@ -200,11 +208,14 @@ class Render:
         from neural3d.render.paths import camera_path, depth_span
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
+        from neural3d.scene.category import ShapeSet
 
         if is_splat_file(self.path_):
             run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
         else:
             run = load(self.path_, self.device)
+        if isinstance(run.scene, ShapeSet):
+            raise UserError(f"{self.path_} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
         path = camera_path(run.scene, self.path, count=self.frames)
         color = background_color(run.scene, self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
@@ -283,6 +294,49 @@ class Export:
 
 
 @dataclass
+class Reconstruct:
+    """Shapes from a run that has learnt a category: of an unseen cloud, between two shapes, or new ones."""
+
+    path: RunFolder
+    """The run folder, of a folder of shapes."""
+    out: Path
+    """FILE.glb, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
+    file: Annotated[Path | None, tyro.conf.Positional, _shown("FILE")] = None
+    """Point cloud (may be noisy and partial) or mesh of one shape, in the frame and units of the category."""
+    between: Annotated[tuple[Path, Path] | None, _shown("A B")] = None
+    """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
+    count: int = 5
+    """How many between."""
+    samples: Annotated[int | None, _shown("N")] = None
+    """Instead of FILE: so many new shapes (needs --method deepsdf)."""
+    seed: int = 0
+    resolution: int = 128
+    """Cells along the longest side of the category's box."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d.export import write_mesh
+        from neural3d.reconstruct import between, new_shapes, reconstruct
+        from neural3d.run import load
+
+        if (self.file is not None) + (self.between is not None) + (self.samples is not None) != 1:
+            raise UserError("reconstruct takes one of FILE, --between A B and --samples N.")
+        run = load(self.path, self.device)
+        if self.file is not None:
+            mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)
+            write_mesh(mesh, self.out)
+            return console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+        if self.between is not None:
+            a, b = self.between
+            meshes = between(run, a, b, self.count, resolution=self.resolution, seed=self.seed)
+        else:
+            meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed)
+        for i, mesh in enumerate(meshes):
+            write_mesh(mesh, self.out / f"{i:03d}.glb")
+        console.print(f"{len(meshes)} meshes written to {self.out}")
+
+
+@dataclass
 class Info:
     """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
 
@@ -317,7 +371,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `neural3d` command; exits with 2 on bad input."""
     arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
-    for name, command in {"train": Train, "eval": Eval, "render": Render, "export": Export, "info": Info}.items():
+    for name, command in {
+        "train": Train, "eval": Eval, "render": Render, "export": Export, "reconstruct": Reconstruct, "info": Info,
+    }.items():  # fmt: skip
         commands = commands | Annotated[command, tyro.conf.subcommand(name)]
     command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
@@ -489,6 +545,18 @@ def print_mesh_scores(report: dict[str, Any]) -> None:
     )
     for note in report["notes"]:
         console.print(f"[yellow]suspicious:[/] {note}")
+
+
+def print_category_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    shown = Table("kind", "IoU", "of the nearest training shape", "Chamfer", "of the nearest training shape")
+    for kind, row in [*results["kinds"].items(), ("mean of all", results["mean"])]:
+        ious, chamfers = ([row[f"{prefix}{key}"] for prefix in ("", "nearest_")] for key in ("iou", "chamfer"))
+        shown.add_row(kind, *(f"{x:.3f}" for x in ious), *(f"{x:.2f} %" for x in chamfers))
+    console.print(shown)
+    console.print(
+        f"{protocol['shapes']} held-out shapes; seen of each: {protocol['seen']}; Chamfer in % of that diagonal"
+    )
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:

@@ -58,7 +58,7 @@ def evaluate(
     from neural3d.render.images import comparison, save_png
 
     scene = run.scene
-    if isinstance(scene, Shape):
+    if not isinstance(scene, Scene):
         raise UserError(f"{run.directory}: fitted to a shape, which has no photos to compare with; give a --mesh.")
     views = [scene.views[i] for i in scene.split.get(split, [])]
     if not views:

@@ -25,10 +25,11 @@ from neural3d.checkpoint import load_state, write_atomically
 from neural3d.config import override, parse_assignments
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.methods import METHODS, method_class
+from neural3d.methods import METHODS, OF_CATEGORY, method_class
 from neural3d.methods.base import Method
 from neural3d.render import RenderOut
 from neural3d.scene import Scene
+from neural3d.scene.category import ShapeSet
 from neural3d.scene.load import load_data
 from neural3d.scene.load import resolve as find_scene
 from neural3d.scene.shape import Shape
@@ -64,7 +65,7 @@ class RunConfig:
     def method_config(self) -> Any:
         return override(method_class(self.method).Config(), self.settings, "config.json")
 
-    def load_data(self) -> Scene | Shape:
+    def load_data(self) -> Scene | Shape | ShapeSet:
         return load_data(self.scene, **self.scene_options)
 
 
@@ -76,7 +77,7 @@ def configure(
     downscale: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
-) -> tuple[RunConfig, Scene | Shape]:
+) -> tuple[RunConfig, Scene | Shape | ShapeSet]:
     """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
 
     settings: key=value of the method's configuration, or scene.key=value of the scene's options.
@@ -87,9 +88,10 @@ def configure(
     if downscale is not None:
         options["downscale"] = downscale
     loaded = load_data(scene, **options)
+    method = OF_CATEGORY.get(method, method) if isinstance(loaded, ShapeSet) else method
     chosen = method_class(method)
     if not isinstance(loaded, chosen.takes):
-        kinds = {Scene: "photos", Shape: "a mesh or point cloud"}
+        kinds = {Scene: "photos", Shape: "a mesh or point cloud", ShapeSet: "a folder of meshes"}
         others = ", ".join(name for name in METHODS if method_class(name).takes is type(loaded))
         raise UserError(
             f"{scene} is {kinds[type(loaded)]}, but {method} is for {kinds[chosen.takes]}; choose --method {others}."
@@ -114,7 +116,7 @@ class Run:
 
     directory: Path
     config: RunConfig
-    scene: Scene | Shape
+    scene: Scene | Shape | ShapeSet
     method: Method
     step: int
 
@@ -140,7 +142,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def build_method(config: RunConfig, scene: Scene | Shape, device: torch.device) -> Method:
+def build_method(config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device) -> Method:
     """A fresh method, initialised from the run's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -169,17 +171,23 @@ def load_method(method: Method, state: dict[str, Any]) -> None:
     method.load_extra_state(state.get("extra", {}))
 
 
-GEOMETRY = ("points", "vertices", "faces", "normals")  # fields of scenes and shapes that stay in their own files
+GEOMETRY = (
+    "points",
+    "vertices",
+    "faces",
+    "normals",
+    "meshes",
+)  # fields of scenes and shapes that stay in their own files
 
 
-def write_scene(path: Path, scene: Scene | Shape) -> None:
+def write_scene(path: Path, scene: Scene | Shape | ShapeSet) -> None:
     """Everything of a scene but its pixels and points, of a shape but its surface, as JSON."""
     value = {f.name: _plain(getattr(scene, f.name)) for f in dataclasses.fields(scene) if f.name not in GEOMETRY}
     write_json(path, value)
 
 
-def read_scene(path: Path) -> Scene | Shape:
-    """The scene or shape that `write_scene` wrote; its photos are read only where asked for."""
+def read_scene(path: Path) -> Scene | Shape | ShapeSet:
+    """The scene, shape or set of shapes that `write_scene` wrote; its photos are read only where asked for."""
     from neural3d.scene import View
 
     try:
@@ -193,7 +201,7 @@ def read_scene(path: Path) -> Scene | Shape:
     value["aabb"] = value["aabb"].float()
     value["path"] = Path(value["path"])
     if "views" not in value:
-        return Shape(**value)
+        return ShapeSet(**value) if "members" in value else Shape(**value)
     views = []
     for v in value.pop("views"):
         cameras = {k: _camera(v[k]) for k in ("camera", "lens") if v.get(k) is not None}

@@ -19,6 +19,7 @@ from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
 from neural3d.scene import Scene
+from neural3d.scene.category import ShapeSet
 from neural3d.scene.shape import Shape
 
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
@@ -33,7 +34,7 @@ class Trainer:
     is saved, schedules depend on the step alone, and no result depends on the number of threads.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape, device: torch.device):
+    def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device):
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
@@ -47,7 +48,9 @@ class Trainer:
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
-    def create(cls, directory: Path, config: RunConfig, scene: Scene | Shape, device: torch.device) -> Trainer:
+    def create(
+        cls, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device
+    ) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already."""
         if (directory / "checkpoint.safetensors").exists():
             raise UserError(
@@ -149,11 +152,16 @@ class Trainer:
         self.save()
 
     def preview(self) -> None:
-        """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it."""
+        """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.
+
+        None of a category, which is no one shape.
+        """
         from neural3d.evaluate import LABELS, truth
         from neural3d.render.images import comparison, save_png, to_bytes
         from neural3d.render.paths import orbit
 
+        if isinstance(self.scene, ShapeSet):
+            return
         path = self.directory / "previews" / f"{self.step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         if isinstance(self.scene, Shape):

@@ -21,7 +21,8 @@ STOREYS = [
     {"methods"},
     {"checkpoint", "export"},
     {"run"},
-    {"evaluate", "evaluate_mesh"},
+    {"evaluate", "evaluate_mesh", "reconstruct"},
+    {"evaluate_category"},
     {"train"},
     {"cli", "viewer", "scenes"},
 ]

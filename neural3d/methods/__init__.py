@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from neural3d.methods.base import Method
 
 METHODS = {
+    "deepsdf": "neural3d.methods.deepsdf:DeepSdf",
     "dvr": "neural3d.methods.dvr:Dvr",
     "igr": "neural3d.methods.igr:Igr",
     "nerf": "neural3d.methods.nerf:Nerf",
     "neus": "neural3d.methods.neus:Neus",
     "ngp": "neural3d.methods.ngp:Ngp",
     "occupancy": "neural3d.methods.occupancy:Occupancy",
+    "occupancy-category": "neural3d.methods.occupancy_category:OccupancyCategory",
     "sdf": "neural3d.methods.sdf:Sdf",
     "splat": "neural3d.methods.splat:Splat",
 }
+
+OF_CATEGORY = {"occupancy": "occupancy-category"}  # which method does the same for a folder of shapes
 
 
 def method_class(name: str) -> type[Method]:

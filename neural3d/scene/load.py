@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neural3d.errors import UserError
+from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.photos import check_photos, choose_downscale
@@ -17,8 +18,10 @@ from neural3d.scene.shape import SUFFIXES, Shape, load_shape
 from neural3d.scene.splits import make_split
 
 
-def load_data(path: str | Path, **overrides: Any) -> Scene | Shape:
-    """Photos of a scene, or a mesh or point cloud: by the file's ending, of what a TOML's `path` names if it is one.
+def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
+    """Photos of a scene, a mesh or point cloud by the file's ending, or a folder of meshes without photos.
+
+    Of a TOML, that is what its `path` names.
 
     overrides: as in `load_scene`; shapes take none. Raises UserError for anything wrong with the data or the options.
     """
@@ -26,14 +29,15 @@ def load_data(path: str | Path, **overrides: Any) -> Scene | Shape:
     settings: dict[str, dict] = {}
     if target.suffix == ".toml":
         target, options, settings = read_toml(target)
-        overrides = {**options, **overrides} if target.suffix.lower() in SUFFIXES else overrides
-    if target.suffix.lower() not in SUFFIXES:
+        of_shapes = target.suffix.lower() in SUFFIXES or holds_shapes(target)
+        overrides = {**options, **overrides} if of_shapes else overrides
+    if target.suffix.lower() not in SUFFIXES and not holds_shapes(target):
         return load_scene(path, **overrides)
-    if not target.is_file():
+    if not target.exists():
         raise UserError(f"{path}: its path {target} does not exist; correct it there.")
     if given := [key for key, value in overrides.items() if value is not None]:
         raise UserError(f"{path}: {', '.join(given)} cannot be set: these options are for photos.")
-    shape = load_shape(target)
+    shape = load_shape_set(target) if target.is_dir() else load_shape(target)
     shape.method_settings = settings
     return shape
 

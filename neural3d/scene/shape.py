@@ -53,20 +53,15 @@ def load_shape(path: Path) -> Shape:
 
     Raises UserError where the file is damaged, empty or flat in all directions, or holds NaN.
     """
-    mesh, normals = _read(path)
+    mesh, normals = read_shape(path)
     points = mesh.vertices
-    if len(points) == 0:
-        raise UserError(f"{path}: holds no points; export it again.")
-    bad = ~np.isfinite(points).all(1)
-    if bad.any():
-        raise UserError(f"{path}: {bad.sum()} of {len(points)} points are not finite (NaN or Inf); remove them.")
     low, high = points.min(0), points.max(0)
     side = float((high - low).max())
     if side == 0:
         raise UserError(f"{path}: all {len(points)} points lie at one place; a surface needs points that spread.")
     scale = 2 * HALF_SIDE / side
     middle = (low + high) / 2
-    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) if path.suffix.lower() in Y_UP else np.eye(3)
+    turn = scene_turn(path)
     scene_from_capture = torch.eye(4, dtype=torch.float64)
     scene_from_capture[:3, :3] = torch.from_numpy(scale * turn)
     scene_from_capture[:3, 3] = torch.from_numpy(-scale * turn @ middle)
@@ -80,6 +75,22 @@ def load_shape(path: Path) -> Shape:
         faces=mesh.faces if len(mesh.faces) else None,
         normals=None if normals is None else (normals @ turn.T).astype(np.float32),
     )
+
+
+def scene_turn(path: Path) -> Float[np.ndarray, "3 3"]:
+    """The rotation that makes the file's up, as far as its format tells, the scene frame's +z."""
+    return np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if path.suffix.lower() in Y_UP else np.eye(3)
+
+
+def read_shape(path: Path) -> tuple[Mesh, np.ndarray | None]:
+    """What `load_shape` reads, still in the file's own frame, float64; and the normals of a cloud that has them."""
+    mesh, normals = _read(path)
+    if len(mesh.vertices) == 0:
+        raise UserError(f"{path}: holds no points; export it again.")
+    bad = ~np.isfinite(mesh.vertices).all(1)
+    if bad.any():
+        raise UserError(f"{path}: {bad.sum()} of {len(bad)} points are not finite (NaN or Inf); remove them.")
+    return mesh, normals
 
 
 def _read(path: Path) -> tuple[Mesh, np.ndarray | None]:

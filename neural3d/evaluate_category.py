@@ -1,0 +1,168 @@
+"""How well a run that has learnt a category makes unseen shapes, beside the most similar of those it learnt from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from neural3d.errors import UserError
+from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.solid import Solid
+from neural3d.reconstruct import category_method
+from neural3d.run import Run, write_json
+from neural3d.scene.category import ShapeSet, outer_surface, union_distance
+
+CLOUD, NOISE = 300, 0.5  # points of an unseen shape, and their standard deviation in % of its box's diagonal
+SURFACE, VOLUME = 4096, 50_000  # samples of a surface for Chamfer distances, of a volume for IoU
+COARSE = 96, 8192  # the same two, to find the most similar training shapes
+MOST_ROWS = 10  # of the picture
+
+
+def evaluate_category(
+    run: Run, *, resolution: int = 96, limit: int | None = None, seed: int = 0, known: bool = False
+) -> dict[str, Any]:
+    """Reconstructs the held-out shapes and writes RUN/eval_category.json and RUN/eval/category.png.
+
+    Of each shape the run sees 300 points of its outer surface, spread evenly, with normal noise of 0.5 % of the
+    diagonal of its box; known: the mesh itself instead (DeepSDF: its signed distances).
+    IoU: of 50,000 points in the box around both. Chamfer: the mean exact distance from 4,096 even samples of one outer
+    surface to the other, averaged over both directions, in % of the true box's diagonal; faces inside another part
+    are no surface. Nearest training shape: of all, the one of greatest IoU, and the one of least Chamfer distance.
+    limit: so many of the held-out shapes, evenly chosen. resolution: cells along the longest side of the set's box.
+    Raises UserError where the run is of no category, or nothing is held out.
+    """
+    method = category_method(run)
+    shapes = run.config.load_data()
+    assert isinstance(shapes, ShapeSet) and shapes.meshes is not None
+    names, meshes = shapes.members["test"], shapes.meshes["test"]
+    if not names:
+        raise UserError(f"{shapes.path}: no shape is held out; put some into test/ beside train/.")
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(limit or len(names), len(names))).round().astype(int))
+    truths = [_Sampled(meshes[i], seed) for i in chosen]
+    overlap, nearest = _nearest(truths, [_Sampled(mesh, seed) for mesh in shapes.meshes["train"]], shapes.aabb.numpy())
+    rows, pictures = [], []
+    device = next(method.parameters()).device
+    for i, truth, alike, near in zip(chosen, truths, overlap, nearest):
+        generator = torch.Generator(device).manual_seed(seed)
+        cloud = truth.cloud(seed)
+        if known:
+            code = method.code_of_mesh(truth.mesh, generator)
+        else:
+            code = method.code_of(torch.from_numpy(cloud).to(device), generator)
+        row: dict[str, Any] = {"name": names[i], "kind": kind_of(names[i])}
+        made = None
+        try:
+            made = method.shape(code, resolution)
+            row |= measure(_Sampled(made, seed), truth)
+        except UserError:  # no surface: nothing overlaps, and all of the box is missing
+            row |= {"iou": 0.0, "chamfer": 100.0}
+        others = [shapes.meshes["train"][k] for k in (alike, near)]
+        row["nearest_iou"] = measure(_Sampled(others[0], seed), truth)["iou"]
+        row["nearest_chamfer"] = measure(_Sampled(others[1], seed), truth)["chamfer"]
+        rows.append(row)
+        pictures.append((truth.mesh if known else cloud, others[1], made, truth.mesh))
+    keys = ("iou", "nearest_iou", "chamfer", "nearest_chamfer")
+    kinds = sorted({row["kind"] for row in rows})
+    groups = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
+    report = {
+        "method": run.config.method,
+        "checkpoint": {"step": run.step},
+        "protocol": {
+            "seen": "the mesh itself" if known else f"{CLOUD} points, noise {NOISE} % of the diagonal of its box",
+            "iou": f"{VOLUME} points in the box around both",
+            "chamfer": f"% of that diagonal; exact distances from {SURFACE} samples of each outer surface to the other",
+            "nearest": "the training shape of greatest IoU, and the one of least Chamfer distance",
+            "resolution": resolution,
+            "shapes": len(rows),
+            "seed": seed,
+        },
+        "results": {
+            "mean": {key: float(np.mean([row[key] for row in rows])) for key in keys},
+            "kinds": {kind: {key: float(np.mean([r[key] for r in g])) for key in keys} for kind, g in groups.items()},
+            "per_shape": rows,
+        },
+    }
+    write_json(run.directory / "eval_category.json", report)
+    _draw(run.directory / "eval" / "category.png", rows, pictures)
+    return report
+
+
+def kind_of(name: str) -> str:
+    """The folder that a member lies in or, directly in train/ or test/, its name up to the first digit or underscore."""
+    folder = Path(name).parent.name
+    if folder not in ("", "train", "test"):
+        return folder
+    return re.split(r"[\d_]", Path(name).stem)[0] or Path(name).stem
+
+
+class _Sampled:
+    """A closed mesh of the scene frame, points of its outer surface, and what measures distances to it."""
+
+    def __init__(self, mesh: Mesh, seed: int):
+        self.mesh, self.solid = mesh, Solid(mesh)
+        self.surface = outer_surface(mesh, self.solid, SURFACE, np.random.default_rng(seed))
+        low, high = self.solid.box
+        self.diagonal = float(np.linalg.norm(high - low))
+
+    def cloud(self, seed: int) -> Float[np.ndarray, "M 3"]:
+        rng = np.random.default_rng((seed, 1))  # other points than those it is measured by
+        points = outer_surface(self.mesh, self.solid, CLOUD, rng)
+        return (points + NOISE / 100 * self.diagonal * rng.standard_normal(points.shape)).astype(np.float32)
+
+
+def measure(result: _Sampled, truth: _Sampled) -> dict[str, float]:
+    """{"iou", "chamfer"}; see `evaluate_category`."""
+    low = np.minimum(result.solid.box[0], truth.solid.box[0])
+    high = np.maximum(result.solid.box[1], truth.solid.box[1])
+    points = np.random.default_rng(0).uniform(low, high, (VOLUME, 3))
+    a, b = (s.solid.winding(points) > 0 for s in (result, truth))
+    there = np.abs(union_distance(truth.solid, truth.surface, result.surface)).mean()
+    back = np.abs(union_distance(result.solid, result.surface, truth.surface)).mean()
+    return {
+        "iou": float((a & b).sum() / max(1, (a | b).sum())),
+        "chamfer": float(100 * (there + back) / 2 / truth.diagonal),
+    }
+
+
+def _nearest(
+    truths: list[_Sampled], known: list[_Sampled], box: Float[np.ndarray, "2 3"]
+) -> tuple[list[int], list[int]]:
+    """For each truth, the known shape of greatest IoU and the one of least Chamfer distance, by few samples."""
+    surface, volume = COARSE
+    points = np.random.default_rng(0).uniform(box[0], box[1], (volume, 3))
+    own, others = (np.stack([s.solid.winding(points) > 0 for s in sets]).astype(np.float32) for sets in (truths, known))
+    both = own @ others.T
+    iou = both / np.maximum(1, own.sum(1)[:, None] + others.sum(1) - both)
+    few_own, few_others = (np.concatenate([s.surface[:surface] for s in sets]) for sets in (truths, known))
+    there = np.stack([s.solid.distance(few_own).reshape(len(truths), -1).mean(1) for s in known], 1)
+    back = np.stack([s.solid.distance(few_others).reshape(len(known), -1).mean(1) for s in truths], 0)
+    return iou.argmax(1).tolist(), (there + back).argmin(1).tolist()
+
+
+def _draw(path: Path, rows: list[dict[str, Any]], pictures: list[tuple]) -> None:
+    """Some of each kind, in turn."""
+    from neural3d.render.gallery import gallery
+    from neural3d.render.images import save_png
+
+    turn: dict[str, int] = {}
+    order = []
+    for i, row in enumerate(rows):
+        order.append((turn.setdefault(row["kind"], 0), i))
+        turn[row["kind"]] += 1
+    shown = sorted(i for _, i in sorted(order)[:MOST_ROWS])
+    labels = [
+        [
+            rows[i]["kind"],
+            f"Chamfer {rows[i]['nearest_chamfer']:.2f} %",
+            f"IoU {rows[i]['iou']:.3f}, Chamfer {rows[i]['chamfer']:.2f} %",
+            "",
+        ]
+        for i in shown
+    ]
+    titles = ["seen", "nearest training shape", "reconstructed", "truth"]
+    save_png(path, gallery([pictures[i] for i in shown], titles, labels))

@@ -1,0 +1,163 @@
+"""The signed distance fields of a category as one network and a latent vector per shape.
+
+Park, Florence, Straub, Newcombe, Lovegrove: "DeepSDF: Learning Continuous Signed Distance Functions for Shape
+Representation", CVPR 2019. An auto-decoder: there is no encoder, latents z_i are parameters as the weights θ are,
+    min over θ, z_i of  mean_j |clamp(f_θ(z_i, x_j), δ) − clamp(s_j, δ)| + λ ‖z_i‖²        (eqs. 9 and 4)
+and a new shape's latent is found by the same descent with θ fixed (eq. 10): on signed distances where the shape is
+known, on |f(z, p)| of the points p of its surface where only these are.
+
+What differs: positions are encoded (NeRF's octaves), so that four layers of 128 do instead of eight of 512; no dropout
+and no weight normalisation; the descent for a new shape starts from those training shapes that explain it best, because
+from the mean it often ends in another kind of shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.fields.encodings import positional_encoding, positional_width
+from neural3d.fields.mlp import MLP
+from neural3d.geometry.solid import open_edges
+from neural3d.methods.category import CategoryMethod, numpy_rng
+from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, survey
+
+if TYPE_CHECKING:
+    from neural3d.geometry.mesh import Field, Mesh
+
+GUESS = 64  # points of a new shape by which training shapes are compared with it
+
+
+@dataclass(frozen=True)
+class DeepSdfConfig:
+    """Settings of `deepsdf`. Lengths are in scene units, in which the set's box has a longest side of 1.8."""
+
+    horizon: int = 12_000  # step at which learning rates reach their final value
+    shapes: int = 64  # per step
+    points: int = 128  # per shape and step
+    clamp: float = 0.1  # δ: distances beyond count as δ
+
+    latent: int = 64  # numbers per shape
+    latent_weight: float = 1e-4  # λ
+    octaves: int = 5  # of the encoding of positions
+    width: int = 128  # of the hidden layers, at most 128
+    hidden_layers: int = 4
+
+    lr: float = 2e-3
+    lr_final: float = 1e-4
+    latent_lr: float = 5e-3
+    latent_lr_final: float = 5e-4
+
+    fit_steps: int = 400  # to find the latent of a new shape
+    fit_points: int = 300  # of it per step
+    fit_starts: int = 4  # training shapes from which the search starts; the best end counts
+    fit_lr: float = 1e-2  # falls to a tenth
+
+
+class DeepSdf(CategoryMethod):
+    """See the module's docstring. A code is a latent (L,)."""
+
+    Config = DeepSdfConfig
+    level = None
+    linear = True
+    latents: Float[Tensor, "shapes L"]
+
+    def __init__(self, config: DeepSdfConfig, scene: ShapeSet):
+        super().__init__(config, scene)
+        c = config
+        encoded = positional_width(3, c.octaves, include_input=True)
+        self.latents = nn.Parameter(0.1 * torch.randn(len(scene.members["train"]), c.latent) / c.latent**0.5)
+        self.net = MLP(c.latent + encoded, 1, c.width, c.hidden_layers, bias=True)
+        with torch.no_grad():
+            self.net.weights[-1].mul_(0.1 * c.clamp)  # at the start all is within ±δ: beyond, nothing pulls it back
+
+    def source(self, scene: ShapeSet, device: torch.device) -> CategorySource:
+        return CategorySource(scene, device, points=self.config.points)
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.shapes * self.config.points
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        c = self.config
+        return [
+            dict(params=list(self.net.parameters()), lr=c.lr, lr_final=c.lr_final),
+            dict(params=[self.latents], lr=c.latent_lr, lr_final=c.latent_lr_final, skip_untouched=True),
+        ]
+
+    def distance(self, latents: Float[Tensor, "S L"], x: Float[Tensor, "S Q 3"]) -> Float[Tensor, "S Q"]:
+        """f(z, x) in scene units, negative inside; beyond the clamp only its sign is learned."""
+        position = positional_encoding(x, self.config.octaves, include_input=True)
+        return self.net((latents[:, None].expand(-1, x.shape[1], -1), position))[..., 0]
+
+    def loss(
+        self, batch: CategoryBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        z = self.latents[batch.shape]
+        error = self._error(self.distance(z, batch.points), batch.distance).mean()
+        prior = self.config.latent_weight * z.square().sum(-1).mean()
+        return {"distance": error, "prior": prior}, {"error": error.detach()}
+
+    def _error(self, value: Tensor, target: Tensor) -> Tensor:
+        c = self.config.clamp
+        return (value.clamp(-c, c) - target.clamp(-c, c)).abs()
+
+    # --- new shapes ---
+
+    def code_of(self, cloud: Float[Tensor, "M 3"], generator: torch.Generator) -> Float[Tensor, "L"]:
+        return self.fit(cloud, torch.zeros(len(cloud), device=cloud.device), generator)
+
+    def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Float[Tensor, "L"]:
+        """From signed distances around a closed mesh; from points alone of an open one."""
+        if open_edges(mesh) or mesh.volume <= 0:
+            return super().code_of_mesh(mesh, generator)
+        seed = int(numpy_rng(generator).integers(1 << 31))
+        _, points, distance = survey(mesh, self.scene.aabb.numpy(), seed)
+        return self.fit(*(torch.from_numpy(a).to(generator.device) for a in (points, distance)), generator)
+
+    @torch.enable_grad()
+    def fit(
+        self, points: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator
+    ) -> Float[Tensor, "L"]:
+        """The latent whose field has these signed distances at these points."""
+        c = self.config
+        z = self._starts(points, distance, generator)
+        m, v = torch.zeros_like(z), torch.zeros_like(z)
+        for step in range(c.fit_steps):
+            z.requires_grad_()
+            some = torch.randint(len(points), (c.fit_points,), generator=generator, device=points.device)
+            error = self._error(self.distance(z, points[some].expand(len(z), -1, 3)), distance[some]).mean(1)
+            loss = (error + c.latent_weight * z.square().sum(-1)).sum()  # starts do not see each other
+            (v_z,) = torch.autograd.grad(loss, z)
+            rate = c.fit_lr * 0.1 ** (step / c.fit_steps)
+            m, v = 0.9 * m + 0.1 * v_z, 0.999 * v + 0.001 * v_z.square()  # Adam, on no parameter of ours
+            m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+            z = (z - rate * m_hat / (v_hat.sqrt() + 1e-8)).detach()
+        return z[self._misfit(z, points, distance).argmin()]
+
+    @torch.no_grad()
+    def _starts(self, points: Tensor, distance: Tensor, generator: torch.Generator) -> Float[Tensor, "starts L"]:
+        """The latents of the training shapes that explain some of the points best."""
+        some = torch.randperm(len(points), generator=generator, device=points.device)[:GUESS]
+        misfit = self._misfit(self.latents, points[some], distance[some])
+        return self.latents[misfit.argsort()[: self.config.fit_starts]].detach().clone()
+
+    @torch.no_grad()
+    def _misfit(self, latents: Float[Tensor, "S L"], points: Tensor, distance: Tensor) -> Float[Tensor, "S"]:
+        errors = [self._error(self.distance(z, points.expand(len(z), -1, 3)), distance) for z in latents.split(32)]
+        return torch.cat(errors).mean(1)
+
+    def field(self, code: Float[Tensor, "L"]) -> Field:
+        return lambda x: self.distance(code[None], x[None])[0]
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
+        """New latents from the normal distribution with the mean and covariance of the training shapes' latents."""
+        z = self.latents.detach()
+        mean = z.mean(0)
+        # Of fewer shapes than numbers in a latent the covariance has no Cholesky factor, but Z ε has it all the same.
+        weights = torch.randn(count, len(z), generator=generator, device=z.device) / max(1, len(z) - 1) ** 0.5
+        return mean + weights @ (z - mean)
