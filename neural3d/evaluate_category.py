@@ -19,7 +19,7 @@ from neural3d.scene.category import ShapeSet, outer_surface, union_distance
 
 CLOUD, NOISE = 300, 0.5  # points of an unseen shape, and their standard deviation in % of its box's diagonal
 SURFACE, VOLUME = 4096, 50_000  # samples of a surface for Chamfer distances, of a volume for IoU
-COARSE = 96, 8192  # the same two, to find the most similar training shapes
+COARSE = 96, 4096  # the same two, to find the most similar training shapes
 MOST_ROWS = 10  # of the picture
 
 
@@ -44,7 +44,9 @@ def evaluate_category(
         raise UserError(f"{shapes.path}: no shape is held out; put some into test/ beside train/.")
     chosen = np.unique(np.linspace(0, len(names) - 1, min(limit or len(names), len(names))).round().astype(int))
     truths = [_Sampled(meshes[i], seed) for i in chosen]
-    overlap, nearest = _nearest(truths, [_Sampled(mesh, seed) for mesh in shapes.meshes["train"]], shapes.aabb.numpy())
+    overlap, nearest = _nearest(
+        truths, [_Sampled(mesh, seed, COARSE[0]) for mesh in shapes.meshes["train"]], shapes.aabb.numpy()
+    )
     rows, pictures = [], []
     device = next(method.parameters()).device
     for i, truth, alike, near in zip(chosen, truths, overlap, nearest):
@@ -93,7 +95,7 @@ def evaluate_category(
 
 
 def kind_of(name: str) -> str:
-    """The folder that a member lies in or, directly in train/ or test/, its name up to the first digit or underscore."""
+    """The folder that a member lies in or, directly in train or test, its name before the first digit or underscore."""
     folder = Path(name).parent.name
     if folder not in ("", "train", "test"):
         return folder
@@ -103,9 +105,9 @@ def kind_of(name: str) -> str:
 class _Sampled:
     """A closed mesh of the scene frame, points of its outer surface, and what measures distances to it."""
 
-    def __init__(self, mesh: Mesh, seed: int):
+    def __init__(self, mesh: Mesh, seed: int, count: int = SURFACE):
         self.mesh, self.solid = mesh, Solid(mesh)
-        self.surface = outer_surface(mesh, self.solid, SURFACE, np.random.default_rng(seed))
+        self.surface = outer_surface(mesh, self.solid, count, np.random.default_rng(seed))
         low, high = self.solid.box
         self.diagonal = float(np.linalg.norm(high - low))
 

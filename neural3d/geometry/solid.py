@@ -62,18 +62,26 @@ class Solid:
         rays = _rays(origins, directions)
         return self._scene.test_occlusions(rays, 0.0, far, nthreads=torch.get_num_threads()).numpy()
 
-    def winding(self, points: Float[np.ndarray, "N 3"]) -> Int[np.ndarray, "N"]:
+    def winding(
+        self, points: Float[np.ndarray, "N 3"], toward: Float[np.ndarray, "N 3"] | None = None
+    ) -> Int[np.ndarray, "N"]:
         """How many times the surface goes around each point: 1 inside, 0 outside, 2 where two parts overlap.
 
         For closed surfaces, the faces that a ray leaves through minus those it enters by; the median of three rays.
-        Unlike the parity of crossings this is right for solids made of overlapping parts.
+        Unlike the parity of crossings this is right for solids made of overlapping parts; where faces of two parts lie
+        in one place, rays may count one of them only, and so 1 where it is 2.
+        toward: which half of all directions the rays of each point may take; None: any. For points just before a face,
+        its normal keeps them from coming back through the part whose face it is.
         """
         counts = []
         for direction in DIRECTIONS:
-            rays = self._open3d.core.Tensor(_rays(points, direction))
-            hits = self._scene.list_intersections(rays, nthreads=torch.get_num_threads())
-            outward = np.sign(self.normals[hits["primitive_ids"].numpy()] @ direction)
-            counts.append(np.bincount(hits["ray_ids"].numpy(), outward, len(points)))
+            if toward is not None:
+                direction = np.where(toward @ direction < 0, -1, 1)[:, None] * direction
+            rays = _rays(points, direction)
+            hits = self._scene.list_intersections(self._open3d.core.Tensor(rays), nthreads=torch.get_num_threads())
+            ray = hits["ray_ids"].numpy()
+            outward = np.sign((self.normals[hits["primitive_ids"].numpy()] * rays[ray, 3:]).sum(1))
+            counts.append(np.bincount(ray, outward, len(points)))
         return np.median(counts, axis=0).round().astype(np.int32)
 
     def signed_distance(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:

@@ -61,7 +61,7 @@ class OccupancyCategory(CategoryMethod):
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
-        return [dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final, warmup=200)]
+        return [dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final, warmup=c.horizon // 20)]
 
     def loss(
         self, batch: CategoryBatch, progress: float, generator: torch.Generator

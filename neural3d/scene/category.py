@@ -135,7 +135,7 @@ def outer_surface(mesh: Mesh, solid: Solid, count: int, rng: np.random.Generator
     kept: list[np.ndarray] = []
     while sum(map(len, kept)) < count:
         points, normals = sample_surface(mesh, count, rng)
-        kept.append(points[solid.winding(points + SKIN * normals) <= 0])
+        kept.append(points[solid.winding(points + SKIN * normals, toward=normals) <= 0])
         if len(kept) == 1 and len(kept[0]) == 0:
             raise UserError("A mesh has no outer surface: each of its faces lies inside another part.")
     return np.concatenate(kept)[:count]
@@ -155,7 +155,7 @@ def union_distance(
     spacing = float(np.quantile(tree.query(surface, k=2)[0][:, 1], 0.99))
     outer = tree.query(points[inside])[0]
     own = distance[inside]
-    hidden = outer**2 > own**2 + (3 * spacing) ** 2
+    hidden = outer**2 > own**2 + (1.6 * spacing) ** 2  # a gap of one in a million
     distance[inside] = -np.where(hidden, outer, own)
     return distance
 
