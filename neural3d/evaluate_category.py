@@ -95,7 +95,7 @@ def evaluate_category(
 
 
 def kind_of(name: str) -> str:
-    """The folder that a member lies in or, directly in train or test, its name before the first digit or underscore."""
+    """The folder that a member lies in or, directly in train or test, its name up to a digit or underscore."""
     folder = Path(name).parent.name
     if folder not in ("", "train", "test"):
         return folder

@@ -116,8 +116,9 @@ class DeepSdf(CategoryMethod):
         if open_edges(mesh) or mesh.volume <= 0:
             return super().code_of_mesh(mesh, generator)
         seed = int(numpy_rng(generator).integers(1 << 31))
-        _, points, distance = survey(mesh, self.scene.aabb.numpy(), seed)
-        return self.fit(*(torch.from_numpy(a).to(generator.device) for a in (points, distance)), generator)
+        _, *known = survey(mesh, self.scene.aabb.numpy(), seed)
+        points, distance = (torch.from_numpy(a).to(generator.device) for a in known)
+        return self.fit(points, distance, generator)
 
     @torch.enable_grad()
     def fit(
