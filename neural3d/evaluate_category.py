@@ -44,9 +44,7 @@ def evaluate_category(
         raise UserError(f"{shapes.path}: no shape is held out; put some into test/ beside train/.")
     chosen = np.unique(np.linspace(0, len(names) - 1, min(limit or len(names), len(names))).round().astype(int))
     truths = [_Sampled(meshes[i], seed) for i in chosen]
-    overlap, nearest = _nearest(
-        truths, [_Sampled(mesh, seed, COARSE[0]) for mesh in shapes.meshes["train"]], shapes.aabb.numpy()
-    )
+    overlap, nearest = _nearest(truths, shapes.meshes["train"], shapes.aabb.numpy(), seed)
     rows, pictures = [], []
     device = next(method.parameters()).device
     for i, truth, alike, near in zip(chosen, truths, overlap, nearest):
@@ -103,28 +101,33 @@ def kind_of(name: str) -> str:
 
 
 class _Sampled:
-    """A closed mesh of the scene frame, points of its outer surface, and what measures distances to it."""
+    """A closed mesh of the scene frame, and points of its outer surface."""
 
     def __init__(self, mesh: Mesh, seed: int, count: int = SURFACE):
-        self.mesh, self.solid = mesh, Solid(mesh)
-        self.surface = outer_surface(mesh, self.solid, count, np.random.default_rng(seed))
-        low, high = self.solid.box
-        self.diagonal = float(np.linalg.norm(high - low))
+        self.mesh = mesh
+        solid = self.solid()
+        self.surface = outer_surface(mesh, solid, count, np.random.default_rng(seed))
+        self.box = solid.box
+        self.diagonal = float(np.linalg.norm(self.box[1] - self.box[0]))
+
+    def solid(self) -> Solid:
+        """Made anew: Open3D crashes where hundreds are kept."""
+        return Solid(self.mesh)
 
     def cloud(self, seed: int) -> Float[np.ndarray, "M 3"]:
         rng = np.random.default_rng((seed, 1))  # other points than those it is measured by
-        points = outer_surface(self.mesh, self.solid, CLOUD, rng)
+        points = outer_surface(self.mesh, self.solid(), CLOUD, rng)
         return (points + NOISE / 100 * self.diagonal * rng.standard_normal(points.shape)).astype(np.float32)
 
 
 def measure(result: _Sampled, truth: _Sampled) -> dict[str, float]:
     """{"iou", "chamfer"}; see `evaluate_category`."""
-    low = np.minimum(result.solid.box[0], truth.solid.box[0])
-    high = np.maximum(result.solid.box[1], truth.solid.box[1])
+    solids = result.solid(), truth.solid()
+    low, high = np.minimum(result.box[0], truth.box[0]), np.maximum(result.box[1], truth.box[1])
     points = np.random.default_rng(0).uniform(low, high, (VOLUME, 3))
-    a, b = (s.solid.winding(points) > 0 for s in (result, truth))
-    there = np.abs(union_distance(truth.solid, truth.surface, result.surface)).mean()
-    back = np.abs(union_distance(result.solid, result.surface, truth.surface)).mean()
+    a, b = (solid.winding(points) > 0 for solid in solids)
+    there = np.abs(union_distance(solids[1], truth.surface, result.surface)).mean()
+    back = np.abs(union_distance(solids[0], result.surface, truth.surface)).mean()
     return {
         "iou": float((a & b).sum() / max(1, (a | b).sum())),
         "chamfer": float(100 * (there + back) / 2 / truth.diagonal),
@@ -132,18 +135,24 @@ def measure(result: _Sampled, truth: _Sampled) -> dict[str, float]:
 
 
 def _nearest(
-    truths: list[_Sampled], known: list[_Sampled], box: Float[np.ndarray, "2 3"]
+    truths: list[_Sampled], known: list[Mesh], box: Float[np.ndarray, "2 3"], seed: int
 ) -> tuple[list[int], list[int]]:
     """For each truth, the known shape of greatest IoU and the one of least Chamfer distance, by few samples."""
     surface, volume = COARSE
     points = np.random.default_rng(0).uniform(box[0], box[1], (volume, 3))
-    own, others = (np.stack([s.solid.winding(points) > 0 for s in sets]).astype(np.float32) for sets in (truths, known))
-    both = own @ others.T
-    iou = both / np.maximum(1, own.sum(1)[:, None] + others.sum(1) - both)
-    few_own, few_others = (np.concatenate([s.surface[:surface] for s in sets]) for sets in (truths, known))
-    there = np.stack([s.solid.distance(few_own).reshape(len(truths), -1).mean(1) for s in known], 1)
-    back = np.stack([s.solid.distance(few_others).reshape(len(known), -1).mean(1) for s in truths], 0)
-    return iou.argmax(1).tolist(), (there + back).argmin(1).tolist()
+    own = np.stack([truth.solid().winding(points) > 0 for truth in truths])
+    few = np.concatenate([truth.surface[:surface] for truth in truths])
+    iou, there, others = [], [], []
+    for mesh in known:
+        sampled = _Sampled(mesh, seed, surface)
+        solid = sampled.solid()
+        inside = solid.winding(points) > 0
+        iou.append((own & inside).sum(1) / np.maximum(1, (own | inside).sum(1)))
+        there.append(solid.distance(few).reshape(len(truths), -1).mean(1))
+        others.append(sampled.surface)
+    every = np.concatenate(others)
+    back = np.stack([truth.solid().distance(every).reshape(len(known), -1).mean(1) for truth in truths])
+    return np.stack(iou, 1).argmax(1).tolist(), (np.stack(there, 1) + back).argmin(1).tolist()
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], pictures: list[tuple]) -> None:

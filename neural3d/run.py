@@ -92,7 +92,8 @@ def configure(
     chosen = method_class(method)
     if not isinstance(loaded, chosen.takes):
         kinds = {Scene: "photos", Shape: "a mesh or point cloud", ShapeSet: "a folder of meshes"}
-        others = ", ".join(name for name in METHODS if method_class(name).takes is type(loaded))
+        plain = {special: name for name, special in OF_CATEGORY.items()}
+        others = ", ".join(plain.get(name, name) for name in METHODS if method_class(name).takes is type(loaded))
         raise UserError(
             f"{scene} is {kinds[type(loaded)]}, but {method} is for {kinds[chosen.takes]}; choose --method {others}."
         )
