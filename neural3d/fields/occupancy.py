@@ -142,6 +142,17 @@ class OccupancyGrid(nn.Module):
         return unit * torch.exp2(level.float())[:, None]
 
     @torch.no_grad()
+    def keep(self, box: Float[Tensor, "2 3"]) -> None:
+        """Empties, for good, the cells that lie outside a box."""
+        axis = torch.arange(self.resolution, device=self.density.device) * (2 / self.resolution) - 1
+        for level in range(self.levels):
+            low = axis * 2**level
+            high = low + 2 ** (level + 1) / self.resolution
+            x, y, z = ((high > box[0, i]) & (low < box[1, i]) for i in range(3))
+            self.density[level][~(x[:, None, None] & y[:, None] & z)] = UNSEEN
+        self._mark()
+
+    @torch.no_grad()
     def mark_visible(self, cameras: Iterable[Camera]) -> None:
         """Empties, for good, what no camera sees: there nothing could tell floaters from truth.
 

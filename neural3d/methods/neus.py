@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
@@ -50,33 +50,34 @@ class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
     horizon: int = 10000  # step at which learning rates reach their final value
-    samples_per_batch: int = 1 << 14  # samples along rays that a step aims at; rays follow from it
+    samples_per_batch: int = 1 << 15  # samples along rays that a step aims at; rays follow from it
 
     levels: int = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
     base_resolution: int = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    first_levels: int = 8  # shown at the start
-    all_levels_at: float = 0.3  # share of the horizon at which all are shown
+    first_levels: int = 4  # shown at the start
+    all_levels_at: float = 0.5  # share of the horizon at which all are shown
     width: int = 64  # of the hidden layers
     features: int = 15  # outputs of the distance network that the colour network sees
     color_layers: int = 2  # hidden layers of the colour network
-    radius: float = 0.9  # of the sphere at the start, over half the shortest side of the region of interest
+    radius: float = 0.6  # of the sphere at the start, over half the shortest side of the region of interest
 
     sharpness: float = 20.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
     min_steps_per_unit: float = 24.0  # samples per unit of length at least
     max_steps_per_unit: float = 512.0  # and at most
-    grid_resolution: int = 128  # cells along each axis of the occupancy grid
+    grid_resolution: int = 96  # cells along each axis of the occupancy grid
     grid_every: int = 16  # steps between refreshes of the occupancy grid
-    grid_budget: int = 1 << 16  # distances evaluated per refresh
+    grid_budget: int = 1 << 17  # distances evaluated per refresh
     max_samples: int = 512  # per ray
 
     eikonal: float = 0.1  # weight of (‖∇f‖ − 1)²
     eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     smooth_points: float = 0.1  # such points, per sample along rays
+    inflate: float = 0.1  # pull of the surface towards cameras, for photos that have alpha; fades to 0 at the horizon
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
 
     lr: float = 1e-2  # of the hash grid and the networks
@@ -200,17 +201,31 @@ class Neus(Method):
         out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=color)
         return out.rgb, len(samples) + marched // 5
 
-    def _thickness(
-        self, value: Float[Tensor, "S"], gradient: Float[Tensor, "S 3"], directions: Float[Tensor, "S 3"], dt: Tensor
-    ) -> Float[Tensor, "S"]:
-        """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle.
+    def _emission(
+        self, samples: Samples, ray_directions: Float[Tensor, "R 3"], value: Float[Tensor, "S"], features: Tensor,
+        gradient: Float[Tensor, "S 3"],
+    ) -> tuple[Float[Tensor, "S"], Float[Tensor, "S 3"]]:  # fmt: skip
+        """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle; and its colour.
 
         NeuS's cos annealing, by which surfaces seen from behind and along count too while training starts, is left out:
         here f is a distance from the start, and rays that graze a plain face would dig it away.
         """
-        drop = 0.5 * dt * (-(gradient * directions).sum(-1)).clamp_min(0)
+        directions = ray_directions.index_select(0, samples.ray)
+        drop = 0.5 * samples.dt * (-(gradient * directions).sum(-1)).clamp_min(0)
         s = self.sharpness
-        return softplus(s * (drop - value)) - softplus(-s * (drop + value))
+        thickness = softplus(s * (drop - value)) - softplus(-s * (drop + value))
+        view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
+        return thickness, self._radiance(features, gradient, view_basis)
+
+    def _more_points(
+        self, samples: Samples, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "E 3"], Float[Tensor, "B 3"], Int[Tensor, "B"]]:
+        """Random points of the box, where f is to be a distance too; points beside samples, and which samples."""
+        c, n, device = self.config, len(samples), samples.t.device
+        anywhere = torch.rand(64 + int(c.eikonal_points * n), 3, generator=generator, device=device)
+        chosen = torch.randint(max(n, 1), (int(c.smooth_points * n),), generator=generator, device=device)
+        shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
+        return self.box[0] + (self.box[1] - self.box[0]) * anywhere, samples.positions[chosen] + shift, chosen
 
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
@@ -221,20 +236,12 @@ class Neus(Method):
         jitter = torch.rand(rays, generator=generator, device=device)
         samples, marched, leave = self._samples(batch.origins, batch.directions, jitter)
         n = len(samples)
-        elsewhere = torch.rand(64 + int(c.eikonal_points * n), 3, generator=generator, device=device)
-        elsewhere = self.box[0] + (self.box[1] - self.box[0]) * elsewhere
-        chosen = torch.randint(max(n, 1), (int(c.smooth_points * n),), generator=generator, device=device)
-        shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
-        beside = samples.positions[chosen] + shift
-        value, features, gradient = self.field.with_gradient(torch.cat([samples.positions, elsewhere, beside]))
+        anywhere, beside, chosen = self._more_points(samples, generator)
+        value, features, gradient = self.field.with_gradient(torch.cat([samples.positions, anywhere, beside]))
         eikonal = (gradient.norm(dim=-1) - 1).square().mean()
-        bend = (gradient[chosen] - gradient[n + len(elsewhere) :]).norm(dim=-1).mean() if len(chosen) else 0.0
-        value, features, gradient = value[:n], features[:n], gradient[:n]
+        bend = (gradient[chosen] - gradient[n + len(anywhere) :]).norm(dim=-1).sum() / max(len(chosen), 1)
 
-        directions = batch.directions.index_select(0, samples.ray)
-        thickness = self._thickness(value, gradient, directions, samples.dt)
-        view_basis = spherical_harmonics(batch.directions).index_select(0, samples.ray)
-        rgb = self._radiance(features, gradient, view_basis)
+        thickness, rgb = self._emission(samples, batch.directions, value[:n], features[:n], gradient[:n])
         if c.random_background and (self.scene.has_alpha or self.scene.unbounded):
             behind = torch.rand(rays, 3, generator=generator, device=device)
         else:
@@ -247,9 +254,13 @@ class Neus(Method):
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
         losses = {"color": (out.rgb - target).abs().mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
-        if batch.alpha is not None and c.mask:
+        if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
+            # Where nothing else tells, as on plain faces, the surface is as far out as the silhouettes let it. Only
+            # where along the ray its light is lost changes this, not how much of it.
+            middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
+            losses["inflate"] = c.inflate * (1 - progress) * (out.depth - middle * out.opacity).mean()
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -271,6 +282,7 @@ class Neus(Method):
             limit = c.sharpness * (c.sharpness_limit / c.sharpness) ** progress
             self.log_s.clamp_(max=math.log(limit))
         if step == 0:
+            self.grid.keep(self.box)
             self.grid.mark_visible(self.scene.cameras("train"))
         if step % c.grid_every == 0:
             band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / c.grid_resolution
@@ -296,9 +308,7 @@ class Neus(Method):
         """rgb, alpha, z-depth, normal of R rays."""
         samples, _, leave = self._samples(origins, directions)
         value, features, gradient = self.field.with_gradient(samples.positions)
-        along = directions.index_select(0, samples.ray)
-        thickness = self._thickness(value, gradient, along, samples.dt)
-        rgb = self._radiance(features, gradient, spherical_harmonics(directions).index_select(0, samples.ray))
+        thickness, rgb = self._emission(samples, directions, value, features, gradient)
         out = composite(
             thickness, torch.cat([rgb, gradient], -1), samples.t, torch.ones_like(thickness), samples.offsets,
             early_stop=0.0,
@@ -320,7 +330,7 @@ class Neus(Method):
         return mesh.colored(lambda x, normal: look(x.to(device), normal.to(device)))
 
 
-def _kept(samples: Samples, keep: Tensor) -> Samples:
+def _kept(samples: Samples, keep: Bool[Tensor, "S"]) -> Samples:
     """Only the chosen samples."""
     before = nn.functional.pad(keep.cumsum(0), (1, 0))
     return Samples(
