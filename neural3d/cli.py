@@ -348,6 +348,7 @@ class Info:
         from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
         from neural3d.methods import METHODS
         from neural3d.scene import load_scene
+        from neural3d.scene.category import holds_shapes, load_shape_set
         from neural3d.scene.doctor import describe, describe_mesh, suspicions
 
         path = Path(self.path)
@@ -359,6 +360,9 @@ class Info:
             return print_pairs(str(path), describe_mesh(path))
         if (path / "config.json").exists():
             return describe_run(path)
+        if holds_shapes(path):
+            shapes = load_shape_set(path.resolve())
+            return print_pairs(str(path), [(f"{s} shapes", f"{len(names)}") for s, names in shapes.members.items()])
         scene = load_scene(self.path, downscale=self.downscale)
         print_pairs(str(path), describe(scene))
         for note in scene.notes:

@@ -29,7 +29,7 @@ from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, sur
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
 
-GUESS = 64  # points of a new shape by which training shapes are compared with it
+GUESS = 128  # points of a new shape by which training shapes are compared with it
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,11 @@ class DeepSdfConfig:
     latent_lr: float = 5e-3
     latent_lr_final: float = 5e-4
 
-    fit_steps: int = 400  # to find the latent of a new shape
-    fit_points: int = 300  # of it per step
-    fit_starts: int = 4  # training shapes from which the search starts; the best end counts
-    fit_lr: float = 1e-2  # falls to a tenth
+    fit_steps: int = 300  # to find the latent of a new shape
+    fit_points: int = 512  # of it per step
+    fit_starts: int = 2  # training shapes from which the search starts; the best end counts
+    fit_lr: float = 0.05  # in deviations of the known latents; falls to a tenth
+    fit_prior: float = 1e-4  # λ': weight of ‖w‖²
 
 
 class DeepSdf(CategoryMethod):
@@ -124,28 +125,43 @@ class DeepSdf(CategoryMethod):
     def fit(
         self, points: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator
     ) -> Float[Tensor, "L"]:
-        """The latent whose field has these signed distances at these points."""
+        """The latent whose field has these signed distances at these points.
+
+        Sought as z = μ + w A in the frame of the known latents, in which these have unit variance in all directions;
+        λ' ‖w‖² keeps to what is likely (μ: their mean, Aᵀ A: their covariance).
+        """
         c = self.config
-        z = self._starts(points, distance, generator)
-        m, v = torch.zeros_like(z), torch.zeros_like(z)
+        mean, frame = self._frame()
+        w = torch.linalg.lstsq(frame.T, (self._starts(points, distance, generator) - mean).T, driver="gelsd").solution.T
+        m, v = torch.zeros_like(w), torch.zeros_like(w)
         for step in range(c.fit_steps):
-            z.requires_grad_()
+            w = w.detach().requires_grad_()
             some = torch.randint(len(points), (c.fit_points,), generator=generator, device=points.device)
-            error = self._error(self.distance(z, points[some].expand(len(z), -1, 3)), distance[some]).mean(1)
-            loss = (error + c.latent_weight * z.square().sum(-1)).sum()  # starts do not see each other
-            (v_z,) = torch.autograd.grad(loss, z)
+            value = self.distance(mean + w @ frame, points[some].expand(len(w), -1, 3))
+            error = self._error(value, distance[some]).mean(1)
+            loss = (error + c.fit_prior * w.square().sum(-1)).sum()  # starts do not see each other
+            (v_w,) = torch.autograd.grad(loss, w)
             rate = c.fit_lr * 0.1 ** (step / c.fit_steps)
-            m, v = 0.9 * m + 0.1 * v_z, 0.999 * v + 0.001 * v_z.square()  # Adam, on no parameter of ours
+            m, v = 0.9 * m + 0.1 * v_w, 0.999 * v + 0.001 * v_w.square()  # Adam, on no parameter of ours
             m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
-            z = (z - rate * m_hat / (v_hat.sqrt() + 1e-8)).detach()
-        return z[self._misfit(z, points, distance).argmin()]
+            w = w.detach() - rate * m_hat / (v_hat.sqrt() + 1e-8)
+        z = mean + w @ frame
+        misfit = self._misfit(z, points, distance) + c.fit_prior * w.square().sum(-1)
+        return z[misfit.argmin()]
+
+    def _frame(self) -> tuple[Float[Tensor, "L"], Float[Tensor, "K L"]]:
+        """μ and A of the training shapes' latents: A's rows are the covariance's axes, as long as its deviations."""
+        z = self.latents.detach()
+        mean = z.mean(0)
+        _, size, axes = torch.linalg.svd((z - mean) / max(1, len(z) - 1) ** 0.5, full_matrices=False)
+        return mean, size[:, None] * axes
 
     @torch.no_grad()
     def _starts(self, points: Tensor, distance: Tensor, generator: torch.Generator) -> Float[Tensor, "starts L"]:
         """The latents of the training shapes that explain some of the points best."""
         some = torch.randperm(len(points), generator=generator, device=points.device)[:GUESS]
         misfit = self._misfit(self.latents, points[some], distance[some])
-        return self.latents[misfit.argsort()[: self.config.fit_starts]].detach().clone()
+        return self.latents[misfit.argsort()[: self.config.fit_starts]].detach()
 
     @torch.no_grad()
     def _misfit(self, latents: Float[Tensor, "S L"], points: Tensor, distance: Tensor) -> Float[Tensor, "S"]:
@@ -157,8 +173,5 @@ class DeepSdf(CategoryMethod):
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
         """New latents from the normal distribution with the mean and covariance of the training shapes' latents."""
-        z = self.latents.detach()
-        mean = z.mean(0)
-        # Of fewer shapes than numbers in a latent the covariance has no Cholesky factor, but Z ε has it all the same.
-        weights = torch.randn(count, len(z), generator=generator, device=z.device) / max(1, len(z) - 1) ** 0.5
-        return mean + weights @ (z - mean)
+        mean, frame = self._frame()
+        return mean + torch.randn(count, len(frame), generator=generator, device=frame.device) @ frame
