@@ -78,6 +78,7 @@ class NerfConfig:
 
     near: float = 0.0  # nearest distance; 0: the scene's
     far: float = 0.0  # farthest distance; 0: the scene's
+    clip_to_box: bool = True  # bounded scenes: sample only where rays cross the scene's box; published: false
     surface_density: float = 10.0  # 1/unit; meshes have their surface where it is reached
 
     anneal: float = 0.0  # share of the horizon in which the high frequencies appear (FreeNeRF: 0.9); 0: all at once
@@ -133,7 +134,8 @@ class Nerf(Method):
     """See the module's docstring.
 
     Rays are sampled from `near` to `far`, in bounded scenes where they cross the scene's box: there positions lie in
-    [-1, 1]³, as γ assumes, and rays that miss the box see the background. Unbounded scenes are contracted (mip-NeRF
+    [-1, 1]³, as γ assumes, and rays that miss the box see the background. (Published is all of `near` to `far`; of few
+    photos, every camera can then paint its own picture just before itself.) Unbounded scenes are contracted (mip-NeRF
     360) and sampled evenly in disparity; their last sample reaches to infinity.
     With `grid_resolution`, samples in cells where the final network was found empty are not evaluated: without density
     they would add neither colour nor gradient.
@@ -225,7 +227,7 @@ class Nerf(Method):
     ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
         """Where to sample; far ≤ near where there is nothing."""
         near, far = torch.full_like(origins[:, 0], self.near), torch.full_like(origins[:, 0], self.far)
-        if self.scene.unbounded:
+        if self.scene.unbounded or not self.config.clip_to_box:
             return near, far
         enter, leave = box_span(origins, directions, self.scene.aabb)
         return torch.maximum(near, enter), torch.minimum(far, leave)

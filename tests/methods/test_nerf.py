@@ -288,3 +288,13 @@ def test_regularisers_ask_for_what_they_say(scene):
 def test_settings_that_exclude_each_other(scene, changes, words):
     with pytest.raises(UserError, match=words):
         build(scene, **changes)
+
+
+def test_rays_are_sampled_in_the_box_unless_all_of_near_to_far_is_asked_for(scene):
+    """Of the scene's middle, seen from far away: only the box, or the whole ray, also beside the box."""
+    origins, directions = torch.tensor([[0.0, 0, -5], [0, 3, -5]]), torch.tensor([[0.0, 0, 1], [0, 0, 1]])
+    near, far = build(scene, near=1.0, far=9.0)._span(origins, directions)
+    assert near[0] == 5 + scene.aabb[0, 2] and far[0] == 5 + scene.aabb[1, 2]
+    assert far[1] <= near[1]
+    near, far = build(scene, near=1.0, far=9.0, clip_to_box=False)._span(origins, directions)
+    assert near.tolist() == [1, 1] and far.tolist() == [9, 9]
