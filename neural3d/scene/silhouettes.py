@@ -93,5 +93,5 @@ def _remedy(scene: Scene) -> str:
     )
     return (
         f"{scene.path}: nothing tells the subject from its background: {remedy}; before a nearly black background, "
-        "--set mask_threshold=0.2 makes masks from brightness. Without masks, use ngp or splat."
+        "--set mask_threshold=0.2 makes masks from brightness. Without masks, neus finds the surface."
     )
