@@ -103,6 +103,7 @@ class SolidSource:
 MESH_POINTS = 100_000  # that stand for a mesh
 FEWEST = 50  # points that a surface can be fitted to
 SPREAD_NEIGHBOURS = 50  # whose distance is the standard deviation of samples around a point, as in IGR
+BLUR = 0.04  # of the inside, as it is derived from the normals alone; scene units
 SURE = 0.3  # how far from 1/2 the blurred inside must be to tell the sign
 
 
@@ -142,7 +143,7 @@ class CloudSource:
         self.given = given is not None
         self.spacing, self.noise = clouds.spacing(points), clouds.noise(points)
         normals = clouds.outward_normals(points) if given is None else given
-        indicator = clouds.Indicator(points, clouds.WIDTHS[1])
+        indicator = clouds.Indicator(points, BLUR)
         vectors = torch.from_numpy(normals.astype(np.float64))
         at = indicator.at(vectors)
         if at.median() < 0:
