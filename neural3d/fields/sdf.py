@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neural3d.fields.encodings import fourier_features, random_frequencies
 from neural3d.fields.mlp import MLP
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
 
@@ -59,7 +60,7 @@ class HashSDF(nn.Module):
         """(signed distance, features)."""
         into = self.table.grad if self.training else None  # else normals of a picture would train the table
         out = self.net(hash_grid((x + 1) / 2, self.table, self.spec, table_grad=into))
-        return out[:, 0] + self._ball(x)[0], out[:, 1:]
+        return out[:, 0] + _ball(x, self.radius)[0], out[:, 1:]
 
     def with_gradient(
         self, x: Float[Tensor, "N 3"]
@@ -83,10 +84,53 @@ class HashSDF(nn.Module):
         else:
             out, v_encoded = self.net.with_gradient(encoded)
         v_unit = hash_grid_position_gradient(unit, self.table, v_encoded, self.spec, table_grad=into)
-        ball, radial = self._ball(x)
+        ball, radial = _ball(x, self.radius)
         return out[:, 0] + ball, out[:, 1:], v_unit / 2 + radial
 
-    def _ball(self, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """‖x‖ − radius and its gradient; 1e-12 keeps the gradient finite at the centre."""
-        distance = (x.square().sum(-1) + 1e-12).sqrt()
-        return distance - self.radius, x / distance[:, None]
+
+class FourierSDF(nn.Module):
+    """f(x), g(x) = MLP(x, γ(x)) with ‖x‖ − radius added to f; γ: random Fourier features (Tancik et al. 2020).
+
+    Smooth everywhere, where `HashSDF` has kinks between cells, and slower. sigma: of the frequencies, cycles per unit.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, *, frequencies: int = 64, sigma: float = 1.0, width: int = 128, hidden_layers: int = 3,
+        features: int = 0, radius: float = 0.5,
+    ):  # fmt: skip
+        super().__init__()
+        self.radius = radius
+        self.register_buffer("frequencies", random_frequencies(frequencies, 3, sigma))
+        self.net = MLP(
+            3 + 2 * frequencies, 1 + features, width, hidden_layers, bias=True, twice_differentiable=True,
+            hidden_activation="softplus",
+        )  # fmt: skip
+        with torch.no_grad():
+            self.net.weights[-1].mul_(1e-2)  # the sphere alone at the start
+
+    def param_groups(self, lr: float, lr_final: float) -> list[dict[str, Any]]:
+        """For `neural3d.ops.adam.Adam`."""
+        return [dict(params=list(self.net.parameters()), lr=lr, lr_final=lr_final, betas=(0.9, 0.99))]
+
+    def forward(self, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N G"]]:
+        """(signed distance, features)."""
+        out = self.net(torch.cat([x, fourier_features(x, self.frequencies)], -1))
+        return out[:, 0] + _ball(x, self.radius)[0], out[:, 1:]
+
+    def with_gradient(
+        self, x: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N G"], Float[Tensor, "N 3"]]:
+        """(signed distance, features, ∂f/∂x), all differentiable in the parameters."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value, features = self(x)
+            (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        return value, features, gradient
+
+
+def _ball(x: Float[Tensor, "N 3"], radius: float) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+    """‖x‖ − radius and its gradient; 1e-12 keeps the gradient finite at the centre."""
+    distance = (x.square().sum(-1) + 1e-12).sqrt()
+    return distance - radius, x / distance[:, None]

@@ -21,6 +21,7 @@ FLAT = 0.5  # thickness over width up to which a neighbourhood counts as flat
 DAMPINGS = (10.0, 30.0, 100.0)  # of the least-norm system, in shares of its diagonal
 WIDTHS = (0.06, 0.045)  # of the Gaussian that blurs χ while normals are turned; points span 1.8
 SHARPENINGS = 4  # times that normals follow the field they make
+JUDGING_WIDTH = 0.05  # blur of the χ by which tries are compared
 
 
 def spacing(points: Float[np.ndarray, "N 3"], neighbours: int = 8) -> float:
@@ -149,29 +150,34 @@ def outward_vectors(points: Float[np.ndarray, "N 3"]) -> Float[Tensor, "N 3"]:
     by conjugate gradients. Then μ ← −∇χ / |∇χ| a few times: normals agree with the field they make (Lin, Shi & Liu,
     "Fast and Globally Consistent Normal Orientation based on the Winding Number Normal Consistency", 2024).
 
-    Which blur and damping suit is tried: where a part is turned inside out, χ is negative. The try counts in which χ is
-    the largest at its lowest percent of points, in shares of its median.
+    Which blur and damping suit is tried: χ varies more where parts are inside out, so the try counts in which it varies
+    least over the points, in shares of its median.
     """
-    best, vectors = -math.inf, torch.empty(0)
+    judge = Indicator(points, JUDGING_WIDTH)
+    least, vectors = math.inf, torch.empty(0)
     for width in WIDTHS:
         chi = Indicator(points, width)
         for damping in DAMPINGS:
-            found = _winding_vectors(chi, damping)
-            value = chi.at(found)
-            lowest = float(value.quantile(0.01) / value.median().abs())
-            if lowest > best:
-                best, vectors = lowest, found
+            found = _sharpened(chi, _least_vectors(chi, damping))
+            value = judge.at(found)
+            variation = float(value.std() / value.median().abs())
+            if variation < least:
+                least, vectors = variation, found
     return vectors
 
 
-def _winding_vectors(chi: Indicator, damping: float) -> Float[Tensor, "N 3"]:
-    """See `outward_vectors`. damping: in shares of the diagonal of A Aᵀ."""
+def _least_vectors(chi: Indicator, damping: float) -> Float[Tensor, "N 3"]:
+    """μ of `outward_vectors`. damping: in shares of the diagonal of A Aᵀ."""
     half = torch.full((len(chi.corner),), 0.5, dtype=torch.float64)
     one = torch.zeros_like(half)
     one[len(one) // 2] = 1
     damping = damping * float(one @ chi.at(chi.adjoint(one)))
     charges = _conjugate_gradients(lambda v: chi.at(chi.adjoint(v)) + damping * v, half, steps=20)
-    vectors = torch.nn.functional.normalize(chi.adjoint(charges), dim=-1)
+    return chi.adjoint(charges)
+
+
+def _sharpened(chi: Indicator, vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    vectors = torch.nn.functional.normalize(vectors, dim=-1)
     for _ in range(SHARPENINGS):
         vectors = torch.nn.functional.normalize(chi.ascent(vectors), dim=-1)
     return vectors

@@ -183,6 +183,7 @@ class CloudSource:
 
 def _cloud_of(shape: Shape) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]:
     """Distinct points, and normals where the shape has them. Raises UserError where they are no surface."""
+    normals: np.ndarray | None
     if shape.faces is not None:
         points, normals = sample_surface(shape.mesh, MESH_POINTS, np.random.default_rng(0))
     else:

@@ -77,6 +77,13 @@ def test_the_mesh_is_the_shape_in_any_pose(kind, bound, tmp_path):
         assert (errors(mesh) < bound).all()
 
 
+def test_fourier_features_do_it_too(tmp_path):
+    settings = [*SETTINGS[:2], "backbone=fourier", "width=64", "hidden_layers=2", "frequencies=32"]
+    mesh = fit(write(tmp_path / "torus.xyz", torus(np.random.default_rng(0))[0]), tmp_path / "run", settings)
+    assert open_edges(mesh) == 0
+    assert (errors(mesh) < 1.0).all()
+
+
 def test_gaps_are_closed(tmp_path):
     points, _ = torus(np.random.default_rng(0))
     kept = np.linalg.norm(points - [RADII[0] + RADII[1], 0, 0], axis=1) > 0.6
