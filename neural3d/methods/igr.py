@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
 
 NOISY = 0.025  # standard deviation at which f² at the points counts once; more where the points are more exact
-SMOOTH = 0.26  # h = SMOOTH (noise · spacing)^⅓: as noise over the root of the points within h balances h²
+SMOOTH = 0.7  # h in shares of the noise
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -97,7 +97,7 @@ class Igr(Method):
         c, cloud = self.config, CloudSource(scene, device)
         self.cloud = cloud
         noise = cloud.noise if c.noise < 0 else c.noise
-        self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * (noise * cloud.spacing) ** (1 / 3))
+        self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * noise)
         self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
         unit = 1 / float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
         diagonal = float((cloud.points.amax(0) - cloud.points.amin(0)).norm())
