@@ -5,7 +5,7 @@ whose projection is pulled about are cloned if small and split if large, transpa
 cut back now and then so that only what the photos ask for stays. With absolute gradients (Ye et al., "AbsGS", 2024)
 pulls from both sides no longer cancel.
 Mcmc: Kheradmand et al., "3D Gaussian Splatting as Markov Chain Monte Carlo", NeurIPS 2024: transparent splats move to
-where opaque ones are, in a way that leaves the picture as it was, and noise lets them explore.
+where opaque ones are, in a way that leaves the picture about as it was, and noise lets them explore.
 
 No step here depends on the number of threads: exponentials are taken of pieces that torch does not share out (its
 vector and scalar versions differ in the last bit, and where the work is cut decides which is used).
@@ -26,6 +26,8 @@ from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.ops.adam import Adam
 
 MAX_COPIES = 51  # of one splat in a relocation; more would need sums that cancel beyond float64
+SPLIT = 1.6  # by which the children of a split splat are smaller
+OWN = 0.25  # share of a relocated splat's covariance that each copy keeps; the rest is how far they lie apart
 NOISY_BELOW = 0.15  # opacity above which Mcmc's noise has faded to less than a millionth
 
 
@@ -50,6 +52,17 @@ def rearrange(splats: Gaussians, optimizer: Adam, rows: Int[Tensor, "M"], fresh:
         new = nn.Parameter(old.detach()[rows])  # a new object: whatever graph still holds the old one stays valid
         setattr(splats, name, new)
         optimizer.replace(old, new, moments)
+
+
+def scatter(
+    splats: Gaussians, rows: slice | Tensor, generator: torch.Generator, *, spread: float, shrink: float
+) -> None:
+    """Some splats move to places drawn from `spread` times their own covariance, then shrink by a factor."""
+    scales = serially(torch.exp, splats.log_scales[rows])
+    offset = math.sqrt(spread) * scales * torch.randn(scales.shape, generator=generator, device=scales.device)
+    rotation = rotation_from_quaternion(splats.quats[rows])
+    splats.means[rows] += (rotation * offset[:, None, :]).sum(-1)
+    splats.log_scales[rows] += math.log(shrink)
 
 
 def forget(optimizer: Adam, parameter: nn.Parameter, rows: Tensor | slice = slice(None)) -> None:
@@ -93,8 +106,7 @@ class Adc(nn.Module):
         clear = splats.opacity_logits < logit(c.prune_opacity)
         # Before the first reset everything is still finding its size.
         too_big = math.log(c.prune_size * self.extent) if step > c.reset_every else math.inf
-        shrink = math.log(1.6)
-        pulled = (mean_pull >= threshold) & ~clear & ~(large & (size - shrink > too_big))
+        pulled = (mean_pull >= threshold) & ~clear & ~(large & (size - math.log(SPLIT) > too_big))
         drop = clear | ((size > too_big) & ~(pulled & large))
 
         room = c.max_splats - int((~drop).sum())
@@ -117,12 +129,7 @@ class Adc(nn.Module):
             )
             clear_share = serially(torch.sigmoid, -splats.opacity_logits[pair]).double().sqrt()
             splats.opacity_logits[pair] = serially(torch.log, (1 - clear_share) / clear_share).float()
-        children = slice(len(keep) + len(clone), None)
-        scales = serially(torch.exp, splats.log_scales[children])
-        offset = scales * torch.randn(scales.shape, generator=generator, device=scales.device)
-        rotation = rotation_from_quaternion(splats.quats[children])
-        splats.means[children] += (rotation * offset[:, None, :]).sum(-1)
-        splats.log_scales[children] -= shrink
+        scatter(splats, slice(len(keep) + len(clone), None), generator, spread=1.0, shrink=1 / SPLIT)
         self.resize(len(splats))
 
         if step >= c.reset_every and step % c.reset_every < c.densify_every:
@@ -131,7 +138,13 @@ class Adc(nn.Module):
 
 
 class Mcmc(nn.Module):
-    """Relocation, growth towards the budget, and noise. config: SplatConfig, whose max_splats is the budget."""
+    """Relocation, growth towards the budget, and noise. config: SplatConfig, whose max_splats is the budget.
+
+    Beyond the paper, copies of a splat part at once: each keeps OWN of the covariance Σ of eq. 9, its place is drawn
+    with the rest, (1 − OWN) Σ, so that together they cover what one did. In one place they would get nearly the same
+    gradients and take the same steps; only noise would part them, which opaque splats do not feel. And besides the
+    transparent ones, those `relocate` of all that are the least opaque move too.
+    """
 
     def __init__(self, config: Any):
         super().__init__()
@@ -146,6 +159,7 @@ class Mcmc(nn.Module):
         c = self.config
         opacity = serially(torch.sigmoid, splats.opacity_logits)
         dead = splats.opacity_logits <= logit(c.prune_opacity)
+        dead[torch.sort(splats.opacity_logits, stable=True).indices[: int(c.relocate * len(splats))]] = True
         alive = (~dead).nonzero()[:, 0]
         if len(alive) == 0:
             return
@@ -164,8 +178,9 @@ class Mcmc(nn.Module):
         rearrange(splats, optimizer, rows, changed)
         shared, shrink = relocated(opacity[rows[changed]], copies[changed])
         shared = shared.clamp(c.prune_opacity, 1 - 1e-6)  # 1e-6: the logit stays finite
-        splats.opacity_logits[changed] = torch.log(shared / (1 - shared)).float()
-        splats.log_scales[changed] += torch.log(shrink).float()[:, None]
+        splats.opacity_logits[changed] = serially(torch.log, shared / (1 - shared)).float()
+        splats.log_scales[changed] += serially(torch.log, shrink).float()[:, None]
+        scatter(splats, changed, generator, spread=1 - OWN, shrink=math.sqrt(OWN))
 
     @torch.no_grad()
     def explore(self, splats: Gaussians, rate: float, generator: torch.Generator) -> None:
@@ -200,7 +215,7 @@ def relocated(opacity: Float[Tensor, "M"], copies: Int[Tensor, "M"]) -> tuple[Fl
     (Σ_{i=k}^n C(i−1, k−1) = C(n, k)) the scale's factor is o / Σ_{k=1}^n (−1)^(k−1) C(n, k) o'^k / √k. float64.
     """
     o, n = opacity.double(), copies.double()
-    shared = 1 - (1 - o) ** (1 / n)
+    shared = 1 - serially(torch.exp, serially(torch.log, 1 - o) / n)
     total = torch.zeros_like(o)
     term = -torch.ones_like(o)  # (−1)^(k−1) C(n, k) o'^k, from its predecessor
     for k in range(1, int(copies.max()) + 1 if len(copies) else 1):

@@ -67,9 +67,10 @@ class SplatConfig:
     )
     reset_every: int = 3000  # adc: steps between cuts of all opacities to twice prune_opacity
     growth: float = 0.05  # mcmc: share by which the number grows at each change, up to max_splats
+    relocate: float = 0.02  # mcmc: share of all, the least opaque, that move at each change besides transparent ones
     noise: float = 5e5  # mcmc: of the random walk of nearly transparent splats, per learning rate of the means
-    opacity_weight: float = 0.01  # mcmc: of the mean opacity in the loss
-    scale_weight: float = 0.01  # mcmc: of the mean standard deviation in the loss, per extent
+    opacity_weight: float = 0.01  # mcmc: of the mean opacity in the loss at the start; falls to 0 until densify_until
+    scale_weight: float = 0.01  # mcmc: of the mean standard deviation in extents, likewise
 
     sparse_adam: bool = False  # splats that a photo does not show keep their moments: faster, some 0.5 dB worse
     lr_means: float = 1.6e-4  # in extents
@@ -226,8 +227,9 @@ class Splat(Method):
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
         if c.densify == "mcmc" and progress < c.densify_until:
-            losses["opacity"] = Pull.apply(s.opacity_logits, c.opacity_weight, "sigmoid")
-            losses["scale"] = Pull.apply(s.log_scales, c.scale_weight / self.extent, "exp")
+            fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
+            losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
+            losses["scale"] = Pull.apply(s.log_scales, fade * c.scale_weight / self.extent, "exp")
 
         def psnr() -> float:  # asked for now and then
             error = nn.functional.mse_loss(image.detach().clamp(0, 1), target)

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from neural3d.fields.gaussians import Gaussians
-from neural3d.methods.densify import Adc, Mcmc, Pull, forget, logit, multinomial, rearrange, relocated, serially
+from neural3d.geometry.rotations import rotation_from_quaternion
+from neural3d.methods.densify import OWN, Adc, Mcmc, Pull, forget, logit, multinomial, rearrange, relocated, serially
 from neural3d.ops.adam import Adam
 
 CONFIG = dict(
     max_splats=100, grow_gradient=0.5, absgrad=False, split_size=0.01, prune_size=0.1, prune_opacity=0.005,
-    reset_every=3000, densify_every=100, share_opacity=False, growth=0.5, noise=1.0,
+    reset_every=3000, densify_every=100, share_opacity=False, growth=0.5, relocate=0.0, noise=1.0,
 )  # fmt: skip
 SMALL, LARGE, HUGE = 0.005, 0.05, 0.5  # beside split_size and prune_size at extent 1
 
@@ -118,8 +119,6 @@ def test_children_are_drawn_from_their_parent():
     adc.pull += 1
     adc.views += 1
     adc.refine(splats, optimizer, 600, torch.Generator().manual_seed(0))
-    from neural3d.geometry.rotations import rotation_from_quaternion
-
     rs = rotation_from_quaternion(parent["quats"]) * parent["log_scales"].exp()
     offsets = splats.means - parent["means"]
     sigma = rs @ rs.T
@@ -193,24 +192,49 @@ def test_the_dead_move_to_the_living_and_the_number_grows_to_the_budget():
     before = {k: v.detach().clone() for k, v in splats.named_parameters()}
     m = optimizer.state[splats.means]["m"].clone()
     mcmc = Mcmc(config(max_splats=7))
-    mcmc.refine(splats, optimizer, 600, torch.Generator().manual_seed(1))
+    mcmc.refine(splats, optimizer, 600, torch.Generator().manual_seed(2))
     assert len(splats) == 7  # half as many again, 5 → 7
-    places = {tuple(x) for x in splats.means.tolist()}
-    assert places <= {tuple(before["means"][i].tolist()) for i in (0, 1, 3)}
-    assert (torch.sigmoid(splats.opacity_logits) > 0.05).all()
-    copies = torch.tensor([sum(torch.equal(a, b) for b in splats.means) for a in splats.means])
-    source = [[torch.equal(a, b) for b in before["means"]].index(True) for a in splats.means]
+    same = (splats.sh_dc[:, None] == before["sh_dc"]).all(-1)  # colours tell whose copy each is
+    source = same.int().argmax(1)
+    assert same.any(1).all() and set(source.tolist()) <= {0, 1, 3}
+    copies = torch.bincount(source)[source]
     alone = copies == 1
-    assert torch.equal(splats.opacity_logits[alone], before["opacity_logits"][source][alone])
+    assert alone.any() and not alone.all()
+    for name, p in splats.named_parameters():
+        assert torch.equal(p[alone], before[name][source][alone]), name
     shared, shrink = relocated(torch.tensor(opacities)[source], copies)
     torch.testing.assert_close(torch.sigmoid(splats.opacity_logits).double(), shared, rtol=1e-5, atol=0)
+    own = shrink.log() + 0.5 * math.log(OWN) * ~alone
     torch.testing.assert_close(
-        splats.log_scales.double(), before["log_scales"][source] + shrink.log()[:, None], rtol=1e-5, atol=1e-6
+        splats.log_scales.double(), before["log_scales"][source] + own[:, None], rtol=1e-5, atol=1e-6
     )
     state = optimizer.state[splats.means]["m"]
     assert not state[~alone].any() and torch.equal(state[alone], m[source][alone])
     mcmc.refine(splats, optimizer, 700, torch.Generator().manual_seed(2))
     assert len(splats) == 7, "the budget is a hard cap"
+
+
+def test_copies_together_cover_what_the_one_did():
+    """Own covariance and that of the places add up to the one of eq. 9, Σ, on each axis of the ellipsoid."""
+    n = 4000
+    splats, optimizer = make([LARGE] * n, [0.5] * (n // 2) + [0.001] * (n // 2))
+    with torch.no_grad():
+        splats.quats[:] = splats.quats[:1].clone()
+        splats.means[:] = 0.0
+    Mcmc(config(max_splats=n)).refine(splats, optimizer, 600, torch.Generator().manual_seed(0))
+    moved = splats.means.norm(dim=1) > 0
+    assert moved.sum() > n / 2
+    offset = splats.means[moved] @ rotation_from_quaternion(splats.quats[0])  # along the axes
+    own = splats.log_scales[moved].exp()
+    sigma = own**2 / OWN
+    torch.testing.assert_close((offset**2 / sigma).mean(0) + OWN, torch.ones(3), rtol=0.08, atol=0)
+
+
+def test_the_least_opaque_move_too():
+    splats, optimizer = make([SMALL] * 10, [0.9 - 0.05 * i for i in range(10)])
+    before = splats.sh_dc.detach().clone()
+    Mcmc(config(max_splats=10, relocate=0.25)).refine(splats, optimizer, 600, torch.Generator().manual_seed(0))
+    assert torch.equal(splats.sh_dc[:8], before[:8]) and (splats.sh_dc[8:, None] == before[:8]).all(-1).any(1).all()
 
 
 def test_mcmc_survives_when_nothing_lives():
@@ -228,8 +252,6 @@ def test_noise_moves_the_faint_within_their_extent():
     Mcmc(config(noise=2.0)).explore(splats, 10.0, torch.Generator().manual_seed(0))
     moved = (splats.means - before)[:n]
     assert torch.equal(splats.means[n], before[n])
-    from neural3d.geometry.rotations import rotation_from_quaternion
-
     rs = rotation_from_quaternion(splats.quats[0]) * splats.log_scales[0].exp()
     sigma = rs @ rs.T * 10  # gate 1/2 · noise 2 · rate 10
     want = sigma @ sigma

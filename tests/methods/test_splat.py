@@ -143,6 +143,16 @@ def test_masked_pixels_do_not_matter(capture):
     assert sum(unmasked.values()).item() != results[0][0]
 
 
+def test_the_pulls_of_mcmc_fade_until_nothing_changes_any_more(capture):
+    method = method_for(load_scene(capture), densify="mcmc", densify_until=0.8, opacity_weight=0.3, scale_weight=0.2)
+    want = {"opacity": 0.3 * 0.1, "scale": 0.2 * method.splats.log_scales.exp().mean().item() / method.extent}
+    for progress, fade in ((0.0, 1.0), (0.4, 0.5), (0.6, 0.25)):
+        losses, _ = method.loss(photo(method), progress, torch.Generator())
+        assert {k: losses[k].item() for k in want} == pytest.approx({k: fade * v for k, v in want.items()}, rel=1e-4)
+    losses, _ = method.loss(photo(method), 0.8, torch.Generator())
+    assert not set(want) & set(losses)
+
+
 def test_the_mean_exposure_is_what_is_exported(capture):
     """A gain that all photos share is no exposure: it changes nothing, and so belongs to the splats' colours."""
     method = method_for(load_scene(capture), exposure=True)
