@@ -100,4 +100,4 @@ def _box_text(points: np.ndarray, matrix: np.ndarray) -> str:
 
 
 def _finished(run: Run, mesh: Mesh) -> Mesh:
-    return mesh.transformed(torch.linalg.inv(run.scene.scene_from_capture))
+    return mesh.transformed(run.capture_from_scene)

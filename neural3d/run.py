@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
@@ -124,6 +125,16 @@ class Run:
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
         """A picture of the scene from a camera in the scene frame (as those of `self.scene.views`)."""
         return self.method.render(camera, background)
+
+    @property
+    def capture_from_scene(self) -> Float[Tensor, "4 4"]:
+        """Undoes the normalisation: what leaves a run lies in the capture's own frame and units."""
+        return torch.linalg.inv(self.scene.scene_from_capture)
+
+    @property
+    def up_in_capture(self) -> list[float]:
+        """What is up in the capture's own frame, as far as its reader knew."""
+        return self.capture_from_scene[:3, 2].tolist()
 
 
 def read_config(directory: Path) -> RunConfig:

@@ -1,0 +1,54 @@
+"""The command line: `neural3d demo | train | eval | render | export | reconstruct | info`.
+
+Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
+in `run`, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from neural3d.cli.demo import Demo
+from neural3d.cli.evaluate import Eval
+from neural3d.cli.export import Export
+from neural3d.cli.info import Info
+from neural3d.cli.reconstruct import Reconstruct
+from neural3d.cli.render import Render
+from neural3d.cli.train import Train
+from neural3d.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `neural3d` command; exits with 2 on bad input."""
+    arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
+    commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
+    for name, command in {
+        "train": Train, "eval": Eval, "render": Render, "export": Export, "reconstruct": Reconstruct, "info": Info,
+    }.items():  # fmt: skip
+        commands = commands | Annotated[command, tyro.conf.subcommand(name)]
+    command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    try:
+        command.run()
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", soft_wrap=True)
+        sys.exit(2)
+
+
+def merge_settings(arguments: list[str]) -> list[str]:
+    """`--set a=1 b=2 … --set c=3` → one `--set a=1 b=2 c=3` at the end: it may stand anywhere, any number of times."""
+    rest: list[str] = []
+    settings: list[str] = []
+    taking = False
+    for word in arguments:
+        if word == "--set":
+            taking = True
+        elif taking and "=" in word and not word.startswith("-"):
+            settings.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    return [*rest, "--set", *settings] if settings else rest

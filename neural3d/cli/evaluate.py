@@ -1,0 +1,109 @@
+"""`neural3d eval`, and its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.table import Table
+
+from neural3d.cli.console import Device, RunFolder, console, option
+
+
+@dataclass
+class Eval:
+    """Score a run on its held-out views; writes RUN/eval.json and pictures."""
+
+    path: RunFolder
+    """The run folder."""
+    split: str = "test"
+    background: Annotated[Literal["white", "black"] | None, option("{white,black}")] = None
+    """What alpha images are composited on; default: the scene's (white)."""
+    lpips: Annotated[Path | None, option("FILE")] = None
+    """Local LPIPS weights; see neural3d.metrics.Lpips for the format."""
+    mesh: Annotated[Path | None, option("TRUTH")] = None
+    """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture.
+    Default for runs on a mesh: that mesh."""
+    resolution: int = 256
+    """Of that surface: cells along the longest side of the bounds."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d.evaluate import evaluate
+        from neural3d.run import load
+        from neural3d.scene.category import ShapeSet
+        from neural3d.scene.shape import Shape
+
+        run = load(self.path, self.device)
+        mesh = self.mesh or (run.scene.path if isinstance(run.scene, Shape) else None)
+        if mesh is not None:
+            from neural3d.evaluate_mesh import evaluate_mesh
+
+            report = evaluate_mesh(run, mesh, resolution=self.resolution)
+            print_mesh_scores(report)
+            picture = self.path / "eval" / "mesh_error.png"
+            return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
+        if isinstance(run.scene, ShapeSet):
+            from neural3d.evaluate_category import evaluate_category
+
+            print_category_scores(evaluate_category(run))
+            picture = self.path / "eval" / "category.png"
+            return console.print(f"written to {self.path / 'eval_category.json'}, a picture to {picture}")
+        report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
+        print_scores(report)
+        console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
+
+
+def print_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    keys = [k for k in results if k != "per_image"]
+    shown = Table(*["view", *(k.upper() for k in keys)])
+    for row in results["per_image"]:
+        shown.add_row(row["name"], *(f"{row[k]:.3f}" for k in keys))
+    shown.add_section()
+    shown.add_row("mean", *(f"{results[k]:.3f}" for k in keys), style="bold")
+    console.print(shown)
+    width, height = protocol["resolution"]
+    over = f", on {protocol['background']}" if protocol["background"] else ""
+    console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
+
+
+def print_mesh_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    unit = results["diagonal"] / 100
+    shown = Table("surface", "", "in the truth's unit")
+    for label, key in (
+        ("Chamfer distance", "chamfer"),
+        ("accuracy: result to truth", "accuracy"),
+        ("completeness: truth to result", "completeness"),
+        ("Hausdorff distance", "hausdorff"),
+    ):
+        shown.add_row(label, f"{results[key]:.4f} %", f"{results[key] * unit:.3g}")
+    shown.add_section()
+    for threshold, score in results["f_score"].items():
+        shown.add_row(f"F-score at {threshold} %", f"{score:.4f}", f"at {float(threshold) * unit:.3g}")
+    shown.add_row("normal consistency", f"{results['normal_consistency']:.4f}", "")
+    overlap = results["iou"]
+    shown.add_row("volumetric IoU", "-" if overlap is None else f"{overlap:.4f}", results.get("iou_missing", ""))
+    console.print(shown)
+    console.print(
+        f"distances in % of the diagonal of the truth's bounding box, {results['diagonal']:.4g}; "
+        f"{protocol['samples']:,} samples of each surface, seed {protocol['seed']}; "
+        f"mesh at resolution {protocol['resolution']}\n"
+        f"completeness counts {protocol['completeness']} ({results['seen']:.0%} of its area)"
+    )
+    for note in report["notes"]:
+        console.print(f"[yellow]suspicious:[/] {note}")
+
+
+def print_category_scores(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    shown = Table("kind", "IoU", "of the nearest training shape", "Chamfer", "of the nearest training shape")
+    for kind, row in [*results["kinds"].items(), ("mean of all", results["mean"])]:
+        ious, chamfers = ([row[f"{prefix}{key}"] for prefix in ("", "nearest_")] for key in ("iou", "chamfer"))
+        shown.add_row(kind, *(f"{x:.3f}" for x in ious), *(f"{x:.2f} %" for x in chamfers))
+    console.print(shown)
+    console.print(
+        f"{protocol['shapes']} held-out shapes; seen of each: {protocol['seen']}; Chamfer in % of that diagonal"
+    )

@@ -1,0 +1,83 @@
+"""`neural3d info`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from neural3d.cli.console import console, option, print_pairs
+
+
+@dataclass
+class Info:
+    """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN|FILE")]
+    """Capture, run, mesh or splat file; or a method's name, for its settings."""
+    downscale: Annotated[int | None, option("K")] = None
+
+    def run(self) -> None:
+        from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
+        from neural3d.methods import METHODS
+        from neural3d.scene import load_scene
+        from neural3d.scene.category import holds_shapes, load_shape_set
+        from neural3d.scene.doctor import describe, describe_mesh, suspicions
+
+        path = Path(self.path)
+        if self.path in METHODS and not path.exists():
+            return print_settings(self.path)
+        if is_splat_file(path):
+            return print_pairs(str(path), describe_splats(path, read_splats(path)))
+        if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
+            return print_pairs(str(path), describe_mesh(path))
+        if (path / "config.json").exists():
+            return describe_run(path)
+        if holds_shapes(path):
+            shapes = load_shape_set(path.resolve())
+            return print_pairs(str(path), [(f"{s} shapes", f"{len(names)}") for s, names in shapes.members.items()])
+        scene = load_scene(self.path, downscale=self.downscale)
+        print_pairs(str(path), describe(scene))
+        for note in scene.notes:
+            console.print(f"note: {note}")
+        for doubt in suspicions(scene):
+            console.print(f"[yellow]suspicious:[/] {doubt}")
+
+
+def print_settings(method: str) -> None:
+    """Every setting of a method with its default and meaning (the comment beside the field)."""
+    import inspect
+    import re
+
+    from neural3d.methods import method_class
+
+    config = method_class(method).Config
+    shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
+    source = inspect.getsource(config)
+    for field in dataclasses.fields(config):
+        comment = re.search(rf"^\s+{field.name}:.*?#\s*(.*)$", source, re.MULTILINE)
+        shown.add_row(field.name, str(field.default), comment.group(1) if comment else "")
+    console.print(shown)
+
+
+def describe_run(path: Path) -> None:
+    """`info RUN`: what was asked for and what was reached."""
+    import json
+
+    from neural3d.checkpoint import load_state
+    from neural3d.run import read_config
+
+    config = read_config(path)
+    pairs = [("scene", config.scene), ("method", config.method), ("seed", str(config.seed))]
+    if (path / "checkpoint.safetensors").exists():
+        state = load_state(path / "checkpoint.safetensors")
+        count = sum(v.numel() for v in state["method"].values())
+        pairs += [("step", str(state["step"])), ("numbers in the model", f"{count:,}")]
+    if (path / "eval.json").exists():
+        results = json.loads((path / "eval.json").read_text())["results"]
+        pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+    print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])

@@ -1,0 +1,55 @@
+"""`neural3d reconstruct`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from neural3d.cli.console import Device, RunFolder, console, option
+from neural3d.errors import UserError
+
+
+@dataclass
+class Reconstruct:
+    """Shapes from a run that has learnt a category: of an unseen cloud, between two shapes, or new ones."""
+
+    path: RunFolder
+    """The run folder, of a folder of shapes."""
+    out: Path
+    """FILE.glb, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
+    file: Annotated[Path | None, tyro.conf.Positional, option("FILE")] = None
+    """Point cloud (may be noisy and partial) or mesh of one shape, in the frame and units of the category."""
+    between: Annotated[tuple[Path, Path] | None, option("A B")] = None
+    """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
+    count: int = 5
+    """How many between."""
+    samples: Annotated[int | None, option("N")] = None
+    """Instead of FILE: so many new shapes (needs --method deepsdf)."""
+    seed: int = 0
+    resolution: int = 128
+    """Cells along the longest side of the category's box."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d.export import write_mesh
+        from neural3d.reconstruct import between, new_shapes, reconstruct
+        from neural3d.run import load
+
+        if (self.file is not None) + (self.between is not None) + (self.samples is not None) != 1:
+            raise UserError("reconstruct takes one of FILE, --between A B and --samples N.")
+        run = load(self.path, self.device)
+        if self.file is not None:
+            mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)
+            write_mesh(mesh, self.out)
+            return console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+        if self.between is not None:
+            a, b = self.between
+            meshes = between(run, a, b, self.count, resolution=self.resolution, seed=self.seed)
+        else:
+            meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed)
+        for i, mesh in enumerate(meshes):
+            write_mesh(mesh, self.out / f"{i:03d}.glb")
+        console.print(f"{len(meshes)} meshes written to {self.out}")

@@ -1,0 +1,81 @@
+"""`neural3d render`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from neural3d.cli.console import Device, console, option, progress_bar
+from neural3d.errors import UserError
+
+if TYPE_CHECKING:
+    from neural3d.render.splat_view import SplatView
+    from neural3d.run import Run
+
+
+@dataclass
+class Render:
+    """Pictures or a film along a camera path: colours, depth and normals."""
+
+    path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
+    """The run folder, or a file of splats (.ply, .splat, .spz)."""
+    out: Path
+    """A folder for PNGs, or FILE.mp4."""
+    path: str = "orbit"
+    """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout."""
+    frames: int = 120
+    """Frames of an orbit or spiral."""
+    fps: Annotated[float | None, option("F")] = None
+    """Frames per second of a film; default: the path's own, 24 for an orbit."""
+    show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
+    """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
+    background: Annotated[Literal["white", "black"] | None, option("{white,black}")] = None
+    up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
+    """Of a file of splats, which axis points up; default: what the file says, else -y. Runs know."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        import numpy as np
+        import torch
+
+        from neural3d.evaluate import background_color
+        from neural3d.fields.splat_files import is_splat_file
+        from neural3d.render.images import depth_picture, normal_picture, save_film, save_render, to_bytes
+        from neural3d.render.paths import camera_path, depth_span
+        from neural3d.render.splat_view import open_splats
+        from neural3d.run import load, resolve_device
+        from neural3d.scene.category import ShapeSet
+
+        if is_splat_file(self.path_):
+            run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
+        else:
+            run = load(self.path_, self.device)
+        if isinstance(run.scene, ShapeSet):
+            raise UserError(f"{self.path_} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
+        path = camera_path(run.scene, self.path, count=self.frames)
+        color = background_color(run.scene, self.background)
+        unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
+        span = depth_span(run.scene)
+
+        def frames() -> Iterator[Any]:
+            with progress_bar() as bar:
+                for camera in bar.track(path.cameras, description="rendering"):
+                    out = run.render(camera, color)
+                    yield out
+
+        if self.out.suffix == ".mp4":
+            pictures = {
+                "rgb": lambda o: to_bytes(o.rgb.cpu()),
+                "depth": lambda o: depth_picture(o.depth.cpu(), span),
+                "normal": lambda o: normal_picture(o.normal.cpu()),
+            }
+            rows = (np.concatenate([pictures[k](out) for k in self.show], 1) for out in frames())
+            save_film(self.out, rows, self.fps or path.fps)
+        else:
+            for name, out in zip(path.names, frames()):
+                save_render(out, self.out, name, unit)
+        console.print(f"{len(path.cameras)} frames written to {self.out}")

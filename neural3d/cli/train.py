@@ -1,0 +1,161 @@
+"""`neural3d train`, and its progress."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from neural3d.cli.console import Device, console, option, progress_bar
+from neural3d.errors import UserError
+
+if TYPE_CHECKING:
+    from neural3d.train import Trainer
+
+
+@dataclass
+class Train:
+    """Optimise a scene from a capture, a surface from a mesh or a point cloud, or continue a run."""
+
+    scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
+    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME)."""
+    method: str = "ngp"
+    """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr.
+    Folders of closed meshes: occupancy, deepsdf."""
+    out: Annotated[Path | None, option("DIR")] = None
+    """Run folder; default runs/SCENE-METHOD."""
+    resume: Annotated[Path | None, option("RUN")] = None
+    """Continue this run exactly where it stands; needs no SCENE."""
+    downscale: Annotated[int | None, option("K")] = None
+    """Shrink the photos by this factor; default: only as far as memory demands."""
+    steps: Annotated[int | None, option("N")] = None
+    """Stop at this step, counted from the run's start; default: the method's horizon."""
+    minutes: Annotated[float | None, option("M")] = None
+    """Stop after this long instead; schedules then follow the clock."""
+    device: Device = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    """CUDA: ordered reductions, equal bytes for equal seeds (the CPU always is)."""
+    set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = ()
+    """Method settings as key=value, any number; `neural3d info ngp` lists them."""
+    tensorboard: bool = False
+    """Also write TensorBoard events to RUN/tensorboard."""
+
+    def run(self) -> None:
+        from neural3d.run import configure, resolve_device
+        from neural3d.train import Trainer
+
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"--steps must be at least 1, not {self.steps}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UserError(f"--minutes must be positive, not {self.minutes}.")
+        device = resolve_device(self.device)
+        if self.resume:
+            if self.scene or self.set or self.out:
+                raise UserError("--resume continues a run as it was set up: leave out SCENE, --out and --set.")
+            trainer = Trainer.resume(self.resume, device)
+        else:
+            if not self.scene:
+                raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
+            config, scene = configure(
+                self.scene, self.method, self.set,
+                downscale=self.downscale, seed=self.seed, deterministic=self.deterministic,
+            )  # fmt: skip
+            out = self.out or Path("runs") / f"{Path(self.scene).stem}-{self.method}"
+            trainer = Trainer.create(out, config, scene, device)
+        steps = self.steps or trainer.method.config.horizon
+        if not self.minutes and trainer.step >= steps:
+            raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
+        for note in [*trainer.scene.notes, *trainer.method.forecast()]:
+            console.print(f"note: {note}")
+        fit(trainer, steps, self.minutes, self.tensorboard)
+
+
+def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool = False) -> None:
+    """Trains with progress shown: a live line on a terminal, plain lines elsewhere. Ctrl-C saves and stops."""
+    interrupted = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    writer = None
+    if tensorboard:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "--tensorboard needs the tensorboard package: pip install 'neural3d[tensorboard]'."
+            ) from None
+        writer = SummaryWriter(str(trainer.directory / "tensorboard"))
+    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ProgressReport(steps, minutes, trainer.step) as shown:
+
+            def report(line: dict[str, Any]) -> None:
+                shown.update(line)
+                if writer is not None:
+                    for key in line.keys() - {"step", "progress", "seconds"}:
+                        writer.add_scalar(key, line[key], line["step"])
+
+            trainer.fit(steps, minutes, report, stop=lambda: interrupted)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if writer is not None:
+            writer.close()
+    where = trainer.directory
+    if interrupted:
+        console.print(f"stopped and saved at step {trainer.step}; continue with: neural3d train --resume {where}")
+    else:
+        console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
+
+
+FIGURES = {  # of metrics.jsonl, as they are shown while training
+    "psnr": "  PSNR {:.2f}",
+    "error": "  error {:.5f}",
+    "accuracy": "  accuracy {:.4f}",
+    "rays_per_s": "  {:,} rays/s",
+    "points_per_s": "  {:,} points/s",
+    "samples_per_ray": "  {:.1f} samples/ray",
+    "splats": "  {:,.0f} splats",
+}
+
+
+class ProgressReport:
+    """Training progress: a bar with figures on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, steps: int, minutes: float | None, first: int):
+        self.steps, self.minutes, self.first = steps, minutes, first
+        self.last_line = -1e9
+        self.bar = progress_bar() if console.is_terminal else None
+
+    def __enter__(self) -> ProgressReport:
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task("training", total=1.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, line: dict[str, Any]) -> None:
+        done = (
+            (line["seconds"] / (60 * self.minutes))
+            if self.minutes
+            else (line["step"] - self.first) / max(1, self.steps - self.first)
+        )
+        text = f"step {line['step']}  loss {line['loss']:.5f}"
+        text += "".join(shown.format(line[key]) for key, shown in FIGURES.items() if key in line)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=min(done, 1.0), description=text)
+        elif line["seconds"] - self.last_line >= 5:
+            self.last_line = line["seconds"]
+            left = line["seconds"] / max(done, 1e-6) * max(0.0, 1 - done)
+            print(f"{text}  {left:.0f} s left", flush=True)
