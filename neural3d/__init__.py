@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from neural3d.scene import load_scene
 
 __version__ = "0.1.0"
+if not (Path(__file__).parent / "viewer").is_dir():  # a checkout: setup.py maps viewer/, beside neural3d/, into it
+    __path__.append(str(Path(__file__).parents[1]))
 __all__ = ["UserError", "load", "load_scene", "ops"]
 
 _HOME = {
