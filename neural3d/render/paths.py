@@ -6,8 +6,10 @@ the first training view, its distortion left out; around a shape, of a square pi
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.files import replacing
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.lenses import named
+from neural3d.render.spline import as_pinhole, frames_between
 from neural3d.scene.bounds import convergence
 from neural3d.scene.capture import pose_from, read_json
 from neural3d.scene.scene import Scene
@@ -26,6 +29,8 @@ from neural3d.scene.shape import Shape
 from neural3d.scene.transforms import OPENCV_FROM_OPENGL
 
 KINDS = ("train", "val", "test", "orbit", "spiral")
+FPS = 24.0
+TRANSITION = 2.0  # seconds from one key frame to the next where a file does not say
 SIDE, FOCAL = 512, 1.25  # pixels of a picture of a shape, and its focal length in sides
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -36,11 +41,12 @@ class CameraPath:
 
     cameras: list[Camera]
     names: list[str]
-    fps: float = 24.0
+    fps: float = FPS
 
 
 def camera_path(scene: Scene | Shape, kind: str, count: int = 120) -> CameraPath:
-    """The path called `kind`: "train", "val", "test", "orbit", "spiral", or a JSON file of nerfstudio's viewer.
+    """The path called `kind`: "train", "val", "test", "orbit", "spiral", or a JSON file of nerfstudio's
+    layout, of all its pictures or of key frames only.
 
     count: pictures of an orbit or a spiral. Raises UserError where the kind is unknown, the split empty, the cameras
     do not suit the path, or the file is damaged.
@@ -143,47 +149,115 @@ def spiral(scene: Scene, count: int, turns: int = 2) -> list[Camera]:
 
 
 def _pinhole_like(camera: Camera, pose: Float[Tensor, "4 4"]) -> Camera:
-    """The camera's size and focal length, undistorted, its principal point in the middle."""
-    lens, width, height = named(camera.model, camera.params), camera.width, camera.height
-    if "fx" in lens:
-        fx, fy = float(lens["fx"]), float(lens["fy"])
-    else:  # a panorama: a square window of 90°
-        width, fx, fy = height, height / 2, height / 2
-    params = torch.tensor([fx, fy, width / 2, height / 2], dtype=torch.float64)
-    return Camera("PINHOLE", width, height, params, pose)
+    return replace(as_pinhole(camera), world_from_camera=pose)
 
 
 def read_camera_path(path: Path, scene_from_capture: Float[Tensor, "4 4"]) -> CameraPath:
     """A camera path as nerfstudio's viewer saves it, in the capture's own frame.
 
     Keys: render_width, render_height (pixels), camera_path: a list of camera_to_world (16 numbers, row by row, OpenGL's
-    camera frame) and fov (vertical, degrees); fps or seconds.
+    camera frame) and fov (vertical, degrees); fps or seconds. A file without camera_path has keyframes, a list of
+    matrix (as camera_to_world) and fov, and the way leads smoothly through them: from each to the next within its
+    override_transition_sec, or default_transition_sec; is_cycle: back to the first one.
     """
     content = read_json(path)
     kind = content.get("camera_type", "perspective")
     if kind != "perspective":
         raise UserError(f"{path}: camera type '{kind}' is not supported; save the path with perspective cameras.")
-    entries = content.get("camera_path")
-    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
-        raise UserError(f"{path} has no list 'camera_path'; save a camera path from nerfstudio's viewer.")
-    width, height = (int(_positive(path, content, key)) for key in ("render_width", "render_height"))
+    if content.get("camera_path"):
+        cameras = _cameras_in(path, content, "camera_path", "camera_to_world", "camera")
+        if "fps" in content:
+            fps = _positive(path, content, "fps")
+        else:
+            fps = len(cameras) / _positive(path, content, "seconds") if "seconds" in content else FPS
+    elif content.get("keyframes"):
+        keyframes = _cameras_in(path, content, "keyframes", "matrix", "key frame")
+        fps = _positive(path, {"fps": FPS, **content}, "fps")
+        cycle = content.get("is_cycle") is True
+        seconds = _transitions(path, content, len(keyframes) - (not cycle))
+        cameras = frames_between(keyframes, [max(1, round(fps * s)) for s in seconds], cycle=cycle)
+    else:
+        raise UserError(
+            f"{path} has no list 'camera_path' or 'keyframes'; save a camera path from nerfstudio's viewer."
+        )
+    moved = [camera.moved(scene_from_capture) for camera in cameras]
+    return CameraPath(moved, [f"{k:04d}" for k in range(len(moved))], fps)
 
+
+def _cameras_in(path: Path, content: dict[str, Any], entries: str, matrix: str, name: str) -> list[Camera]:
+    """The cameras of a list in a file of nerfstudio's, in the capture's frame."""
+    rows = content[entries]
+    if not isinstance(rows, list) or not all(isinstance(e, dict) for e in rows):
+        raise UserError(f"{path}: '{entries}' is no list of cameras; save the camera path again.")
+    width, height = (int(_positive(path, content, key)) for key in ("render_width", "render_height"))
     cameras = []
-    for index, entry in enumerate(entries):
-        where = f"{path}, camera {index}"
-        numbers = np.asarray(entry.get("camera_to_world", []), dtype=object).reshape(-1)
+    for index, entry in enumerate(rows):
+        where = f"{path}, {name} {index}"
+        numbers = np.asarray(entry.get(matrix, []), dtype=object).reshape(-1)
         pose = pose_from(numbers.reshape(4, 4) if numbers.size == 16 else None, where) @ OPENCV_FROM_OPENGL
         fov = _positive(where, {**content, **entry}, "fov")
         if fov >= 180:
             raise UserError(f"{where}: 'fov' must be under 180 degrees, not {fov:g}.")
         focal = 0.5 * height / math.tan(0.5 * math.radians(fov))
         params = torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
-        cameras.append(Camera("PINHOLE", width, height, params, pose).moved(scene_from_capture))
-    if "fps" in content:
-        fps = _positive(path, content, "fps")
-    else:
-        fps = len(cameras) / _positive(path, content, "seconds") if "seconds" in content else 24.0
-    return CameraPath(cameras, [f"{k:04d}" for k in range(len(cameras))], fps)
+        cameras.append(Camera("PINHOLE", width, height, params, pose))
+    return cameras
+
+
+def _transitions(path: Path, content: dict[str, Any], count: int) -> list[float]:
+    """Seconds to the next key frame, from each; nerfstudio keeps them with the key frame that is reached."""
+    default = TRANSITION
+    if "default_transition_sec" in content:
+        default = _positive(path, content, "default_transition_sec")
+    elif "seconds" in content:
+        default = _positive(path, content, "seconds") / max(1, count)
+    keyframes = content["keyframes"]
+    reached = [(keyframes[1:] + keyframes[:1])[k] for k in range(count)]
+    return [
+        _positive(path, entry, "override_transition_sec") if entry.get("override_transition_enabled") else default
+        for entry in reached
+    ]
+
+
+def write_camera_path(
+    path: Path, keyframes: Sequence[Camera], scene: Scene | Shape, *, fps: float = FPS, seconds: float
+) -> None:
+    """Key frames (cameras in the scene frame) and the smooth way through them; `read_camera_path` tells the layout.
+
+    The film takes `seconds`, the same time from each key frame to the next, in the first one's size; key frames keep
+    their vertical field of view. The file is in the capture's own frame. Raises UserError where it cannot be written.
+    """
+    if not keyframes:
+        raise UserError(f"{path}: a camera path needs at least one key frame.")
+    width, height = keyframes[0].width, keyframes[0].height
+    keys = [as_pinhole(camera, width, height) for camera in keyframes]
+    transitions = len(keys) - 1
+    way = frames_between(keys, [max(1, round(fps * seconds / max(1, transitions)))] * transitions)
+    capture_from_scene = torch.linalg.inv(scene.scene_from_capture)
+
+    def entry(camera: Camera, matrix: str) -> dict[str, Any]:
+        pose = camera.moved(capture_from_scene).world_from_camera @ OPENCV_FROM_OPENGL
+        fov = 2 * math.degrees(math.atan(0.5 * height / float(camera.params[1])))
+        return {matrix: pose.flatten().tolist(), "fov": fov, "aspect": width / height}
+
+    key_entries = [entry(camera, "matrix") for camera in keys]
+    content = {
+        "default_fov": key_entries[0]["fov"],
+        "default_transition_sec": seconds / max(1, transitions),
+        "keyframes": [
+            {**e, "override_transition_enabled": False, "override_transition_sec": None} for e in key_entries
+        ],
+        "camera_type": "perspective",
+        "render_height": height,
+        "render_width": width,
+        "fps": fps,
+        "seconds": len(way) / fps,
+        "is_cycle": False,
+        "smoothness_value": 0.0,
+        "camera_path": [entry(camera, "camera_to_world") for camera in way],
+    }
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _positive(where: object, entry: dict[str, Any], key: str) -> float:

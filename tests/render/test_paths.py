@@ -9,7 +9,7 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.render.paths import camera_path, look_at
+from neural3d.render.paths import camera_path, look_at, write_camera_path
 from neural3d.scene.scene import Scene, View
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -148,7 +148,9 @@ def test_nerfstudio_paths_are_in_the_captures_frame(tmp_path):
     ("change", "message"),
     [
         ({"camera_type": "fisheye"}, "not supported"),
-        ({"camera_path": []}, "no list 'camera_path'"),
+        ({"camera_path": []}, "no list 'camera_path' or 'keyframes'"),
+        ({"camera_path": {"0": 1}}, "'camera_path' is no list of cameras"),
+        ({"camera_path": [], "keyframes": [{"matrix": [1, 2], "fov": 50}]}, "key frame 0: the pose must be"),
         ({"render_width": 0}, "'render_width' must be a positive"),
         ({"camera_path": [{"camera_to_world": [1, 2, 3], "fov": 50}]}, "camera 0: the pose must be"),
         ({"camera_path": [{"camera_to_world": [math.nan] * 16, "fov": 50}]}, "camera 0: the pose holds NaN"),
@@ -168,3 +170,56 @@ def test_broken_path_files_are_named(tmp_path, change, message):
         camera_path(scene, str(file))
     with pytest.raises(UserError, match="missing"):
         camera_path(scene, str(tmp_path / "other.json"))
+
+
+def keyframes_around(scene: Scene) -> list[Camera]:
+    """Uneven ones, of different lenses and sizes, not all looking at one point."""
+    eyes = [vec(3, 0, 1), vec(1, 2.5, 1.5), vec(0.8, 2.6, 1.5), vec(-3, 0.5, 0.2), vec(-1, -3, 2)]
+    poses = [look_at(eye, vec(0.1 * k, 0, 0.2), UP) for k, eye in enumerate(eyes)]
+    cameras = [Camera("PINHOLE", 80, 60, vec(70 + 10 * k, 70 + 10 * k, 40, 30), pose) for k, pose in enumerate(poses)]
+    cameras[2] = cameras[2].resized(160, 120)
+    return cameras
+
+
+def test_a_written_path_passes_its_key_frames_and_reads_back(tmp_path):
+    scene = around()
+    keys = keyframes_around(scene)
+    write_camera_path(tmp_path / "a" / "path.json", keys, scene, fps=10, seconds=4)
+    path = camera_path(scene, str(tmp_path / "a" / "path.json"))
+    assert path.fps == 10 and len(path.cameras) == 4 * 10 + 1
+    for key, camera in zip(keys, path.cameras[::10]):
+        torch.testing.assert_close(camera.world_from_camera, key.world_from_camera, atol=1e-7, rtol=0)
+        torch.testing.assert_close(camera.params, key.resized(80, 60).params, atol=1e-6, rtol=0)
+        assert (camera.width, camera.height) == (80, 60)
+    file = tmp_path / "keys.json"
+    content = json.loads((tmp_path / "a" / "path.json").read_text())
+    assert torch.tensor(content["keyframes"][0]["matrix"]).reshape(4, 4)[:3, 3].numpy() == pytest.approx(
+        (torch.linalg.inv(scene.scene_from_capture) @ torch.cat([keys[0].centre, vec(1)]))[:3].numpy(), abs=1e-6
+    )  # the capture's own frame
+    del content["camera_path"]
+    file.write_text(json.dumps(content))
+    again = camera_path(scene, str(file))
+    assert len(again.cameras) == len(path.cameras)
+    for a, b in zip(again.cameras, path.cameras):
+        torch.testing.assert_close(a.world_from_camera, b.world_from_camera, atol=1e-6, rtol=0)
+    with pytest.raises(UserError, match="at least one key frame"):
+        write_camera_path(file, [], scene, seconds=1)
+    write_camera_path(file, keys[:1], scene, seconds=1)
+    assert len(camera_path(scene, str(file)).cameras) == 1
+
+
+def test_key_frames_keep_their_own_times_and_may_close_a_circle(tmp_path):
+    scene = around()
+    write_camera_path(tmp_path / "path.json", keyframes_around(scene), scene, fps=10, seconds=4)
+    content = json.loads((tmp_path / "path.json").read_text())
+    content["camera_path"], content["is_cycle"] = [], True
+    content["keyframes"][2] |= {"override_transition_enabled": True, "override_transition_sec": 0.3}
+    (tmp_path / "path.json").write_text(json.dumps(content))
+    path = camera_path(scene, str(tmp_path / "path.json"))
+    assert len(path.cameras) == 10 + 3 + 3 * 10, "the third key frame is reached in 0.3 s, the first again in 1 s"
+    for key, at in zip(keyframes_around(scene), (0, 10, 13, 23, 33)):
+        torch.testing.assert_close(path.cameras[at].centre, key.centre, atol=1e-7, rtol=0)
+    del content["keyframes"][2]["override_transition_sec"]
+    (tmp_path / "path.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="'override_transition_sec' must be a positive"):
+        camera_path(scene, str(tmp_path / "path.json"))
