@@ -30,7 +30,7 @@ def test_even_key_frames_on_a_circle_give_a_circle_that_keeps_looking_inward():
     np.testing.assert_allclose(steps.reshape(8, 10), np.tile(steps[:10], (8, 1)), rtol=1e-6)  # the seam is no different
     for c in way:
         xy, z = c.project(torch.zeros(3, dtype=torch.float64))
-        assert z > 0 and np.hypot(*(xy.numpy() - [32, 24])) < 0.3
+        assert z > 0 and np.hypot(*(xy.numpy() - [32, 24])) < 0.5
         np.testing.assert_allclose((c.world_from_camera[:3, :3].T @ c.world_from_camera[:3, :3]), np.eye(3), atol=1e-9)
 
 
