@@ -97,6 +97,23 @@ def test_render_draws_a_file_upright(tmp_path):
         assert np.nonzero(green)[0].mean() < np.nonzero(red)[0].mean() - 0.1 * height
 
 
+def test_render_of_a_cut_out_is_its_picture_on_any_background(tmp_path, capsys):
+    """Straight alpha, so that laid on white it is what rendering on white gives."""
+    file, out = str(tmp_path / "ball.ply"), tmp_path / "v1.2"
+    write_splats(ball(), tmp_path / "ball.ply")
+    for background in ("transparent", "white"):
+        main(["render", file, "--frames", "1", "--background", background, "--out", str(out / background)])
+    rgba = np.asarray(Image.open(out / "transparent/rgb/0000.png")).astype(float)
+    white = np.asarray(Image.open(out / "white/rgb/0000.png")).astype(float)
+    laid = rgba[..., :3] * rgba[..., 3:] / 255 + 255 - rgba[..., 3:]
+    assert 0.1 < (rgba[..., 3] == 0).mean() < 0.9 and (rgba[..., 3] > 240).any()
+    assert abs(laid - white).max() < 3
+    for wrong, message in (("film.mp4", "cannot be transparent"), ("film.mov", "films are written as .mp4")):
+        with pytest.raises(SystemExit):
+            main(["render", file, "--background", "transparent", "--out", str(tmp_path / wrong)])
+        assert message in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_render_is_told_what_is_up(tmp_path):
     """The same ball upside down: its green side below."""
     write_splats(ball(), tmp_path / "ball.ply")

@@ -26,14 +26,15 @@ class Render:
     out: Path
     """A folder for PNGs, or FILE.mp4."""
     path: str = "orbit"
-    """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout."""
+    """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout, such as one recorded in the viewer."""
     frames: int = 120
     """Frames of an orbit or spiral."""
     fps: Annotated[float | None, option("F")] = None
     """Frames per second of a film; default: the path's own, 24 for an orbit."""
     show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
     """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
-    background: Annotated[Literal["white", "black"] | None, option("{white,black}")] = None
+    background: Annotated[Literal["white", "black", "transparent"] | None, option("{white,black,transparent}")] = None
+    """Default: the scene's. transparent: PNGs with alpha, for folders."""
     up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
     """Of a file of splats, which axis points up; default: what the file says, else -y. Runs know."""
     device: Device = "auto"
@@ -44,12 +45,18 @@ class Render:
 
         from neural3d.evaluate import background_color
         from neural3d.fields.splat_files import is_splat_file
-        from neural3d.render.images import depth_picture, normal_picture, save_film, save_render, to_bytes
+        from neural3d.render.images import picture_of, save_film, save_render
         from neural3d.render.paths import camera_path, depth_span
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
         from neural3d.scene.category import ShapeSet
 
+        transparent = self.background == "transparent"
+        film = self.out.suffix.lower() == ".mp4"
+        if film and transparent:
+            raise UserError(f"{self.out}: an .mp4 film cannot be transparent; give a folder, for PNGs with alpha.")
+        if self.out.suffix.lower() in (".mov", ".avi", ".mkv", ".webm", ".gif", ".png", ".jpg"):
+            raise UserError(f"{self.out}: films are written as .mp4, pictures into a folder; choose one of the two.")
         if is_splat_file(self.path_):
             run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
         else:
@@ -57,25 +64,19 @@ class Render:
         if isinstance(run.scene, ShapeSet):
             raise UserError(f"{self.path_} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
         path = camera_path(run.scene, self.path, count=self.frames)
-        color = background_color(run.scene, self.background)
+        color = background_color(run.scene, "black" if transparent else self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
         span = depth_span(run.scene)
 
         def frames() -> Iterator[Any]:
             with progress_bar() as bar:
                 for camera in bar.track(path.cameras, description="rendering"):
-                    out = run.render(camera, color)
-                    yield out
+                    yield run.render(camera, color)
 
-        if self.out.suffix == ".mp4":
-            pictures = {
-                "rgb": lambda o: to_bytes(o.rgb.cpu()),
-                "depth": lambda o: depth_picture(o.depth.cpu(), span),
-                "normal": lambda o: normal_picture(o.normal.cpu()),
-            }
-            rows = (np.concatenate([pictures[k](out) for k in self.show], 1) for out in frames())
+        if film:
+            rows = (np.concatenate([picture_of(out, kind, span) for kind in self.show], 1) for out in frames())
             save_film(self.out, rows, self.fps or path.fps)
         else:
             for name, out in zip(path.names, frames()):
-                save_render(out, self.out, name, unit)
+                save_render(out, self.out, name, unit, transparent=transparent)
         console.print(f"{len(path.cameras)} frames written to {self.out}")

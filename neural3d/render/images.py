@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from imageio_ffmpeg import write_frames
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image, ImageDraw, ImageFont
@@ -16,7 +17,7 @@ from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.render import RenderOut
 
-Pixels = Float[np.ndarray, "height width 3"] | Float[Tensor, "height width 3"]
+Pixels = Float[np.ndarray, "height width channels"] | Float[Tensor, "height width channels"]
 
 # Even steps in lightness: dark blue (near) over green to pale yellow (far)
 _MAP = np.array(
@@ -27,9 +28,16 @@ _MAP = np.array(
 )
 
 
-def to_bytes(image: Pixels) -> UInt8[np.ndarray, "height width 3"]:
+def to_bytes(image: Pixels) -> UInt8[np.ndarray, "height width channels"]:
     """[0, 1] to 0 ... 255, rounded and clamped; NaN becomes 0."""
     return np.round(np.clip(np.nan_to_num(np.asarray(image, np.float32)), 0, 1) * 255).astype(np.uint8)
+
+
+def cut_out(out: RenderOut) -> UInt8[np.ndarray, "height width 4"]:
+    """RGBA, straight alpha, of a view rendered on black: its colour there is colour · alpha, which is divided out."""
+    alpha = out.alpha.cpu().clamp(0, 1)
+    straight = out.rgb.cpu() / alpha.clamp_min(1e-6)  # where nothing is, 0 / 1e-6 = 0
+    return to_bytes(torch.cat([straight, alpha], -1))
 
 
 def depth_picture(
@@ -67,19 +75,33 @@ def normal_picture(normal: Pixels) -> UInt8[np.ndarray, "height width 3"]:
     return to_bytes(np.where(there, 0.5 * n + 0.5, 1.0))
 
 
-def save_render(out: RenderOut, folder: Path, name: str, scene_unit: float = 1.0) -> list[Path]:
+def picture_of(
+    out: RenderOut, kind: str, span: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """rgb, depth or normal for the eye, the latter two fading to white where alpha does. span: see `depth_picture`."""
+    if kind == "rgb":
+        return to_bytes(out.rgb.cpu())
+    painted = depth_picture(out.depth.cpu().numpy(), span) if kind == "depth" else normal_picture(out.normal.cpu())
+    alpha = out.alpha.cpu().clamp(0, 1).numpy()
+    return to_bytes(1 - alpha + alpha * (painted / np.float32(255)))
+
+
+def save_render(
+    out: RenderOut, folder: Path, name: str, scene_unit: float = 1.0, *, transparent: bool = False
+) -> list[Path]:
     """Write rgb, depth (for the eye and as 16-bit PNG) and normal pictures as folder/kind/name.png; the files written.
 
+    transparent: rgb as RGBA, of a view rendered on black (see `cut_out`).
     scene_unit: the capture's units per scene unit. The 16-bit depth carries its scale inside, as PNG text
     "depth_scale": integer · depth_scale is the z-depth in the capture's units.
     """
     stem = Path(name).with_suffix("") if Path(name).suffix.lower() in (".png", ".jpg", ".jpeg") else Path(name)
     integers, scale = depth_to_16_bit(out.depth.cpu().numpy())
     pictures = {
-        "rgb": to_bytes(out.rgb.cpu()),
-        "depth": depth_picture(out.depth.cpu().numpy()),
+        "rgb": cut_out(out) if transparent else picture_of(out, "rgb"),
+        "depth": picture_of(out, "depth"),
         "depth16": integers,
-        "normal": normal_picture(out.normal.cpu()),
+        "normal": picture_of(out, "normal"),
     }
     written = []
     for kind, pixels in pictures.items():
@@ -90,7 +112,7 @@ def save_render(out: RenderOut, folder: Path, name: str, scene_unit: float = 1.0
 
 
 def save_png(path: Path, pixels: np.ndarray, text: dict[str, str] | None = None) -> None:
-    """Write 8-bit RGB or 16-bit grey pixels, making the folder; UserError where it fails. text: PNG text entries."""
+    """Write 8-bit RGB or RGBA or 16-bit grey, making the folder; UserError where it fails. text: PNG text entries."""
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)

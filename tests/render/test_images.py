@@ -51,6 +51,27 @@ def test_saved_depth_reads_back_in_the_captures_units(tmp_path):
     assert normal[0, 0].tolist() == [128, 128, 255] and normal[-1, 0].tolist() == [255, 255, 255]
 
 
+def test_depth_and_normals_fade_with_alpha_so_that_hazy_rims_do_not_show():
+    out = render()
+    full = {kind: images.picture_of(out, kind)[:12].astype(float) for kind in ("rgb", "depth", "normal")}
+    out.alpha[:12] = 0.25
+    for kind, picture in full.items():
+        expected = picture if kind == "rgb" else 255 + 0.25 * (picture - 255)
+        np.testing.assert_allclose(images.picture_of(out, kind)[:12], expected, atol=0.51)
+
+
+def test_transparent_pictures_hold_the_colour_itself(tmp_path):
+    """Half covered red on black is half as bright; the file holds full red, at half the alpha."""
+    out = render()
+    out.alpha[:] = 0.0
+    out.alpha[4:8], out.rgb[:] = 0.5, 0.0
+    out.rgb[4:8] = torch.tensor([0.45, 0.1, 0.0])
+    path = images.save_render(out, tmp_path, "a", transparent=True)[0]
+    pixels = np.asarray(Image.open(path))
+    assert pixels.shape == (24, 31, 4)
+    assert pixels[5, 3].tolist() == [230, 51, 0, 128] and pixels[0, 0].tolist() == [0, 0, 0, 0]
+
+
 def test_film_plays_back_what_was_written(tmp_path):
     """Odd sizes are widened by one; H.264 is lossy, so colours agree roughly."""
     frames = [np.full((33, 47, 3), (40 + 20 * k, 200 - 10 * k, 90), np.uint8) for k in range(6)]
