@@ -1,4 +1,4 @@
-"""The command line: `neural3d demo | train | eval | render | export | reconstruct | info`.
+"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | info`.
 
 Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
 in `run`, so that `--help` answers at once.
@@ -16,6 +16,7 @@ from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
 from neural3d.cli.export import Export
 from neural3d.cli.info import Info
+from neural3d.cli.process import Process
 from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
 from neural3d.cli.train import Train
@@ -27,7 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {
-        "train": Train, "eval": Eval, "render": Render, "export": Export, "reconstruct": Reconstruct, "info": Info,
+        "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
+        "reconstruct": Reconstruct, "info": Info,
     }.items():  # fmt: skip
         commands = commands | Annotated[command, tyro.conf.subcommand(name)]
     command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))

@@ -18,7 +18,7 @@ class Info:
     """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN|FILE")]
-    """Capture, run, mesh or splat file; or a method's name, for its settings."""
+    """Capture, photos without poses, video, run, mesh or splat file; or a method's name, for its settings."""
     downscale: Annotated[int | None, option("K")] = None
 
     def run(self) -> None:
@@ -27,6 +27,7 @@ class Info:
         from neural3d.scene import load_scene
         from neural3d.scene.category import holds_shapes, load_shape_set
         from neural3d.scene.doctor import describe, describe_mesh, suspicions
+        from neural3d.scene.footage import describe_footage, find_footage
 
         path = Path(self.path)
         if self.path in METHODS and not path.exists():
@@ -37,6 +38,9 @@ class Info:
             return print_pairs(str(path), describe_mesh(path))
         if (path / "config.json").exists():
             return describe_run(path)
+        if (footage := find_footage(path)) is not None:
+            print_pairs(str(path), describe_footage(footage))
+            return console.print(f"find the cameras: neural3d process {path} CAPTURE (train {path} does it first)")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())
             return print_pairs(str(path), [(f"{s} shapes", f"{len(names)}") for s, names in shapes.members.items()])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from neural3d.cli.console import Device, console, option, progress_bar
+from neural3d.cli.process import with_poses
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Train:
     """Optimise a scene from a capture, a surface from a mesh or a point cloud, or continue a run."""
 
     scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
-    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME)."""
+    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME).
+    Photos without poses, or a video: their cameras are found first, as `neural3d process` does."""
     method: str = "ngp"
     """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr.
     Folders of closed meshes: occupancy, deepsdf."""
@@ -60,11 +62,11 @@ class Train:
         else:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
+            out = self.out or Path("runs") / f"{Path(self.scene).stem}-{self.method}"
             config, scene = configure(
-                self.scene, self.method, self.set,
+                with_poses(Path(self.scene), out.parent, self.seed), self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic,
             )  # fmt: skip
-            out = self.out or Path("runs") / f"{Path(self.scene).stem}-{self.method}"
             trainer = Trainer.create(out, config, scene, device)
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:

@@ -21,13 +21,7 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
     """
     if path.is_file():
         return _open_file(path, options)
-    found = {
-        "transforms": path / "transforms.json" if (path / "transforms.json").is_file() else None,
-        "blender": path / "transforms_train.json" if (path / "transforms_train.json").is_file() else None,
-        "idr": find_file(path),
-        "middlebury": next(iter(sorted(path.glob("*_par.txt"))), None),
-        "colmap": find_model(path),
-    }
+    found = _look(path)
     reader = options.reader or next((name for name, file in found.items() if file), None)
     looked = (
         "transforms.json, transforms_train.json, " + ", ".join(FILES) + ", *_par.txt, and a COLMAP model (cameras and "
@@ -35,7 +29,7 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
     )
     if reader is None:
         photos = sum(p.suffix.lower() in PICTURES for p in [*path.glob("*"), *path.glob("images/*")])
-        advice = f" It holds {photos} photos without cameras: run structure from motion, such as COLMAP."
+        advice = f" It holds {photos} photos without poses: find them with `neural3d process {path} CAPTURE`."
         raise UserError(f"{path} holds no capture; looked for {looked}." + (advice if photos else ""))
     file = found[reader]
     if file is None:
@@ -45,6 +39,22 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
     if reader == "colmap":
         return read_colmap(path, options)
     return _open_file(file, options)
+
+
+def holds_capture(folder: Path) -> bool:
+    """Whether any reader finds cameras in the folder."""
+    return any(_look(folder).values())
+
+
+def _look(folder: Path) -> dict[str, Path | None]:
+    """For each reader what it would read in a folder, in the order in which they are asked."""
+    return {
+        "transforms": folder / "transforms.json" if (folder / "transforms.json").is_file() else None,
+        "blender": folder / "transforms_train.json" if (folder / "transforms_train.json").is_file() else None,
+        "idr": find_file(folder),
+        "middlebury": next(iter(sorted(folder.glob("*_par.txt"))), None),
+        "colmap": find_model(folder),
+    }
 
 
 def _open_file(path: Path, options: SceneOptions) -> Capture:

@@ -318,7 +318,7 @@ def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match=r"holds no capture; looked for transforms\.json, .*COLMAP model"):
         load_scene(tmp_path)
     write_picture(tmp_path / "images" / "a.jpg")
-    with pytest.raises(UserError, match=r"holds 1 photos without cameras: run structure from motion"):
+    with pytest.raises(UserError, match=r"holds 1 photos without poses: find them with `neural3d process"):
         load_scene(tmp_path)
     (tmp_path / "notes.md").write_text("hello")
     with pytest.raises(UserError, match=r"notes\.md is no capture; give a folder"):

@@ -1,0 +1,146 @@
+"""A process of its own for COLMAP: features, matches, cameras. Started by `neural3d.scene.sfm`, never imported.
+
+Alone, because native code that fails takes its process along, logs to stderr, and brings a SQLite of its own: two
+copies of SQLite in one process corrupt a database. Imports nothing of neural3d, so that it starts at once.
+
+Reads a job (JSON, see `sfm.solve`) from stdin. Writes lines of JSON to stdout: {"stage", "done", "total"} for progress,
+at last {"models", "error", "points"}: the names of the photos of each model, the largest first; of that one the mean
+reprojection error in pixels and the number of points. COLMAP's log goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+POLL = 0.3  # seconds between looks at how far a stage has come
+
+
+def tell(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def watched(stage: str, total: int, done: Callable[[], int], work: Callable[[], Any]) -> Any:
+    """work() in a thread of its own, `done` told meanwhile; raises what it raises."""
+    outcome: dict[str, Any] = {}
+
+    def attempt() -> None:
+        try:
+            outcome["result"] = work()
+        except Exception as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    last = -1
+    while thread.is_alive():
+        if (now := min(done(), total)) != last:
+            tell(stage=stage, done=now, total=total)
+            last = now
+        thread.join(POLL)
+    if "error" in outcome:
+        raise outcome["error"]
+    if last != total:
+        tell(stage=stage, done=total, total=total)
+    return outcome["result"]
+
+
+def register_photos(job: dict[str, Any], database: pycolmap.Database) -> None:
+    """Photos and their cameras, in the order given: ids never depend on which thread was first."""
+    if database.num_images() == sum(len(group["names"]) for group in job["cameras"]):
+        return
+    database.clear_all_tables()
+    for group in job["cameras"]:
+        options = pycolmap.ImageReaderOptions()
+        options.camera_model, options.camera_params = job["camera_model"], group["params"]
+        pycolmap.import_images(job["database"], job["images"], pycolmap.CameraMode.SINGLE, group["names"], options)
+
+
+def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
+    names = [name for group in job["cameras"] for name in group["names"]]
+    ids = [image.image_id for image in database.read_all_images()]
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads = job["threads"]
+    watched(
+        "finding features", len(names),
+        lambda: sum(database.exists_keypoints(i) for i in ids),
+        lambda: pycolmap.extract_features(job["database"], job["images"], names, extraction_options=options),
+    )  # fmt: skip
+
+
+def match(job: dict[str, Any], database: pycolmap.Database) -> None:
+    """Matches the pairs listed in the job's file, verified by geometry; those already in the database are skipped."""
+    matching, listed = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
+    verification = pycolmap.TwoViewGeometryOptions()
+    matching.num_threads = job["threads"]
+    verification.ransac.random_seed = job["seed"]
+    listed.match_list_path = job["pairs"]
+    watched(
+        "matching", len(Path(job["pairs"]).read_text().splitlines()),
+        database.num_matched_image_pairs,
+        lambda: pycolmap.match_image_pairs(
+            job["database"], matching_options=matching, pairing_options=listed, verification_options=verification
+        ),
+    )  # fmt: skip
+
+
+def find_cameras(job: dict[str, Any], total: int) -> dict[int, pycolmap.Reconstruction]:
+    """Every separate model. All random choices follow the seed."""
+    folder = Path(job["models"])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    places = job["database"], job["images"], str(folder)
+    registered: list[None] = []
+
+    def seeded(options: Any, *parts: Any) -> None:
+        for part in (options, options.mapper, *parts):
+            part.random_seed = job["seed"]
+        options.num_threads = job["threads"]
+        options.min_model_size = 2  # COLMAP's 10 would throw small captures away
+
+    def one_by_one() -> dict[int, pycolmap.Reconstruction]:
+        options = pycolmap.IncrementalPipelineOptions()
+        seeded(options, options.triangulation)
+        return pycolmap.incremental_mapping(*places, options, next_image_callback=lambda: registered.append(None))
+
+    def all_at_once() -> dict[int, pycolmap.Reconstruction]:
+        options = pycolmap.GlobalPipelineOptions()
+        mapper = options.mapper
+        seeded(options, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation)
+        return pycolmap.global_mapping(*places, options)
+
+    run = all_at_once if job["mapper"] == "global" else one_by_one
+    return watched("finding cameras", total, lambda: len(registered), run)
+
+
+def main() -> None:
+    job = json.loads(sys.stdin.read())
+    pycolmap.logging.logtostderr = True
+    pycolmap.set_random_seed(job["seed"])
+    with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
+        register_photos(job, database)
+        find_features(job, database)
+        match(job, database)
+        total = database.num_images()
+    models = sorted(find_cameras(job, total).values(), key=lambda model: -model.num_reg_images())
+    shutil.rmtree(job["models"])
+    error, points = 0.0, 0
+    if models:
+        best = Path(job["sparse"])
+        best.mkdir(parents=True, exist_ok=True)
+        models[0].write(str(best))
+        error, points = models[0].compute_mean_reprojection_error(), models[0].num_points3D()
+    names = [sorted(model.image(i).name for i in model.reg_image_ids()) for model in models]
+    tell(models=names, error=error, points=points)
+
+
+if __name__ == "__main__":
+    main()

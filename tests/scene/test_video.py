@@ -1,0 +1,60 @@
+"""Videos become photos: the sharp frames, and clear words where there are none."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from neural3d.errors import UserError
+from neural3d.render.images import save_film
+from neural3d.scene.video import sharpness, write_sharpest_frames
+
+SHARP = (3, 9, 10, 17)  # one in each quarter of twenty frames
+
+
+def noise(i):
+    return np.random.default_rng(i).integers(0, 256, (64, 96, 1), np.uint8).repeat(3, axis=2)
+
+
+def blurred(frame, radius=2):
+    return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius)))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "clip.mp4"
+    save_film(path, (noise(i) if i in SHARP else blurred(noise(i)) for i in range(20)))
+    return path
+
+
+def test_the_sharpest_frame_of_each_stretch(film, tmp_path):
+    seen = []
+    names = write_sharpest_frames(film, tmp_path, 4, lambda done, total: seen.append((done, total)))
+    assert names == [f"frame_{i:06d}.jpg" for i in SHARP]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert seen[-1] == (20, 20)
+    assert np.abs(np.asarray(Image.open(tmp_path / names[0])).astype(int) - noise(3)).mean() < 25  # that very frame
+
+
+def test_a_short_video_gives_all_frames(film, tmp_path):
+    assert len(write_sharpest_frames(film, tmp_path, 50, lambda *_: None)) == 20
+
+
+def test_sharpness_falls_with_blur():
+    values = [sharpness(blurred(noise(0), r)) for r in (0, 1, 2, 4)]
+    assert values == sorted(values, reverse=True) and values[0] > 10 * values[-1]
+    assert sharpness(noise(0)[:2, :2]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no film at all" * 100])
+def test_no_video(tmp_path, content):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"clip\.mp4 holds no frames that can be decoded"):
+        write_sharpest_frames(path, tmp_path, 10, lambda *_: None)
+
+
+def test_a_video_that_was_cut_off(film, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"holds no frames that can be decoded"):
+        write_sharpest_frames(path, tmp_path, 10, lambda *_: None)
