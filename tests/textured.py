@@ -24,9 +24,14 @@ def orbit(count: int, step: float = 0.2, distance: float = 3.0) -> list[np.ndarr
     return poses
 
 
-def picture(pose: np.ndarray, width: int, height: int, seed: int = 0) -> UInt8[np.ndarray, "height width 3"]:
-    """What a pinhole camera of focal length FOCAL · width sees; another seed is another scene."""
-    x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
+def picture(
+    pose: np.ndarray, width: int, height: int, seed: int = 0, right: float = 0.0
+) -> UInt8[np.ndarray, "height width 3"]:
+    """What a pinhole camera of focal length FOCAL · width sees; another seed is another scene.
+
+    right: pixels by which the principal point lies beside the middle.
+    """
+    x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2 - right, np.arange(height) + 0.5 - height / 2)
     d = np.stack([x, y, np.full_like(x, FOCAL * width)], -1).reshape(-1, 3) @ pose[:3, :3].T
     d /= np.linalg.norm(d, axis=1, keepdims=True)
     o = pose[:3, 3]
@@ -56,9 +61,11 @@ def _noise(x: Float[np.ndarray, "n 3"], seed: int) -> Float[np.ndarray, " n"]:
     return total
 
 
-def write_photos(folder: Path, poses: list[np.ndarray], size: tuple[int, int] = (400, 300), seed: int = 0) -> Path:
-    """photo NAME.jpg for each pose, without any pose or EXIF."""
+def write_photos(
+    folder: Path, poses: list[np.ndarray], size: tuple[int, int] = (400, 300), seed: int = 0, right: float = 0.0
+) -> Path:
+    """SEED photo 00.jpg, 01 … for each pose, without any pose or EXIF."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, pose in enumerate(poses):
-        Image.fromarray(picture(pose, *size, seed)).save(folder / f"{seed} photo {i:02d}.jpg", quality=92)
+        Image.fromarray(picture(pose, *size, seed, right)).save(folder / f"{seed} photo {i:02d}.jpg", quality=92)
     return folder

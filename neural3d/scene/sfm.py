@@ -28,7 +28,7 @@ from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import LENSES
 from neural3d.scene.footage import CameraGroup, Footage, require_footage, stage
-from neural3d.scene.sfm_reasons import read_evidence, remedy, why_missing
+from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
 
 EXHAUSTIVE = 150  # photos up to which `auto` matches all pairs
 NEIGHBOURS = 10  # sequential: each photo with so many next ones, and with those 2, 4, 8, … 512 further on
@@ -57,7 +57,8 @@ class SfmReport:
     """What came out; OUT/process.json.
 
     photos: given (of a video: frames taken). registered: those with a pose. error: mean reprojection error in pixels.
-    missing: photos without a pose, and why. source, photos_hash: which photos, to know them again.
+    missing: photos without a pose, and why. doubts: what makes all of it suspicious.
+    source, photos_hash: which photos these were, to know them again.
     """
 
     source: str
@@ -69,6 +70,7 @@ class SfmReport:
     error: float
     points: int
     missing: dict[str, str]
+    doubts: list[str]
 
 
 Report = Callable[[str, int, int], None]  # stage, done, total
@@ -238,6 +240,7 @@ def conclude(
         error=found["error"],
         points=found["points"],
         missing=dict(sorted(missing.items())),
+        doubts=doubts(evidence, len(found["models"][0]), count),
     )
     (work / REPORT).write_text(json.dumps(dataclasses.asdict(written), indent=1) + "\n")
     for name in ("prepared.json", "pairs.txt", "database.db", "database.db-wal", "database.db-shm"):

@@ -64,6 +64,16 @@ def _some(names: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def doubts(evidence: Evidence, registered: int, photos: int) -> list[str]:
+    """What makes a model that was found suspicious."""
+    found = []
+    if evidence.turned > 0.5:
+        found.append("the camera seems to have turned on the spot, so positions and depths may be made up")
+    if 2 * registered < photos:
+        found.append("fewer than half of the photos have a pose: more photos in between would help")
+    return found
+
+
 def remedy(evidence: Evidence) -> str:
     """What to do where no photo got a pose."""
     if sum(n < FEW_FEATURES for n in evidence.features.values()) > len(evidence.features) / 2:

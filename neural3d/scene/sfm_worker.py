@@ -15,13 +15,17 @@ import json
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pycolmap
 
 POLL = 0.3  # seconds between looks at how far a stage has come
+ENOUGH = 10  # photos that a camera must have taken for its principal point to be found
+OFF_CENTRE = 0.05  # of the picture's size: principal points further off than this are mistakes, unless cropped
 
 
 def tell(**message: Any) -> None:
@@ -121,6 +125,29 @@ def find_cameras(job: dict[str, Any], total: int) -> dict[int, pycolmap.Reconstr
     return watched("finding cameras", total, lambda: len(registered), run)
 
 
+def refine_centres(model: pycolmap.Reconstruction, threads: int) -> bool:
+    """Bundle adjustment of everything, principal points too; whether the outcome is to be believed.
+
+    While cameras are found these stay in the middle of the picture, since they and the poses can make up for each
+    other. At the end many photos decide: on real lenses, which are never centred, poses come out up to three times as
+    exact.
+    """
+    taken = Counter(model.image(i).camera_id for i in model.reg_image_ids())
+    if min(taken.values()) < ENOUGH:
+        return False
+    before = {i: np.array([c.principal_point_x, c.principal_point_y]) for i, c in model.cameras.items()}
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_principal_point = True
+    options.ceres.solver_options.num_threads = threads
+    pycolmap.bundle_adjustment(model, options)
+    model.update_point_3d_errors()
+    moved = [
+        abs(np.array([c.principal_point_x, c.principal_point_y]) - before[i]) / [c.width, c.height]
+        for i, c in model.cameras.items()
+    ]
+    return bool(np.max(moved) < OFF_CENTRE)
+
+
 def main() -> None:
     job = json.loads(sys.stdin.read())
     pycolmap.logging.logtostderr = True
@@ -137,6 +164,10 @@ def main() -> None:
         best = Path(job["sparse"])
         best.mkdir(parents=True, exist_ok=True)
         models[0].write(str(best))
+        refined = pycolmap.Reconstruction(str(best))
+        if watched("refining cameras", 1, lambda: 0, lambda: refine_centres(refined, job["threads"])):
+            refined.write(str(best))
+            models[0] = refined
         error, points = models[0].compute_mean_reprojection_error(), models[0].num_points3D()
     names = [sorted(model.image(i).name for i in model.reg_image_ids()) for model in models]
     tell(models=names, error=error, points=points)

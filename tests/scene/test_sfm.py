@@ -16,13 +16,14 @@ from neural3d.scene import load_scene
 from neural3d.scene.align import similarity
 from neural3d.scene.footage import CameraGroup, Footage, find_footage, require_footage, stage
 from neural3d.scene.sfm import SfmOptions, camera_params, list_pairs, process, read_report
-from neural3d.scene.sfm_reasons import Evidence, remedy, why_missing
+from neural3d.scene.sfm_reasons import Evidence, doubts, remedy, why_missing
 
 needs_colmap = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which finds the cameras, is not installed"
 )
 SIZE = (320, 240)
-POSES = textured.orbit(6)
+POSES = textured.orbit(10)
+RIGHT = 9.0  # pixels by which the lens is off the pictures' middle
 OPTIONS = SfmOptions(camera_model="SIMPLE_RADIAL", seed=3)
 
 
@@ -37,7 +38,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return textured.write_photos(tmp_path_factory.mktemp("garden") / "photos", POSES, SIZE)
+    return textured.write_photos(tmp_path_factory.mktemp("garden") / "photos", POSES, SIZE, right=RIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def mixed(tmp_path_factory, photos):
     """The photos, two of another scene, one in the dark, one cut off."""
     folder = tmp_path_factory.mktemp("mixed") / "photos"
     shutil.copytree(photos, folder)
-    textured.write_photos(folder, POSES[:2], SIZE, seed=50)
+    textured.write_photos(folder, POSES[:2], SIZE, seed=50, right=RIGHT)
     Image.new("RGB", SIZE, (9, 9, 9)).save(folder / "dark.jpg")
     (folder / "cut.jpg").write_bytes((photos / "0 photo 00.jpg").read_bytes()[:9000])
     return folder
@@ -73,21 +74,23 @@ def test_poses_are_those_the_photos_were_taken_from(processed):
     assert np.linalg.norm(moved - truth, axis=1).max() < 0.02 * np.linalg.norm(truth[0] - truth[-1])
     turned = np.einsum("nji,jk,nkl->nil", np.stack(POSES)[:, :3, :3], rotation, found[:, :3, :3])
     assert np.degrees(np.arccos(((np.trace(turned, axis1=1, axis2=2) - 1) / 2).clip(-1, 1))).max() < 0.5
-    assert scene.views[0].camera.params[0].item() == pytest.approx(textured.FOCAL * SIZE[0], rel=0.03)
+    focal, cx, cy, _ = scene.views[0].camera.params.tolist()
+    assert focal == pytest.approx(textured.FOCAL * SIZE[0], rel=0.02)
+    assert (cx, cy) == (pytest.approx(SIZE[0] / 2 + RIGHT, abs=3), pytest.approx(SIZE[1] / 2, abs=3))
     assert len(scene.points[0]) > 100
 
 
 @needs_colmap
 def test_the_report_says_what_was_left_out_and_why(processed):
     out, report, stages = processed
-    assert (report.registered, report.photos) == (6, 10) and report.error < 1 and report.points > 100
+    assert (report.registered, report.photos) == (10, 14) and report.error < 1 and report.points > 100
     assert set(report.missing) == {"50_photo_00.jpg", "50_photo_01.jpg", "dark.jpg", "cut.jpg"}
     assert report.missing["dark.jpg"].startswith("too few features (0)")
     assert report.missing["cut.jpg"].startswith("cannot be read")
     assert "overlap" in report.missing["50_photo_00.jpg"]
     assert read_report(out) == report
     assert [s for s in dict.fromkeys(s for s, *_ in stages)] == [
-        "reading photos", "finding features", "matching", "finding cameras"
+        "reading photos", "finding features", "matching", "finding cameras", "refining cameras"
     ]  # fmt: skip
     assert all(0 <= done <= total for _, done, total in stages)
 
@@ -98,7 +101,7 @@ def test_the_capture_holds_links_and_nothing_that_only_the_search_needed(process
     assert {p.name for p in out.iterdir()} == {"images", "sparse", "process.json", "sfm.log"}
     assert os.path.samefile(out / "images" / "0_photo_00.jpg", mixed / "0 photo 00.jpg")
     assert not out.with_name("capture.partial").exists()
-    assert len(list(mixed.iterdir())) == 10  # nothing was moved
+    assert len(list(mixed.iterdir())) == 14  # nothing was moved
 
 
 @needs_colmap
@@ -122,7 +125,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(processed, mixed, tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["again.partial"]
     stages = {}
     process(mixed, tmp_path / "again", OPTIONS, lambda name, done, total: stages.setdefault(name, (done, total)))
-    assert stages["finding features"] == (9, 9) and stages["matching"] == (36, 36)
+    assert stages["finding features"] == (13, 13) and stages["matching"] == (78, 78)
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         model = "sparse/0/" + name
         assert (tmp_path / "again" / model).read_bytes() == (processed[0] / model).read_bytes()
@@ -232,6 +235,9 @@ def test_reasons():
     assert why["e"] == "matches only f, which are not registered either: not enough overlap with the model"
     assert why["g"] == "belongs to a group of 2 photos that does not overlap enough with the rest"
     assert why_missing(evidence, [])["a"] == "its 316 verified matches with 2 photos gave no pose"
+    assert doubts(evidence, 2, 4) == []
+    assert "fewer than half" in doubts(evidence, 2, 5)[0]
+    assert "turned on the spot" in doubts(Evidence({}, {}, turned=0.6), 5, 5)[0]
     assert "small steps around" in remedy(evidence)
     assert "turned on the spot" in remedy(Evidence(evidence.features, evidence.matches, turned=0.9))
     assert "same thing" in remedy(Evidence(evidence.features, {}, 0.0))
