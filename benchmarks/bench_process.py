@@ -2,12 +2,12 @@
 
     NEURAL3D_DATA=../shared/data python benchmarks/bench_process.py sceaux fox plush orbit video
     NEURAL3D_DATA=../shared/data python benchmarks/bench_process.py fox --mapper global --camera-model SIMPLE_RADIAL
-    NEURAL3D_DATA=../shared/data python benchmarks/bench_process.py fox --minutes 1 --downscale 4
+    NEURAL3D_DATA=../shared/data python benchmarks/bench_process.py fox --steps 1000 --downscale 4
 
 Photos are copied without any poses; errors are those after the best similarity (R from the orientations, then scale and
 offset), positions in % of the largest distance between two cameras. orbit and video are the tests' textured still life:
-40 photos, and a film of 160 frames of which every other one is blurred. --minutes: also trains ngp on the given capture
-and on the one found, and compares PSNR on the same held-out photos.
+40 photos, and a film of 160 frames of which every other one is blurred. --steps: also trains ngp on the given capture
+and on the one found, equally long, and compares PSNR on the same held-out photos.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def pose_errors(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> t
     return degrees, 100 * np.linalg.norm(moved - ours[:, :3, 3], axis=1) / extent
 
 
-def held_out_psnr(capture: Path, out: Path, minutes: float, downscale: int) -> str:
-    config, scene = configure(capture, "ngp", downscale=downscale)
+def held_out_psnr(capture: Path, out: Path, steps: int, downscale: int) -> str:
+    config, scene = configure(capture, "ngp", [f"horizon={steps}"], downscale=downscale)
     trainer = Trainer.create(out, config, scene, resolve_device("auto"))
-    trainer.fit(1 << 30, minutes, previews=False)
+    trainer.fit(steps, previews=False)
     results = evaluate(Run(out, config, scene, trainer.method.eval(), trainer.step))["results"]
-    return f"{results['psnr']:.2f} dB ({len(results['per_image'])} views, step {trainer.step})"
+    return f"{results['psnr']:.2f} dB ({len(results['per_image'])} views)"
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--matching", default="auto")
     parser.add_argument("--camera-model", default="OPENCV")
     parser.add_argument("--frames", type=int, default=40, help="of the video")
-    parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--downscale", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_process"))
     options = parser.parse_args()
@@ -126,10 +126,10 @@ def main() -> None:
             row += ["-", "-"]
         rows.append([*row, f"{seconds:.0f} s"])
         print(rows[-1], report.missing, flush=True)
-        if options.minutes:
+        if options.steps:
             for capture in (data / FOLDERS[name], folder / "capture"):
-                psnr = held_out_psnr(capture, folder / f"run-{capture.name}", options.minutes, options.downscale)
-                print(f"{capture}: {psnr} after {options.minutes:g} min", flush=True)
+                psnr = held_out_psnr(capture, folder / f"run-{capture.name}", options.steps, options.downscale)
+                print(f"{capture}: {psnr} after {options.steps} steps", flush=True)
     print(machine())
     header = ["footage", "mapper", "camera", "registered", "reprojection, px", "points"]
     print(table([*header, "rotation: mean / median / max", "position: mean / median / max", "time"], rows))
