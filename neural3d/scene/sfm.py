@@ -175,6 +175,7 @@ def solve(
     if matching == "auto":
         matching = "sequential" if footage.is_video or len(names) > EXHAUSTIVE else "exhaustive"
     pairs = list_pairs(names, matching)
+    what = "matching all pairs" if matching == "exhaustive" else "matching neighbours in the order of names"
     (work / "pairs.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs))
     groups = [{"names": c.names, "params": camera_params(c, footage, options.camera_model)} for c in cameras]
     places = {"images": "images", "database": "database.db", "pairs": "pairs.txt", "models": "models"}
@@ -200,7 +201,9 @@ def solve(
             for line in worker.stdout:
                 message = json.loads(line)
                 if "stage" in message:
-                    report(message["stage"], message["done"], message["total"])
+                    report(
+                        what if message["stage"] == "matching" else message["stage"], message["done"], message["total"]
+                    )
         finally:
             if "models" not in message:
                 worker.terminate()

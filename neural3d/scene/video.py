@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,8 @@ def sharpness(frame: UInt8[np.ndarray, "height width 3"]) -> float:
 
 def read_frames(video: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """All frames, decoded one at a time. Raises UserError where that fails."""
-    from imageio_ffmpeg import read_frames as decode
-
     try:
-        frames = decode(str(video), pix_fmt="rgb24")
+        frames = _decode(video)
         width, height = next(frames)["size"]
         for data in frames:
             yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
@@ -68,9 +67,7 @@ def read_frames(video: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
 
 def describe_video(video: Path) -> dict[str, Any]:
     """ffmpeg's size, duration (s) and fps. Raises UserError where it is no video."""
-    from imageio_ffmpeg import read_frames as decode
-
-    frames = decode(str(video))
+    frames = _decode(video)
     try:
         return dict(next(frames))
     except (OSError, RuntimeError, StopIteration) as error:
@@ -90,6 +87,14 @@ def count_frames(video: Path) -> int:
     if total < 1:
         raise _unreadable(video)
     return int(total)
+
+
+def _decode(video: Path) -> Any:
+    """ffmpeg's description, then each frame's bytes, RGB, turned as players do."""
+    from imageio_ffmpeg import read_frames
+
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every film that is turned
+    return read_frames(str(video), pix_fmt="rgb24")
 
 
 def _unreadable(video: Path) -> UserError:

@@ -90,7 +90,7 @@ def test_the_report_says_what_was_left_out_and_why(processed):
     assert "overlap" in report.missing["50_photo_00.jpg"]
     assert read_report(out) == report
     assert [s for s in dict.fromkeys(s for s, *_ in stages)] == [
-        "reading photos", "finding features", "matching", "finding cameras", "refining cameras"
+        "reading photos", "finding features", "matching all pairs", "finding cameras", "refining cameras"
     ]  # fmt: skip
     assert all(0 <= done <= total for _, done, total in stages)
 
@@ -125,7 +125,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(processed, mixed, tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["again.partial"]
     stages = {}
     process(mixed, tmp_path / "again", OPTIONS, lambda name, done, total: stages.setdefault(name, (done, total)))
-    assert stages["finding features"] == (13, 13) and stages["matching"] == (78, 78)
+    assert stages["finding features"] == (13, 13) and stages["matching all pairs"] == (78, 78)
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         model = "sparse/0/" + name
         assert (tmp_path / "again" / model).read_bytes() == (processed[0] / model).read_bytes()
