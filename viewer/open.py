@@ -54,6 +54,7 @@ class Subject:
     splats: Gaussians | None = None
     meshes: list[Trimesh] | None = None
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"] | None] | None = None
+    antialiased: bool = False  # of splats: made for the 2D filter of Mip-Splatting
     up: Float[Tensor, "3"] = field(default_factory=lambda: torch.tensor([0.0, 0.0, 1.0]))
     facts: list[tuple[str, str]] = field(default_factory=list)
 
@@ -96,6 +97,7 @@ def _open_run(path: Path, device: str) -> Subject:
         scene=run.scene if isinstance(run.scene, Scene) else None,
         render=run.render,
         splats=splats,
+        antialiased=getattr(run.method.config, "antialiased", False),
         facts=facts + (_photos(run.scene) if isinstance(run.scene, Scene) else []),
     )
 
@@ -129,6 +131,7 @@ def _open_splat_file(path: Path, device: str) -> Subject:
         capture_from_scene=torch.linalg.inv(view.scene.scene_from_capture),
         render=view.render,
         splats=view.gaussians,
+        antialiased=view.antialiased,
         facts=[("splats", f"{len(view.gaussians):,}"), ("harmonics", f"degree {view.gaussians.sh_degree}")],
     )
 
@@ -151,7 +154,8 @@ def _open_mesh(path: Path) -> Subject:
     scene_from_file, aabb = _fitted(path, np.concatenate(corners))
     for mesh in meshes:
         mesh.apply_transform(scene_from_file)
-    faces, textures = sum(len(m.faces) for m in meshes), sum(m.visual.kind == "texture" for m in meshes)
+    faces = sum(len(m.faces) for m in meshes)
+    textures = sum(isinstance(m.visual, trimesh.visual.TextureVisuals) for m in meshes)
     facts = [("vertices", f"{sum(len(m.vertices) for m in meshes):,}"), ("faces", f"{faces:,}")]
     return Subject(
         kind="mesh",

@@ -1,4 +1,4 @@
-"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | info`.
+"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | view | info`.
 
 Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
 in `run`, so that `--help` answers at once.
@@ -20,6 +20,7 @@ from neural3d.cli.process import Process
 from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
 from neural3d.cli.train import Train
+from neural3d.cli.view import View
 from neural3d.errors import UserError
 
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {
         "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-        "reconstruct": Reconstruct, "info": Info,
+        "reconstruct": Reconstruct, "view": View, "info": Info,
     }.items():  # fmt: skip
         commands = commands | Annotated[command, tyro.conf.subcommand(name)]
     command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))

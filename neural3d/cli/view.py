@@ -1,0 +1,52 @@
+"""`neural3d view`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from neural3d.cli.console import Device, console, option
+
+
+@dataclass
+class View:
+    """Look at a run, a mesh, points, splats or a capture in a window: turn it, compare it with the photos, clip it."""
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE|SCENE")]
+    """A run folder, a mesh, point cloud or splat file, a capture, or a ready scene's name."""
+    screenshot: Annotated[Path | None, option("FILE.png")] = None
+    """Save one picture instead of opening a window; needs no display."""
+    size: Annotated[tuple[int, int], tyro.conf.arg(metavar="W H")] = (1280, 800)
+    """Pixels of the screenshot."""
+    view: Literal["rgb", "depth", "normal"] = "rgb"
+    """What the screenshot shows."""
+    background: Literal["white", "black"] = "white"
+    """Behind the screenshot's subject."""
+    web: Annotated[int | None, option("PORT")] = None
+    """Serve to a browser at http://127.0.0.1:PORT instead, also through an SSH tunnel."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d.viewer.open import open_subject
+
+        if self.screenshot is not None:
+            from neural3d.viewer.offscreen import save_screenshot
+
+            color = (1.0, 1.0, 1.0) if self.background == "white" else (0.0, 0.0, 0.0)
+            save_screenshot(open_subject(self.path, self.device), self.screenshot, self.size, self.view, color)
+            console.print(f"{self.screenshot}: {self.size[0]} × {self.size[1]} pixels")
+        elif self.web is not None:
+            from neural3d.viewer.web import serve
+
+            serve(open_subject(self.path, self.device), self.web)
+        else:
+            from neural3d.viewer.screen import check_screen
+
+            check_screen()
+            subject = open_subject(self.path, self.device)
+            from neural3d.viewer.app import show
+
+            show(subject)

@@ -1,0 +1,199 @@
+"""The thread that renders: coarse while the camera moves, finer and finer at rest, never in the window's way.
+
+A request replaces the one before it; work on an older one is abandoned at the next tile.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from neural3d.viewer.camera import tile
+from neural3d.viewer.painter import Paint
+from neural3d.viewer.picture import Shot, depth_span, error_picture, fitted, furnished, photo_pixels, picture_of
+
+from neural3d.geometry.lenses import lens_of
+from neural3d.render import RenderOut
+from neural3d.scene import View
+
+FRAME = 0.055  # seconds that rendering a moving frame may take; the window needs the rest of a tenth of a second
+SETTLE = 0.15  # seconds without a request after which the camera counts as resting
+TILE = 0.06  # seconds per tile of a refinement: how long a new request may have to wait
+SHOW = 0.4  # seconds between pictures of a refinement
+SMOOTH = 2.0  # seconds that smoothing the finished picture, by four pixels for one, may take
+COARSEST = 1 / 12  # of the picture's side
+FINER = 3.0  # from one refinement to the next, of the side
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished picture, or one on its way.
+
+    scale: rendered side over the picture's. done: nothing finer will come. note: what went wrong, or the PSNR.
+    """
+
+    picture: UInt8[np.ndarray, "H W 3"]
+    depth: Float[np.ndarray, "h w"]
+    shot: Shot
+    scale: float
+    seconds: float
+    done: bool
+    note: str = ""
+
+
+class RenderThread(threading.Thread):
+    """Paints the latest Shot and hands each Frame to `show`, on this thread."""
+
+    def __init__(self, paint: Paint, show: Callable[[Frame], None], smooth: bool = False):
+        """smooth: finished pictures get four pixels for one, as edges of meshes need."""
+        super().__init__(name="neural3d-render", daemon=True)
+        self._paint, self._show, self._smooth = paint, show, smooth
+        self._condition = threading.Condition()
+        self._wanted: Shot | None = None
+        self._turn = self._taken = 0  # of the latest request, of the one in work
+        self._stopping = False
+        self._moving_scale = 0.2  # adapts to FRAME
+        self._coarse = 1, 0.0  # pixels and seconds of the last moving picture
+        self._fixed, self._pace = 0.0, 1e-6  # seconds that any picture costs, and each of its pixels
+        self._photo: tuple[View, tuple[int, int], np.ndarray] | None = None  # the last one an error was against
+
+    def request(self, shot: Shot) -> None:
+        """Render this next and forget what went before."""
+        with self._condition:
+            self._turn += 1
+            self._wanted = replace(shot, turn=self._turn)
+            self._condition.notify()
+
+    def stop(self) -> None:
+        """Ends after the tile in progress, and waits for that."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        while (shot := self._next()) is not None:
+            try:
+                self._develop(shot)
+            except Exception as error:  # a renderer's failure must not end the window; it is shown there
+                blank = np.full((shot.size[1], shot.size[0], 3), 255, np.uint8)
+                self._show(Frame(blank, np.zeros((1, 1)), shot, 0.0, 0.0, True, f"{error or type(error).__name__}"))
+
+    def _next(self) -> Shot | None:
+        """Waits for a request; None: there will be none."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping or self._turn != self._taken)
+            self._taken = self._turn
+            return None if self._stopping else self._wanted
+
+    def _newer(self, shot: Shot, wait: float = 0.0) -> bool:
+        """Whether this shot is out of date, or becomes so within `wait` seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._stopping or self._turn != shot.turn, wait)
+
+    def _develop(self, shot: Shot) -> None:
+        started = time.perf_counter()
+        width, height = shot.camera.width, shot.camera.height
+        w, h = self._part(width, self._moving_scale), self._part(height, self._moving_scale)
+        out = self._paint(shot.camera.resized(w, h), shot.background, shot.clip)
+        seconds = time.perf_counter() - started
+        self._coarse = w * h, seconds
+        self._fixed, self._pace = 0.8 * seconds, 0.2 * seconds / (w * h)  # until a larger tile tells
+        # Towards the size that takes FRAME, in steps: one slow frame says little.
+        step = min(1.4, max(0.6, math.sqrt(FRAME / max(seconds, 1e-4))))
+        self._moving_scale = min(1.0, max(COARSEST, self._moving_scale * step))
+        span = depth_span(out.depth)
+        self._present(out, shot, span, seconds, done=False)
+        if self._newer(shot, SETTLE):
+            return
+        scale = w / width
+        while scale < 1 or (scale == 1 and self._smooth and shot.kind == "rgb"):
+            scale = 2.0 if scale == 1 else scale * FINER if scale * FINER < 0.7 else 1.0
+            if scale > 1 and self._fixed + 4 * width * height * self._pace > SMOOTH:
+                break
+            finer = self._refine(out, shot, scale, span)
+            if finer is None:
+                return
+            out = finer
+        self._present(out, shot, span, time.perf_counter() - started, done=True)
+
+    @staticmethod
+    def _part(size: int, scale: float) -> int:
+        return max(1, round(size * scale))
+
+    def _refine(
+        self, coarse: RenderOut, shot: Shot, scale: float, span: tuple[float, float] | None
+    ) -> RenderOut | None:
+        """The whole picture at `scale`, over a coarser one, tile by tile from the top; None: abandoned."""
+        width, height = self._part(shot.camera.width, scale), self._part(shot.camera.height, scale)
+        camera = shot.camera.resized(width, height)
+        out = _resized(coarse, width, height)
+        shown = started = time.perf_counter()
+        y = 0
+        while y < height:
+            if self._newer(shot):
+                return None
+            part = min(self._rows(width), height - y) if "cx" in lens_of(camera.model).names else height
+            whole = part == height
+            begun = time.perf_counter()
+            strip = self._paint(camera if whole else tile(camera, 0, y, width, part), shot.background, shot.clip)
+            for name in ("rgb", "alpha", "depth", "normal"):
+                getattr(out, name)[y : y + part] = getattr(strip, name)
+            self._learn(part * width, time.perf_counter() - begun)
+            y += part
+            if time.perf_counter() - shown > SHOW and y < height:
+                self._present(out, shot, span, time.perf_counter() - started, done=False)
+                shown = time.perf_counter()
+        if scale <= 1:
+            self._present(out, shot, span, time.perf_counter() - started, done=False)
+        return out
+
+    def _rows(self, width: int) -> int:
+        """Of a tile that takes TILE seconds, and longer where more than half of that would be overhead."""
+        pixels = max(TILE - self._fixed, self._fixed) / self._pace
+        return max(1, round(pixels / width))
+
+    def _learn(self, pixels: int, seconds: float) -> None:
+        """Overhead and time per pixel, from a tile and the moving picture: splats cost before the first pixel."""
+        few, short = self._coarse
+        if pixels > 2 * few:
+            self._pace = max(1e-9, (seconds - short) / (pixels - few))
+            self._fixed = max(0.0, seconds - self._pace * pixels)
+
+    def _photo_of(self, shot: Shot) -> Float[np.ndarray, "h w 3"]:
+        assert shot.photo is not None
+        size = (shot.camera.width, shot.camera.height)
+        if self._photo is None or self._photo[0] is not shot.photo or self._photo[1] != size:
+            self._photo = shot.photo, size, photo_pixels(shot.photo, shot.camera, shot.background)
+        return self._photo[2]
+
+    def _present(
+        self, out: RenderOut, shot: Shot, span: tuple[float, float] | None, seconds: float, done: bool
+    ) -> None:
+        width, height = shot.camera.width, shot.camera.height
+        scale = out.rgb.shape[1] / width
+        depth = out.depth[..., 0].numpy()
+        note = ""
+        if shot.kind == "error" and shot.photo is not None:
+            whole = out if scale == 1 else _resized(out, width, height)
+            picture, score = error_picture(whole, self._photo_of(shot), shot)
+            note = f"{score:.2f} dB at {width} × {height}" if done else ""
+        else:
+            picture = furnished(fitted(picture_of(out, shot.kind, span), shot.size), depth, shot)
+        self._show(Frame(picture, depth, shot, scale, seconds, done, note))
+
+
+def _resized(out: RenderOut, width: int, height: int) -> RenderOut:
+    """A stand-in until the real pixels come: smooth colours, the rest from the nearest pixel. A copy."""
+    rows = torch.arange(height) * out.rgb.shape[0] // height
+    columns = torch.arange(width) * out.rgb.shape[1] // width
+    rgb = torch.nn.functional.interpolate(out.rgb.permute(2, 0, 1)[None], (height, width), mode="bilinear")
+    near = (x[rows][:, columns] for x in (out.alpha, out.depth, out.normal))
+    return RenderOut(rgb[0].permute(1, 2, 0).contiguous(), *near)
