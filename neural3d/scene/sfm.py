@@ -210,7 +210,10 @@ def solve(
             worker.wait()
     if "models" not in message:
         said = (work / "sfm.log").read_text(errors="replace").strip().splitlines()[-1:] or [""]
-        raise UserError(f"{footage.path}: COLMAP stopped ({said[0].strip()}); its log is {work / 'sfm.log'}.")
+        raise UserError(
+            f"{footage.path}: COLMAP stopped ({said[0].strip()}); its log is {work / 'sfm.log'}. Delete {work} to begin "
+            "anew."
+        )
     return message
 
 

@@ -132,6 +132,23 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(processed, mixed, tmp_p
 
 
 @needs_colmap
+def test_a_damaged_database_is_named(photos, tmp_path):
+    def interrupt(stage, done, total):
+        if stage == "finding features":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process(photos, tmp_path / "out", OPTIONS, interrupt)
+    for left in (tmp_path / "out.partial").glob("database.db*"):
+        left.write_bytes(b"no database" * 1000)
+    with pytest.raises(
+        UserError, match=r"COLMAP stopped .*sfm\.log\. Delete .*out\.partial to begin"
+    ):
+        process(photos, tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+@needs_colmap
 def test_photos_without_overlap(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos", ignore=lambda _, names: sorted(names)[1:])
     textured.write_photos(tmp_path / "photos", POSES[:1], SIZE, seed=50)
