@@ -211,8 +211,8 @@ def solve(
     if "models" not in message:
         said = (work / "sfm.log").read_text(errors="replace").strip().splitlines()[-1:] or [""]
         raise UserError(
-            f"{footage.path}: COLMAP stopped ({said[0].strip()}); its log is {work / 'sfm.log'}. Delete {work} to begin "
-            "anew."
+            f"{footage.path}: COLMAP stopped ({said[0].strip()}); its log is {work / 'sfm.log'}. "
+            f"Delete {work} to begin anew."
         )
     return message
 
@@ -246,7 +246,7 @@ def conclude(
         error=found["error"],
         points=found["points"],
         missing=dict(sorted(missing.items())),
-        doubts=doubts(evidence, len(found["models"][0]), count),
+        doubts=doubts(found["angle"], len(found["models"][0]), count),
     )
     (work / REPORT).write_text(json.dumps(dataclasses.asdict(written), indent=1) + "\n")
     for name in ("prepared.json", "pairs.txt", "database.db", "database.db-wal", "database.db-shm"):

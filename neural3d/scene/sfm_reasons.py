@@ -9,16 +9,17 @@ from pathlib import Path
 
 FEW_FEATURES = 200  # below this a photo rarely keeps the 30 matches to points that COLMAP asks of a pose
 PAIR = 2147483647  # COLMAP's number of a pair (a, b) of image ids, a < b, is PAIR · a + b
-TURNED = (5, 6)  # COLMAP's kinds of two-view geometry that a camera gives which turns on the spot
+FLAT = (5, 6)  # COLMAP's kinds of two-view geometry without parallax: the camera turned, or the scene is a plane
+HARDLY_MOVED = 4.0  # degrees between the rays that meet in a point: real captures have 20, a camera that turns has 2
 
 
 @dataclass
 class Evidence:
-    """features: number by photo. matches: verified, by pairs of photos. turned: share of the pairs without parallax."""
+    """features: number by photo. matches: verified, by pairs of photos. flat: share of the pairs without parallax."""
 
     features: dict[str, int]
     matches: dict[frozenset[str], int]
-    turned: float
+    flat: float
 
     def partners(self, name: str) -> dict[str, int]:
         """The photos that share verified matches with one, and how many."""
@@ -31,8 +32,8 @@ def read_evidence(database: Path) -> Evidence:
         features = dict(connection.execute("SELECT image_id, rows FROM keypoints"))
         pairs = connection.execute("SELECT pair_id, rows, config FROM two_view_geometries WHERE rows > 0").fetchall()
     matches = {frozenset(names[i] for i in divmod(pair, PAIR)): rows for pair, rows, _ in pairs}
-    turned = sum(kind in TURNED for *_, kind in pairs) / max(1, len(pairs))
-    return Evidence({name: features.get(i, 0) for i, name in names.items()}, matches, turned)
+    flat = sum(kind in FLAT for *_, kind in pairs) / max(1, len(pairs))
+    return Evidence({name: features.get(i, 0) for i, name in names.items()}, matches, flat)
 
 
 def why_missing(evidence: Evidence, models: list[list[str]]) -> dict[str, str]:
@@ -64,11 +65,11 @@ def _some(names: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def doubts(evidence: Evidence, registered: int, photos: int) -> list[str]:
-    """What makes a model that was found suspicious."""
+def doubts(angle: float, registered: int, photos: int) -> list[str]:
+    """What makes a model that was found suspicious. angle: median between the rays that meet in a point, in degrees."""
     found = []
-    if evidence.turned > 0.5:
-        found.append("the camera seems to have turned on the spot, so positions and depths may be made up")
+    if angle < HARDLY_MOVED:
+        found.append(f"the camera hardly moved (points are seen within {angle:.1f}°), so depths may be made up")
     if 2 * registered < photos:
         found.append("fewer than half of the photos have a pose: more photos in between would help")
     return found
@@ -80,6 +81,9 @@ def remedy(evidence: Evidence) -> str:
         return "Photograph something with texture, in focus and in good light, at full size."
     if not evidence.matches:
         return "The photos do not show the same thing: take them so that neighbours share two thirds of the picture."
-    if evidence.turned > 0.5:
-        return "The camera turned on the spot: walk around the subject, so that near things move before far ones."
+    if evidence.flat > 0.5:
+        return (
+            "Either the camera turned on the spot or everything lies in one plane: walk around something that stands "
+            "out, so that near things move before far ones."
+        )
     return "Take more photos between these, in small steps around the subject; or try the other --mapper."

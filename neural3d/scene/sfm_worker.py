@@ -4,8 +4,9 @@ Alone, because native code that fails takes its process along, logs to stderr, a
 copies of SQLite in one process corrupt a database. Imports nothing of neural3d, so that it starts at once.
 
 Reads a job (JSON, see `sfm.solve`) from stdin. Writes lines of JSON to stdout: {"stage", "done", "total"} for progress,
-at last {"models", "error", "points"}: the names of the photos of each model, the largest first; of that one the mean
-reprojection error in pixels and the number of points. COLMAP's log goes to stderr.
+at last {"models", "error", "points", "angle"}: the names of the photos of each model, the largest first; of that one
+the mean reprojection error in pixels, the number of points and their angle (see `median_angle`). COLMAP's log goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -148,6 +149,18 @@ def refine_centres(model: pycolmap.Reconstruction, threads: int) -> bool:
     return bool(np.max(moved) < OFF_CENTRE)
 
 
+def median_angle(model: pycolmap.Reconstruction) -> float:
+    """Of the largest angles, in degrees, between the rays that meet in a point; the median of up to 2000 points."""
+    centres = {i: model.image(i).projection_center() for i in model.reg_image_ids()}
+    points = list(model.points3D.values())
+    angles = [0.0]
+    for point in points[:: max(1, len(points) // 2000)]:
+        rays = np.array([point.xyz - centres[element.image_id] for element in point.track.elements])
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        angles.append(float(np.degrees(np.arccos(np.clip((rays @ rays.T).min(), -1, 1)))))
+    return float(np.median(angles))
+
+
 def main() -> None:
     job = json.loads(sys.stdin.read())
     pycolmap.logging.logtostderr = True
@@ -159,7 +172,7 @@ def main() -> None:
         total = database.num_images()
     models = sorted(find_cameras(job, total).values(), key=lambda model: -model.num_reg_images())
     shutil.rmtree(job["models"])
-    error, points = 0.0, 0
+    error, points, angle = 0.0, 0, 0.0
     if models:
         best = Path(job["sparse"])
         best.mkdir(parents=True, exist_ok=True)
@@ -169,8 +182,9 @@ def main() -> None:
             refined.write(str(best))
             models[0] = refined
         error, points = models[0].compute_mean_reprojection_error(), models[0].num_points3D()
+        angle = median_angle(models[0])
     names = [sorted(model.image(i).name for i in model.reg_image_ids()) for model in models]
-    tell(models=names, error=error, points=points)
+    tell(models=names, error=error, points=points, angle=angle)
 
 
 if __name__ == "__main__":
