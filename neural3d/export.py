@@ -1,17 +1,20 @@
 """Meshes as files: glTF binary, PLY, OBJ and STL.
 
-| format | colours                                         | numbers          |
-| ------ | ----------------------------------------------- | ---------------- |
-| .glb   | linear RGB, as glTF asks                        | float32          |
-| .ply   | sRGB, 8 bit                                     | float32, binary  |
-| .obj   | sRGB after the position (`v x y z r g b`)       | text             |
-| .stl   | none: STL cannot hold any                       | float32, binary  |
+| format | colours of vertices                             | texture                    | numbers          |
+| ------ | ----------------------------------------------- | -------------------------- | ---------------- |
+| .glb   | linear RGB, as glTF asks                        | PNG inside, unlit material | float32          |
+| .ply   | sRGB, 8 bit                                     | none                       | float32, binary  |
+| .obj   | sRGB after the position (`v x y z r g b`)       | .mtl and .png beside it    | text             |
+| .stl   | none: STL cannot hold any                       | none                       | float32, binary  |
+
+A mesh with a texture is written without the colours of its vertices: viewers would multiply the two.
 
 Files are written beside their place and renamed into it, so a full disk costs nothing that was there before.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -20,7 +23,8 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.files import replacing
@@ -37,16 +41,28 @@ def write_mesh(
 
     up: "native" keeps the mesh's own frame; "y" or "z" turns `native_up`, the direction that is up in that frame, to
     that axis. glTF declares +Y as up, so viewers show a z-up capture lying on its back unless
-    up="y" is asked for. Raises UserError where the format is unknown or the file cannot be written.
+    up="y" is asked for. Raises UserError where the format is unknown or cannot hold the mesh's texture, or the file
+    cannot be written.
     """
     path = Path(path)
-    write = _WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise UserError(f"{path}: unknown mesh format {path.suffix!r}; choose one of {', '.join(sorted(_WRITERS))}.")
+    check_format(path, textured=mesh.texture is not None)
     if up != "native":
         mesh = mesh.transformed(upright(up, native_up))
+    if mesh.texture is not None and path.suffix.lower() == ".obj":
+        _write_material(mesh.texture, path)
     with replacing(path) as part, open(part, "wb") as file:
-        write(mesh, file)
+        if path.suffix.lower() == ".obj":
+            file.write(_obj_header(path, textured=mesh.texture is not None))
+        _WRITERS[path.suffix.lower()](mesh, file)
+
+
+def check_format(path: Path, textured: bool = False) -> None:
+    """Raises UserError where meshes, or those with textures, cannot be written under such a name."""
+    ending = path.suffix.lower()
+    if ending not in _WRITERS:
+        raise UserError(f"{path}: unknown mesh format {path.suffix!r}; choose one of {', '.join(sorted(_WRITERS))}.")
+    if textured and ending not in TEXTURED:
+        raise UserError(f"{path}: {ending} files hold no texture; choose one of {', '.join(TEXTURED)}.")
 
 
 def upright(up: str, native_up: Sequence[float]) -> Float[torch.Tensor, "4 4"]:
@@ -72,19 +88,21 @@ def _bytes_of(colors: Float[np.ndarray, "V 3"]) -> np.ndarray:
 def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
     """glTF 2.0 binary: one mesh, one node. COLOR_0 is linear RGB in float32, which every reader understands.
 
-    There is no material: beside one, readers such as trimesh take vertex colours for a mere attribute and drop them.
+    Only a texture has a material: beside one, readers such as trimesh take vertex colours for a mere attribute and drop
+    them. It is unlit (KHR_materials_unlit), because photos show the light of their day already.
     """
     blobs: list[bytes] = []
     accessors: list[dict] = []
     views: list[dict] = []
 
-    def add(array: np.ndarray, component: int, kind: str, target: int, **extra: object) -> int:
-        blob = np.ascontiguousarray(array).tobytes()
-        views.append({"buffer": 0, "byteOffset": sum(map(len, blobs)), "byteLength": len(blob), "target": target})
+    def add_view(blob: bytes, **extra: object) -> int:
+        views.append({"buffer": 0, "byteOffset": sum(map(len, blobs)), "byteLength": len(blob), **extra})
         blobs.append(blob + b"\0" * (-len(blob) % 4))
-        accessors.append(
-            {"bufferView": len(views) - 1, "componentType": component, "count": len(array), "type": kind, **extra}
-        )
+        return len(views) - 1
+
+    def add(array: np.ndarray, component: int, kind: str, target: int, **extra: object) -> int:
+        view = add_view(np.ascontiguousarray(array).tobytes(), target=target)
+        accessors.append({"bufferView": view, "componentType": component, "count": len(array), "type": kind, **extra})
         return len(accessors) - 1
 
     points, arrays = 34962, 34963  # ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER
@@ -94,17 +112,25 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
     attributes = {"POSITION": add(vertices, float32, "VEC3", points, **bounds)}
     if mesh.normals is not None:
         attributes["NORMAL"] = add(mesh.normals.astype("<f4"), float32, "VEC3", points)
-    if mesh.colors is not None:
+    primitive: dict[str, object] = {"attributes": attributes}
+    material: dict[str, object] = {}
+    if mesh.texture is not None:
+        assert mesh.uv is not None
+        attributes["TEXCOORD_0"] = add(mesh.uv.astype("<f4"), float32, "VEC2", points)
+        primitive["material"] = 0
+        material = {**_UNLIT, "images": [{"bufferView": add_view(_png(mesh.texture)), "mimeType": "image/png"}]}
+    elif mesh.colors is not None:
         linear = srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64))
         attributes["COLOR_0"] = add(linear.astype("<f4"), float32, "VEC3", points)
-    indices = add(mesh.faces.reshape(-1).astype("<u4"), uint32, "SCALAR", arrays)
+    primitive["indices"] = add(mesh.faces.reshape(-1).astype("<u4"), uint32, "SCALAR", arrays)
 
     document = {
         "asset": {"version": "2.0", "generator": "neural3d"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": attributes, "indices": indices}]}],
+        "meshes": [{"primitives": [primitive]}],
+        **material,
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": sum(map(len, blobs))}],
@@ -117,6 +143,12 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
     file.write(struct.pack("<I4s", size, b"BIN\0"))
     for blob in blobs:
         file.write(blob)
+
+
+def _png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
@@ -142,14 +174,33 @@ def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
 
 
 def _write_obj(mesh: Mesh, file: BinaryIO) -> None:
-    file.write(b"# neural3d\n")
-    rows = mesh.vertices if mesh.colors is None else np.concatenate([mesh.vertices, np.clip(mesh.colors, 0, 1)], axis=1)
+    rows = mesh.vertices
+    if mesh.colors is not None and mesh.texture is None:
+        rows = np.concatenate([rows, np.clip(mesh.colors, 0, 1)], axis=1)
     _write_rows(file, "v" + " %.9g" * 3 + " %.5g" * (rows.shape[1] - 3) + "\n", rows)
+    corner = ["%d", "", ""]
+    if mesh.texture is not None:
+        assert mesh.uv is not None
+        _write_rows(file, "vt %.7g %.7g\n", mesh.uv * [1, -1] + [0, 1])  # OBJ's v points up
+        corner[1] = "%d"
     if mesh.normals is not None:
         _write_rows(file, "vn %.5g %.5g %.5g\n", mesh.normals)
-        _write_rows(file, "f %d//%d %d//%d %d//%d\n", np.repeat(mesh.faces + 1, 2, axis=1))
-    else:
-        _write_rows(file, "f %d %d %d\n", mesh.faces + 1)
+        corner[2] = "%d"
+    row = " ".join(["f", *3 * ["/".join(corner).rstrip("/")]]) + "\n"
+    _write_rows(file, row, np.repeat(mesh.faces + 1, corner.count("%d"), axis=1))
+
+
+def _obj_header(path: Path, textured: bool) -> bytes:
+    material = f"mtllib {path.stem}.mtl\nusemtl texture\n" if textured else ""
+    return f"# neural3d\n{material}".encode()
+
+
+def _write_material(texture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
+    """PATH.png and PATH.mtl, which an OBJ file names: unlit (illum 0), since the photos' light is in the texture."""
+    with replacing(path.with_suffix(".png")) as part:
+        part.write_bytes(_png(texture))
+    with replacing(path.with_suffix(".mtl")) as part:
+        part.write_text(f"# neural3d\nnewmtl texture\nKd 1 1 1\nillum 0\nmap_Kd {path.stem}.png\n")
 
 
 def _write_rows(file: BinaryIO, row: str, values: np.ndarray, batch: int = 1 << 14) -> None:
@@ -168,6 +219,19 @@ def _write_stl(mesh: Mesh, file: BinaryIO) -> None:
     file.write(triangles.tobytes())
 
 
+# Enlarged and reduced smoothly, and never repeated: what lies across the picture's border is another part.
+_UNLIT: dict[str, object] = {
+    "extensionsUsed": ["KHR_materials_unlit"],
+    "materials": [
+        {
+            "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0, "roughnessFactor": 1},
+            "extensions": {"KHR_materials_unlit": {}},
+        }
+    ],
+    "textures": [{"source": 0, "sampler": 0}],
+    "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],  # linear, mip-mapped, clamped
+}
+TEXTURED = (".glb", ".obj")
 _WRITERS: dict[str, Callable[[Mesh, BinaryIO], None]] = {
     ".glb": _write_glb,
     ".ply": _write_ply,

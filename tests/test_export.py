@@ -136,3 +136,59 @@ def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         export.write_mesh(torus, path)
     assert path.read_bytes() == b"precious" and {p.name for p in tmp_path.iterdir()} == {"file", "mesh.ply"}
+
+
+@pytest.fixture
+def textured() -> Mesh:
+    """A square whose picture has a red top left corner; u right, v down. Its top edge is at y = 1."""
+    picture = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    picture[0, 0] = [255, 0, 0]
+    corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
+    uv = np.stack([corners[:, 0], 1 - corners[:, 1]], axis=1)
+    up = np.tile(np.array([0, 0, 1], np.float32), (4, 1))
+    grey = np.full((4, 3), 0.5, np.float32)
+    return Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32), grey, up, uv.astype(np.float32), picture)
+
+
+@pytest.mark.parametrize("ending", ["glb", "obj"])
+def test_trimesh_reads_the_texture_back(textured, tmp_path, ending):
+    """trimesh's v points up, as OBJ's does: texel (row i, column j) is at ((j + ½) / 8, 1 − (i + ½) / 8)."""
+    export.write_mesh(textured, tmp_path / f"a mesh.{ending}")
+    read = trimesh.load(tmp_path / f"a mesh.{ending}", force="mesh", process=False)
+    material = read.visual.material
+    image = material.baseColorTexture if ending == "glb" else material.image
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), textured.texture)
+    corner = np.flatnonzero((read.vertices == [0, 1, 0]).all(1))  # top left in space ...
+    np.testing.assert_allclose(read.visual.uv[corner], [[0, 1]])  # ... and in the picture
+    np.testing.assert_allclose(read.visual.uv, read.vertices[:, :2], atol=1e-6)
+    assert len(read.faces) == 2 and read.area == pytest.approx(1)
+
+
+def test_a_textured_glb_is_unlit_and_says_so(textured, tmp_path):
+    export.write_mesh(textured, tmp_path / "mesh.glb")
+    data = (tmp_path / "mesh.glb").read_bytes()
+    document = json.loads(data[20 : 20 + struct.unpack_from("<I", data, 12)[0]])
+    (material,) = document["materials"]
+    assert document["extensionsUsed"] == ["KHR_materials_unlit"] and material["extensions"] == {
+        "KHR_materials_unlit": {}
+    }
+    assert material["pbrMetallicRoughness"]["metallicFactor"] == 0
+    (primitive,) = document["meshes"][0]["primitives"]
+    assert "COLOR_0" not in primitive["attributes"]  # it would be multiplied with the texture
+    (image,) = document["images"]
+    assert image["mimeType"] == "image/png"
+    view = document["bufferViews"][image["bufferView"]]
+    start = 28 + struct.unpack_from("<I", data, 12)[0] + view["byteOffset"]
+    assert data[start : start + 8] == b"\x89PNG\r\n\x1a\n" and "target" not in view
+
+
+def test_textures_move_with_their_mesh_and_want_a_format_that_holds_them(textured, tmp_path):
+    turned = textured.transformed(np.diag([2.0, 2, -2, 1]))
+    np.testing.assert_array_equal(turned.uv, textured.uv)
+    assert turned.texture is textured.texture
+    half = textured.kept(np.array([1]))
+    np.testing.assert_array_equal(half.uv, textured.uv[[0, 2, 3]])
+    for ending in ("stl", "ply"):
+        with pytest.raises(UserError, match=rf"\.{ending} files hold no texture; choose one of \.glb, \.obj"):
+            export.write_mesh(textured, tmp_path / f"mesh.{ending}")
+    assert not list(tmp_path.iterdir())

@@ -94,7 +94,8 @@ import neural3d
 print(time.perf_counter() - start)
 from neural3d import load_scene
 neural3d.ops
-heavy = {"open3d", "pycolmap", "torchmetrics", "lpips", "skimage", "trimesh", "imageio", "tensorboard", "matplotlib"}
+heavy = {"open3d", "pycolmap", "xatlas", "torchmetrics", "lpips", "skimage", "trimesh", "imageio", "tensorboard"}
+heavy.add("matplotlib")
 print(*sorted(heavy & set(sys.modules)))
 """
     seconds, heavy = run_python(code, tmp_path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -27,12 +27,17 @@ SLAB = 32  # layers of cells that are held in memory at a time
 
 @dataclass(frozen=True)
 class Mesh:
-    """V vertices, F triangles. colors: sRGB in [0, 1]. normals: unit length, pointing outward."""
+    """V vertices, F triangles. colors: sRGB in [0, 1]. normals: unit length, pointing outward.
+
+    uv: places in `texture`, an sRGB picture, u to the right and v down, see `geometry.unwrap`.
+    """
 
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
     colors: Float[np.ndarray, "V 3"] | None = None
     normals: Float[np.ndarray, "V 3"] | None = None
+    uv: Float[np.ndarray, "V 2"] | None = None
+    texture: UInt8[np.ndarray, "H W 3"] | None = None
 
     def face_vectors(self) -> Float[np.ndarray, "F 3"]:
         """Per face, the outward normal whose length is the face's area."""
@@ -98,6 +103,8 @@ class Mesh:
             number[chosen],
             None if self.colors is None else self.colors[used],
             None if self.normals is None else self.normals[used],
+            None if self.uv is None else self.uv[used],
+            self.texture,
         )
 
 

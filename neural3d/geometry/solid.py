@@ -15,15 +15,20 @@ from neural3d.geometry.mesh import Mesh
 DIRECTIONS = np.array([[0.577, 0.211, 0.789], [-0.723, 0.613, 0.318], [0.137, -0.871, -0.472]])
 
 
+def load_open3d() -> Any:
+    """The module. Raises UserError where it is missing or lacks libraries."""
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise UserError(f"Open3D cannot be loaded ({error}); install it: pip install open3d.") from None
+    return open3d
+
+
 class Solid:
     """A mesh to be measured against. Points are float32 inside Open3D: give coordinates of order 1."""
 
     def __init__(self, mesh: Mesh):
-        try:
-            import open3d
-        except (ImportError, OSError) as error:
-            raise UserError(f"Open3D cannot be loaded ({error}); install it: pip install open3d.") from None
-        self._open3d: Any = open3d
+        self._open3d = open3d = load_open3d()
         self._scene: Any = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
         arrays = mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
         self._scene.add_triangles(*(self._open3d.core.Tensor(a) for a in arrays))
@@ -54,6 +59,16 @@ class Solid:
         found = self._scene.cast_rays(_rays(origins, directions), nthreads=torch.get_num_threads())
         t = found["t_hit"].numpy()
         return t, np.where(np.isfinite(t), found["primitive_ids"].numpy().astype(np.int64), -1)
+
+    def hit_place(
+        self, origins: Float[np.ndarray, "#N 3"], directions: Float[np.ndarray, "#N 3"]
+    ) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N corner"]]:
+        """(the face that is hit, else -1; the shares of its corners in the point that is hit)"""
+        found = self._scene.cast_rays(_rays(origins, directions), nthreads=torch.get_num_threads())
+        second, third = found["primitive_uvs"].numpy().T
+        face = found["primitive_ids"].numpy()
+        none = face == self._scene.INVALID_ID
+        return np.where(none, -1, face.astype(np.int64)), np.stack([1 - second - third, second, third], axis=1)
 
     def blocked(
         self, origins: Float[np.ndarray, "#N 3"], directions: Float[np.ndarray, "N 3"], far: float

@@ -108,16 +108,7 @@ class Method(nn.Module, abc.ABC):
         resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
         Raises UserError where no surface is inside.
         """
-        from neural3d.geometry.mesh import seen_from_outside
-
-        device = next(self.parameters()).device
-        look = seen_from_outside(self.color)
-
-        def color(x: Tensor, normal: Tensor) -> Tensor:
-            x, normal = x.to(device), normal.to(device)
-            return look(self._seen_point(x, -normal), normal)
-
-        box = self._box(crop)
+        device, box = next(self.parameters()).device, self._box(crop)
         margin = 4 * float((box[1] - box[0]).max()) / resolution
         mesh = self._extract(
             self.density,
@@ -127,7 +118,15 @@ class Method(nn.Module, abc.ABC):
             hidden=self._hidden(margin, device),
             fill_open=not self.scene.unbounded,  # objects; of a place, all that is beyond the walls is hidden
         )
-        return mesh.colored(color)
+        return mesh.colored(self.surface_color)
+
+    def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """sRGB of points of the mesh with their outward normals: one colour for all directions. On any device."""
+        from neural3d.geometry.mesh import seen_from_outside
+
+        device = next(self.parameters()).device
+        x, normal = x.to(device), normal.to(device)
+        return seen_from_outside(self.color)(self._seen_point(x, -normal), normal)
 
     def _box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
         """Where to look for the surface, in the scene frame."""

@@ -271,4 +271,7 @@ class Dvr(Method):
             level=self.config.tau,
             hidden=self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device),
         )
-        return mesh.colored(lambda x, normal: self._rgb(x.to(device)))
+        return mesh.colored(self.surface_color)
+
+    def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        return self._rgb(x.to(self.frame.device))

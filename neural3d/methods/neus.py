@@ -320,14 +320,15 @@ class Neus(Method):
         return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
 
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        box = self._box(crop)
+        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device)
+        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden)
+        return mesh.colored(self.surface_color)
+
+    def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         from neural3d.geometry.mesh import seen_from_outside
 
-        device = self.log_s.device
-        look = seen_from_outside(self.color)
-        box = self._box(crop)
-        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device)
-        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden)
-        return mesh.colored(lambda x, normal: look(x.to(device), normal.to(device)))
+        return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
 
 
 def _kept(samples: Samples, keep: Bool[Tensor, "S"]) -> Samples:

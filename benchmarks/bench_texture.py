@@ -1,0 +1,142 @@
+"""Is a texture better than the colours of the same mesh's vertices? The exported files beside held-out photos.
+
+    python benchmarks/bench_texture.py RUN [RUN …] [--size 2048] [--faces 50000] [--out FOLDER]
+
+For each run: extracts its mesh, writes it (1) whole with vertex colours, (2) simplified with vertex colours, (3)
+simplified with a texture, as .glb; reads the three back with trimesh; draws them by casting rays through every pixel of
+the held-out cameras, lens distortion included, with bilinear look-up in the texture (vertex colours: linear across the
+face); and compares with the photos. PSNR is over the pixels whose rays hit the simplified mesh, and where the photo has
+alpha, whose alpha is 1: the same pixels for all three. Photos at their stored size and at that of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+
+import neural3d
+from neural3d.export import write_mesh
+from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.solid import Solid
+from neural3d.geometry.unwrap import Paint, simplified, unwrapped
+from neural3d.render.bake import textured
+from neural3d.scene import View
+from neural3d.scene.images import read_header
+
+
+class Read:
+    """An exported file, drawn as a standard reader understands it. The file is in the capture's frame."""
+
+    def __init__(self, path: Path):
+        mesh = trimesh.load(path, force="mesh", process=False)
+        self.faces = np.asarray(mesh.faces)
+        self.solid = Solid(Mesh(np.asarray(mesh.vertices, np.float32), self.faces.astype(np.int32)))
+        self.uv = self.colors = None
+        if isinstance(mesh.visual, trimesh.visual.TextureVisuals):
+            self.uv = np.asarray(mesh.visual.uv)
+            self.picture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), np.float32) / 255
+        else:
+            linear = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
+            self.colors = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+    def hit(self, camera):
+        origins, directions = (x.reshape(-1, 3).numpy() for x in camera.rays())
+        return self.solid.hit_place(origins, directions)
+
+    def draw(self, face: np.ndarray, share: np.ndarray) -> np.ndarray:
+        corners = self.faces[face]
+        if self.uv is None:
+            return np.einsum("nk,nkc->nc", share, self.colors[corners])
+        u, v = np.einsum("nk,nkc->nc", share, self.uv[corners]).T
+        height, width = self.picture.shape[:2]
+        x, y = u * width - 0.5, (1 - v) * height - 0.5  # trimesh's v points up
+        j, i = np.clip(np.floor(x), 0, width - 2).astype(int), np.clip(np.floor(y), 0, height - 2).astype(int)
+        s, t = np.clip(x - j, 0, 1)[:, None], np.clip(y - i, 0, 1)[:, None]
+        p = self.picture
+        return (1 - t) * ((1 - s) * p[i, j] + s * p[i, j + 1]) + t * ((1 - s) * p[i + 1, j] + s * p[i + 1, j + 1])
+
+
+def score(view: View, capture_from_scene: torch.Tensor, files: dict[str, Read], picture: Path | None) -> dict:
+    camera = view.camera.moved(capture_from_scene)
+    image = np.array(view.image()).reshape(camera.width * camera.height, -1) / 255.0
+    opaque = image[:, 3] == 1 if image.shape[1] == 4 else np.ones(len(image), bool)
+    hits = {name: file.hit(camera) for name, file in files.items()}
+    shown = np.all([face >= 0 for face, _ in hits.values()], axis=0) & opaque
+    errors, rows = {}, [np.where(shown[:, None], image[:, :3], 1)]
+    for name, file in files.items():
+        face, share = hits[name]
+        drawn = np.ones((len(image), 3))
+        drawn[shown] = file.draw(face[shown], share[shown])
+        errors[name] = -10 * np.log10(np.mean((drawn[shown] - image[shown, :3]) ** 2))
+        rows.append(drawn)
+    if picture is not None:
+        sheet = np.concatenate([r.reshape(camera.height, camera.width, 3) for r in rows], axis=1)
+        Image.fromarray(np.round(255 * np.clip(sheet, 0, 1)).astype(np.uint8)).save(picture)
+    return errors
+
+
+def full_size(view: View) -> View:
+    if view.lens is not None:
+        return view
+    width, height, _ = read_header(view.image_path)
+    return view.resized(width, height)
+
+
+def bench(path: Path, args: argparse.Namespace) -> None:
+    run = neural3d.load(path, args.device)
+    scene, out = run.scene, args.out / path.name
+    out.mkdir(parents=True, exist_ok=True)
+    seconds, start = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal start
+        seconds[name], start = time.perf_counter() - start, time.perf_counter()
+
+    whole = run.method.mesh(args.resolution)
+    lap("mesh")
+    small = simplified(whole, args.faces)
+    lap("simplify")
+    flat = unwrapped(small, args.size)
+    lap("unwrap")
+    photos = [scene.views[i] for i in scene.split["train"]]
+    painted, seen = textured(flat, args.size, photos, Paint(whole))
+    lap("bake")
+    for name, mesh in (("whole", whole), ("colours", small), ("texture", painted)):
+        write_mesh(mesh.transformed(run.capture_from_scene), out / f"{name}.glb")
+    lap("write")
+    print(f"{path.name} ({run.config.method}): {len(whole.faces):,} → {len(small.faces):,} faces;", end=" ")
+    print(f"{seen:.1%} of texels seen;", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items()))
+    files = {name: Read(out / f"{name}.glb") for name in ("whole", "colours", "texture")}
+    views = [scene.views[i] for i in scene.split["test"]]
+    for label, resize in (("stored", full_size), ("training", lambda view: view)):
+        sized = [resize(view) for view in views]
+        pictures = [out / f"{label}_{n}.png" if n < 3 else None for n in range(len(sized))]
+        scores = [score(v, run.capture_from_scene, files, p) for v, p in zip(sized, pictures)]
+        mean = {name: float(np.mean([s[name] for s in scores])) for name in files}
+        size = f"{sized[0].camera.width}×{sized[0].camera.height}"
+        figures = "  ".join(f"{name} {value:.2f} dB" for name, value in mean.items())
+        gain = mean["texture"] - mean["colours"]
+        print(f"  {label} size {size}, {len(views)} views: {figures}  texture − colours {gain:+.2f} dB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--faces", type=int, default=50_000)
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=Path("/tmp/bench_texture"))
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    for path in args.runs:
+        bench(path, args)
+
+
+if __name__ == "__main__":
+    main()
