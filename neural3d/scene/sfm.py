@@ -249,8 +249,9 @@ def conclude(
         doubts=doubts(found["angle"], len(found["models"][0]), count),
     )
     (work / REPORT).write_text(json.dumps(dataclasses.asdict(written), indent=1) + "\n")
-    for name in ("prepared.json", "pairs.txt", "database.db", "database.db-wal", "database.db-shm"):
-        (work / name).unlink(missing_ok=True)
+    shutil.rmtree(work / "models", ignore_errors=True)
+    for left in (work / "prepared.json", work / "pairs.txt", *work.glob("*.db*")):
+        left.unlink()
     return written
 
 
