@@ -276,10 +276,15 @@ class Splat(Method):
             sh_degree=self.degree, near=self.near, antialiased=self.config.antialiased,
         )  # fmt: skip
 
+    @torch.no_grad()
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        raise UserError(
-            "Splats have no surface to extract; export them as .ply, .splat or .spz, or train --method ngp."
-        )
+        """See the base: of the depth in the training views. Of a place, not of an object, it ends where none looks."""
+        from neural3d.render.fusion import Fused, fewer_and_smaller, fused_mesh, truncation
+
+        cameras = fewer_and_smaller(self.scene.cameras("train"))
+        fused = Fused(self.render, cameras, truncation(self._box(crop), resolution))
+        closed = not self.scene.unbounded
+        return fused_mesh(fused, lambda field: self._extract(field, resolution, crop), closed=closed)
 
 
 class _Gain(torch.autograd.Function):
