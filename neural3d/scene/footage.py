@@ -20,6 +20,7 @@ from neural3d.scene.readers import holds_capture
 from neural3d.scene.video import describe_video, is_video, write_sharpest_frames
 
 INSIDE = ("images", "input", "image")  # where a folder may keep its photos, if not in itself
+HEIC = (".heic", ".HEIC", ".heif", ".HEIF")  # taken for photos, so that they are named where they cannot be read
 READ_BY_COLMAP = ("JPEG", "MPO", "PNG", "TIFF", "BMP")
 ORIENTATION, EXIF = 0x0112, 0x8769  # EXIF tags: how the picture is to be turned; where the camera's own entries are
 MAKE, MODEL, FOCAL, FOCAL_35MM = 0x010F, 0x0110, 0x920A, 0xA405
@@ -56,7 +57,7 @@ def find_footage(path: Path) -> Footage | None:
     if not path.is_dir() or holds_capture(path):
         return None
     for folder in (path, *(path / name for name in INSIDE)):
-        if photos := tuple(p for p in sorted(folder.glob("*")) if p.suffix in PICTURES and p.name[0] != "."):
+        if photos := tuple(p for p in sorted(folder.glob("*")) if p.suffix in PICTURES + HEIC and p.name[0] != "."):
             return Footage(path, photos, read_intrinsics(folder))
     return None
 
@@ -75,8 +76,6 @@ def require_footage(path: Path) -> Footage:
     if holds_capture(path):
         raise UserError(f"{path} is a capture with poses already; train on it as it is, or give its folder of photos.")
     names = [p for p in path.rglob("*") if p.is_file() and p.name[0] != "."]
-    if any(p.suffix.lower() in (".heic", ".heif") for p in names):
-        raise UserError(f"{path} holds HEIC photos, which cannot be read here; convert them to JPEG.")
     if inside := next((p.parent for p in sorted(names) if p.suffix in PICTURES), None):
         raise UserError(f"{path} itself holds no photos, but {inside} does; give that folder.")
     raise UserError(f"{path} holds no photos ({', '.join(dict.fromkeys(p.lower() for p in PICTURES))}).")
@@ -139,7 +138,8 @@ def stage(
         try:
             staged, camera = _stage_photo(photo, folder)
         except (OSError, SyntaxError, ValueError) as error:
-            unreadable[photo.name] = f"cannot be read ({error})"
+            heic = photo.suffix in HEIC
+            unreadable[photo.name] = "is HEIC: convert it to JPEG" if heic else f"cannot be read ({error})"
             continue
         groups.setdefault(camera, CameraGroup(camera[0], [])).names.append(staged)
     report(len(footage.photos), len(footage.photos))

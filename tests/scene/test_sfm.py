@@ -184,8 +184,11 @@ def test_bad_input(photos, tmp_path, monkeypatch):
     fails(one, r"one holds one photo only; .* take 20 or more")
     fails(one / "0 photo 00.jpg", r"neither a folder of photos nor a video")
     fails(tmp_path, r"itself holds no photos, but .*one does; give that folder")
-    (empty / "IMG_1.HEIC").write_bytes(b"heic")
-    fails(empty, r"HEIC photos, which cannot be read here; convert them to JPEG")
+    for i in range(2):
+        (empty / f"IMG_{i}.HEIC").write_bytes(b"heic")
+    fails(
+        empty, r"empty: 0 readable photo\(s\), but it takes at least two\.\n  IMG_0\.HEIC: is HEIC: convert it to JPEG"
+    )
     for i in range(3):
         (broken / f"{i}.jpg").write_bytes(b"no photo")
     fails(broken, r"broken: 0 readable photo\(s\).*\n  0\.jpg: cannot be read")
