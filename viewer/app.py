@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from neural3d.viewer.clipboard import copy_text
 from neural3d.viewer.native import add_lines, add_subject, image
 from neural3d.viewer.open import Subject
 from neural3d.viewer.painter import painter
-from neural3d.viewer.panel import WIDTH, Panel, help_page
+from neural3d.viewer.panel import KEYS, WIDTH, Panel, help_page
 from neural3d.viewer.picture import KINDS, Kind
 from neural3d.viewer.quiet import quiet
 from neural3d.viewer.render_thread import Frame, RenderThread
@@ -32,6 +33,7 @@ TURN = math.radians(0.4)  # per pixel of a drag
 STEP = math.radians(10)  # of an arrow key
 ZOOM = 0.85  # of the distance, per notch of the wheel
 DOUBLE = 0.35  # seconds between the clicks of a double click
+PATIENCE = 0.5  # seconds that the worker waits for a window that is busy
 FPS = 24.0  # of saved and played paths
 CONSUMED = gui.Widget.EventCallbackResult.CONSUMED
 Key, Mouse = gui.KeyName, gui.MouseEvent.Type
@@ -50,8 +52,7 @@ class Viewer:
         self.native = False
         self.frame: Frame | None = None  # the picture shown
         self.shown: deque[float] = deque(maxlen=30)  # when the last ones were
-        self._newest: Frame | None = None  # the picture to show next; the worker's side of the mailbox
-        self._mailbox = threading.Lock()
+        self._mailbox = threading.BoundedSemaphore()  # held while a picture is on its way to the window
         self._press: tuple[int, int] | None = None
         self._clicked = 0.0
         self._playing: tuple[float, list[Eye]] | None = None
@@ -63,7 +64,7 @@ class Viewer:
         self.image = gui.ImageWidget()
         self.panel, self.help = Panel(self, em), help_page(em)
         self.help.visible = False
-        for widget in (self.image, self.panel.widget, self.help):
+        for widget in (self.image, self.panel.widget, self.panel.footer, self.help):
             self.window.add_child(widget)
         self.image.set_on_mouse(self.on_mouse)
         self.window.set_on_key(self.on_key)
@@ -91,17 +92,15 @@ class Viewer:
             self.worker.request(self.state.shot(*self.size))
 
     def _deliver(self, frame: Frame) -> None:
-        """On the worker's thread: at most one picture waits for the window."""
-        with self._mailbox:
-            waiting, self._newest = self._newest is not None, frame
-        if not waiting and not self._closed:
-            self.app.post_to_main_thread(self.window, self._take)
+        """On the worker's thread: hands the window a picture, after it took the one before."""
+        if self._mailbox.acquire(timeout=PATIENCE) and not self._closed:
+            self.app.post_to_main_thread(self.window, lambda: self._take(frame))
 
-    def _take(self) -> None:
-        with self._mailbox:
-            frame, self._newest = self._newest, None
-        if frame is None or self._closed:
+    def _take(self, frame: Frame) -> None:
+        if self._closed:
             return
+        with suppress(ValueError):
+            self._mailbox.release()
         self.image.update_image(image(frame.picture))
         self.frame = frame
         self.shown.append(time.monotonic())
@@ -112,7 +111,7 @@ class Viewer:
         """The status line, and the score of an error view."""
         if self.frame is None:
             return
-        text = "done" if self.frame.done else f"{self.frame.scale:.0%} of the size"
+        text = "sharp" if self.frame.done else f"{min(self.frame.scale, 1):.0%} of the size"
         recent = [t for t in self.shown if t > time.monotonic() - 1]
         if len(recent) > 3:
             text += f", {(len(recent) - 1) / max(recent[-1] - recent[0], 1e-3):.0f} frames/s"
@@ -270,7 +269,8 @@ class Viewer:
         self.update()
 
     def set_fov(self, degrees: float) -> None:
-        self.move(replace(self.state.eye, fov=degrees))
+        if abs(degrees - self.state.eye.fov) > 1e-3:
+            self.move(replace(self.state.eye, fov=degrees))
 
     def set_bounds(self, shown: bool) -> None:
         self.state.bounds = shown
@@ -394,7 +394,7 @@ class Viewer:
         self.window.set_needs_layout()
 
     def toggle_panel(self) -> None:
-        self.panel.widget.visible = not self.panel.widget.visible
+        self.panel.widget.visible = self.panel.footer.visible = not self.panel.widget.visible
         self.window.set_needs_layout()
 
     # --- the window ---
@@ -407,9 +407,10 @@ class Viewer:
         self.image.frame = frame
         if self._scene is not None:
             self._scene.frame = frame
-        self.panel.widget.frame = gui.Rect(frame.get_right(), area.y, max(1, width), max(1, area.height))
-        size = self.help.calc_preferred_size(context, gui.Widget.Constraints())
-        w, h = min(size.width, frame.width), min(size.height, frame.height)
+        low = max(1, area.height - round(2.9 * em))
+        self.panel.widget.frame = gui.Rect(frame.get_right(), area.y, max(1, width), low)
+        self.panel.footer.frame = gui.Rect(frame.get_right(), area.y + low, max(1, width), max(1, area.height - low))
+        w, h = min(round(25 * em), frame.width), min(round((1.69 * len(KEYS) + 3.9) * em), frame.height)
         self.help.frame = gui.Rect(frame.x + (frame.width - w) // 2, frame.y + (frame.height - h) // 2, w, h)
         if changed:
             if self._fit:

@@ -56,7 +56,8 @@ class Eye:
         height = math.asin(max(-1.0, min(1.0, float(-forward[2]))))  # of the eye over the pivot
         upright = float(self.rotation[2, 1]) <= 0  # the camera's y points down
         if upright:
-            down = max(-STEEP, min(STEEP, height + down)) - height if abs(height) < STEEP else down
+            steepest = max(STEEP, abs(height))  # photos may look straight down
+            down = max(-steepest, min(steepest, height + down)) - height
         spin = _axis_rotation(2, -right)
         tilt = _axis_rotation(0, -down)
         return replace(self, rotation=_orthonormal(spin @ self.rotation @ tilt))

@@ -93,12 +93,13 @@ def path_lines(cameras: list[Camera], size: float) -> Lines:
 
 
 def thumbnail(view: View) -> UInt8[np.ndarray, "h w 3"]:
-    """The stored photo, small; grey where it is gone."""
+    """The stored photo, small, on white where it is transparent; grey where it is gone."""
     try:
         with Image.open(view.image_path) as photo:
             photo.draft("RGB", (THUMBNAIL, THUMBNAIL))
             photo.thumbnail((THUMBNAIL, THUMBNAIL))
-            return np.asarray(photo.convert("RGB"))
+            on_white = Image.new("RGBA", photo.size, "white")
+            return np.asarray(Image.alpha_composite(on_white, photo.convert("RGBA")).convert("RGB"))
     except OSError:
         return np.full((1, 1, 3), 128, np.uint8)
 
@@ -120,6 +121,21 @@ def photo_planes(views: list[View], pictures: list[UInt8[np.ndarray, "h w 3"]], 
     )
 
 
+def _on_screen(
+    xy: Float[np.ndarray, "N 2 2"], inverse: Float[np.ndarray, "N 2"], width: int, height: int
+) -> tuple[Float[np.ndarray, "n 2 2"], Float[np.ndarray, "n 2"], np.ndarray]:
+    """Pixels and inverse depths of the parts of segments that lie in the picture, and which segments have one."""
+    start, way = xy[:, 0], xy[:, 1] - xy[:, 0]
+    safe = np.where(np.abs(way) < 1e-9, 1e-9, way)
+    first, second = (-1 - start) / safe, (np.array([width, height]) + 1 - start) / safe
+    enter = np.minimum(first, second).max(1).clip(0, 1)
+    leave = np.maximum(first, second).min(1).clip(0, 1)
+    inside = enter < leave
+    share = np.stack([enter, leave], 1)[inside]
+    xy = start[inside, None] + share[..., None] * way[inside, None]
+    return xy, inverse[inside, :1] + share * (inverse[inside, 1:] - inverse[inside, :1]), inside
+
+
 def draw_lines(
     picture: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "h w"], camera: Camera, lines: Lines
 ) -> None:
@@ -139,10 +155,9 @@ def draw_lines(
         ends[:, a] += np.where(ends[:, a, 2] < NEAR, share, 0)[:, None] * (ends[:, b] - ends[:, a])
     fx, fy, cx, cy = camera.params.tolist()
     xy = ends[..., :2] / ends[..., 2:] * [fx, fy] + [cx, cy]
-    low, high = -1.0, np.array([width, height]) + 1.0
-    inside = (xy.max(1) > low).all(1) & (xy.min(1) < high).all(1)
-    xy, inverse, colors = xy[inside], 1 / ends[inside][..., 2], colors[inside]
-    steps = np.minimum(np.abs(xy[:, 1] - xy[:, 0]).max(1).astype(int) + 2, 4 * (width + height))
+    xy, inverse, inside = _on_screen(xy, 1 / ends[..., 2], width, height)
+    colors = colors[inside]
+    steps = np.abs(xy[:, 1] - xy[:, 0]).max(1).astype(int) + 2
     which = np.repeat(np.arange(len(steps)), steps)
     place = (np.arange(len(which)) - np.repeat(np.cumsum(steps) - steps, steps)) / (steps[which] - 1)
     points = xy[which, 0] + place[:, None] * (xy[which, 1] - xy[which, 0])

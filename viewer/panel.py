@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from neural3d.viewer.app import Viewer
 
 WIDTH = 19  # of the panel, in font sizes
-PANEL = gui.Color(0.16, 0.17, 0.19)
-TRACK = gui.Color(0.27, 0.29, 0.33)
+PANEL, FOOTER = gui.Color(0.21, 0.22, 0.25), gui.Color(0.16, 0.17, 0.19)
 FAINT, PLAIN, ACCENT = gui.Color(0.62, 0.65, 0.70), gui.Color(0.93, 0.94, 0.95), gui.Color(0.45, 0.71, 1.0)
 KIND_LABELS = {"rgb": "Colour", "depth": "Depth", "normal": "Normal", "error": "Error"}
 KEYS = [
@@ -44,7 +43,7 @@ class Panel:
     def __init__(self, viewer: Viewer, em: float):
         self.viewer, self.em = viewer, em
         gap = round(0.35 * em)
-        self.widget = gui.ScrollableVert(gap, gui.Margins(*(round(0.75 * em),) * 4))
+        self.widget = gui.ScrollableVert(gap, gui.Margins(*(round(x * em) for x in (0.75, 0.75, 1.2, 0.75))))
         self.widget.background_color = PANEL
         self._subject()
         self._view()
@@ -52,9 +51,10 @@ class Panel:
             self._cameras()
         self._clip()
         self._path()
-        self.widget.add_stretch()
+        self.footer = gui.Vert(0, gui.Margins(round(0.75 * em), round(0.4 * em), round(0.75 * em), round(0.4 * em)))
+        self.footer.background_color = FOOTER
         self.status = self._label("", FAINT)
-        self.widget.add_child(self.status)
+        self.footer.add_child(self.status)
 
     # --- sections ---
 
@@ -111,7 +111,7 @@ class Panel:
         for text, act in (("<", lambda: viewer.step(-1)), (">", lambda: viewer.step(1)), ("Stand there", viewer.stand)):
             row.add_child(self._button(text, act))
         section.add_child(row)
-        self.score = self._label("", FAINT)
+        self.score = self._label("", ACCENT)
         section.add_child(self.score)
 
     def _clip(self) -> None:
@@ -124,7 +124,7 @@ class Panel:
                 slider = self._slider(low[axis], high[axis], partial(viewer.set_side, end, axis))
                 section.add_child(self._row(f"{letter} {word}", slider))
                 self.sides.append(slider)
-        self.words = gui.TextEdit()
+        self.words = self._label("\n")
         section.add_child(self.words)
         row = gui.Horiz(round(0.25 * self.em))
         row.add_child(self._button("Copy", viewer.copy_clip))
@@ -136,6 +136,7 @@ class Panel:
         self.keyframes = gui.ListView()
         self.keyframes.set_max_visible_items(4)
         self.keyframes.set_on_selection_changed(lambda _, __: viewer.go_to_keyframe(self.keyframes.selected_index))
+        self._listed = -1
         section.add_child(self.keyframes)
         row = gui.Horiz(round(0.25 * self.em))
         for text, act in (("Add", viewer.add_keyframe), ("Remove", viewer.remove_keyframe), ("Play", viewer.play)):
@@ -163,11 +164,14 @@ class Panel:
             self.names.selected_index = state.chosen
         for slider, value in zip(self.sides, state.clip_box.flatten().tolist()):
             slider.double_value = value
-        self.words.text_value = state.clip_words()
-        selected = self.keyframes.selected_index
-        names = [f"key frame {k + 1}" for k in range(len(state.keyframes))]
-        self.keyframes.set_items(names or ["none yet: press K"])
-        self.keyframes.selected_index = min(selected, len(names) - 1)
+        words = state.clip_words().split()
+        self.words.text = " ".join(words[:4]) + "\n" + " ".join(words[4:])
+        if self._listed != len(state.keyframes):  # setting items would select anew
+            self._listed = len(state.keyframes)
+            names = [f"key frame {k + 1}" for k in range(self._listed)]
+            self.keyframes.set_items(names or ["none yet: press K"])
+            self.keyframes.selected_index = -1
+            self.viewer.window.set_needs_layout()
 
     # --- pieces ---
 
@@ -201,7 +205,6 @@ class Panel:
 
     def _slider(self, low: float, high: float, act: Callable[[Any], Any]) -> gui.Slider:
         slider = gui.Slider(gui.Slider.DOUBLE)
-        slider.background_color = TRACK
         slider.set_limits(low, high)
         slider.set_on_value_changed(act)
         return slider

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 @contextmanager
 def quiet() -> Iterator[None]:
     """File descriptors 1 and 2 lead nowhere meanwhile; Python's own stdout and stderr, tracebacks too, still arrive."""
+    import open3d
+
     sys.stdout.flush()
     sys.stderr.flush()
     python = sys.stdout, sys.stderr
@@ -20,7 +22,8 @@ def quiet() -> Iterator[None]:
     try:
         for descriptor in (1, 2):
             os.dup2(nowhere, descriptor)
-        yield
+        with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
+            yield
     finally:
         sys.stdout, sys.stderr = python
         for descriptor, original in zip((1, 2), saved):

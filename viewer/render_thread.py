@@ -22,7 +22,7 @@ from neural3d.geometry.lenses import lens_of
 from neural3d.render import RenderOut
 from neural3d.scene import View
 
-FRAME = 0.055  # seconds that rendering a moving frame may take; the window needs the rest of a tenth of a second
+FRAME = 0.065  # seconds from one moving picture to the next, the window's drawing included
 SETTLE = 0.15  # seconds without a request after which the camera counts as resting
 TILE = 0.06  # seconds per tile of a refinement: how long a new request may have to wait
 SHOW = 0.4  # seconds between pictures of a refinement
@@ -48,7 +48,7 @@ class Frame:
 
 
 class RenderThread(threading.Thread):
-    """Paints the latest Shot and hands each Frame to `show`, on this thread."""
+    """Paints the latest Shot and hands each Frame to `show`, on this thread; `show` may wait for the window."""
 
     def __init__(self, paint: Paint, show: Callable[[Frame], None], smooth: bool = False):
         """smooth: finished pictures get four pixels for one, as edges of meshes need."""
@@ -59,6 +59,7 @@ class RenderThread(threading.Thread):
         self._turn = self._taken = 0  # of the latest request, of the one in work
         self._stopping = False
         self._moving_scale = 0.2  # adapts to FRAME
+        self._presented, self._pressed = 0.0, False  # when the last moving picture was, and if the next was due already
         self._coarse = 1, 0.0  # pixels and seconds of the last moving picture
         self._fixed, self._pace = 0.0, 1e-6  # seconds that any picture costs, and each of its pixels
         self._photo: tuple[View, tuple[int, int], np.ndarray] | None = None  # the last one an error was against
@@ -106,11 +107,10 @@ class RenderThread(threading.Thread):
         seconds = time.perf_counter() - started
         self._coarse = w * h, seconds
         self._fixed, self._pace = 0.8 * seconds, 0.2 * seconds / (w * h)  # until a larger tile tells
-        # Towards the size that takes FRAME, in steps: one slow frame says little.
-        step = min(1.4, max(0.6, math.sqrt(FRAME / max(seconds, 1e-4))))
-        self._moving_scale = min(1.0, max(COARSEST, self._moving_scale * step))
         span = depth_span(out.depth)
         self._present(out, shot, span, seconds, done=False)
+        self._adapt(seconds)
+        self._pressed = self._newer(shot)
         if self._newer(shot, SETTLE):
             return
         scale = w / width
@@ -123,6 +123,15 @@ class RenderThread(threading.Thread):
                 return
             out = finer
         self._present(out, shot, span, time.perf_counter() - started, done=True)
+
+    def _adapt(self, seconds: float) -> None:
+        """Another size for moving pictures, in small steps: one slow picture says little."""
+        now = time.perf_counter()
+        # Of pictures in a row all counts, the wait for the window too; of one alone only what rendering it took.
+        took = now - self._presented if self._pressed else 2 * seconds
+        self._presented = now
+        step = min(1.4, max(0.6, math.sqrt(FRAME / max(took, 1e-4))))
+        self._moving_scale = min(1.0, max(COARSEST, self._moving_scale * step))
 
     @staticmethod
     def _part(size: int, scale: float) -> int:

@@ -34,6 +34,11 @@ def check_screen() -> None:
             "There is no display here to open a window on; --screenshot FILE.png saves a picture, and --web PORT "
             "serves the scene to a browser, also through an SSH tunnel."
         )
+    check_vulkan()
+
+
+def check_vulkan() -> None:
+    """Raises UserError where Linux lacks what draws windows."""
     drivers = any(any(Path(folder).glob("*.json")) for folder in DRIVERS) or os.environ.get("VK_ICD_FILENAMES")
     if not drivers or not _loads("libvulkan.so.1"):
         raise UserError(f"The window needs Vulkan, which is missing here; on Debian or Ubuntu: {PACKAGES}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CLAY = (0.74, 0.73, 0.71)  # surfaces without a colour
 POINT_COLOR = (0.25, 0.42, 0.63)
+FEW_RAYS = 1 << 17
 POINT_SIZE = 0.004  # radius of a point in units of the subject's frame
 
 
@@ -100,7 +101,8 @@ class Solid:
         if clip is not None:
             enter, leave = clip.span(origins, directions)
         rays = torch.cat([origins + enter[:, None] * directions, directions], 1).contiguous().numpy()
-        hits = self.scene.cast_rays(tensor(rays))
+        # Few rays stay on one thread: the others' idle loops would take the processor from the window.
+        hits = self.scene.cast_rays(tensor(rays), nthreads=1 if len(rays) < FEW_RAYS else 0)
         distance = enter.numpy() + hits["t_hit"].numpy()
         hit = np.flatnonzero(np.isfinite(distance) & (distance <= leave.numpy()))
         face = hits["primitive_ids"].numpy()[hit].astype(np.int64)
