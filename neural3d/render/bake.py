@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Colors = Callable[[Float[Tensor, "N 3"], Float[Tensor, "N 3"]], Float[Tensor, "N 3"]]
 
-VIEWS = 8  # photos that a texel may remember
-FACING = 4.0  # P
+VIEWS = 16  # photos that a texel may remember
+FACING = 2.0  # P
 GRAZING = 0.15  # cosine under which a view counts as seeing nothing: a pixel covers seven times its width
 EDGE = 0.004  # of the photo's longer side: how far from edges in depth photos are trusted fully
 STEEP = 8.0  # pixels' widths by which depth must jump between neighbours to be an edge
 VOICE = 0.25  # power of w by which photos vote on the median
-AGREE = 0.1  # sRGB: standard deviation of what good photos say
-CHUNK = 1 << 22  # texels in hand at a time; each remembers VIEWS colours, 9 bytes each
+AGREE = 0.2  # sRGB: standard deviation of what good photos say
+CHUNK = 1 << 21  # texels in hand at a time; each remembers VIEWS colours and weights, 7 bytes each
 KNOWN = 500_000  # seen texels that say how photos and field differ
 MOST_RAYS = 1 << 20  # per photo, for what hides what
 
@@ -82,9 +82,10 @@ def _from_photos(
     starts = range(0, len(texels), CHUNK)
     for n, start in enumerate(starts):
         part = slice(start, start + CHUNK)
-        memory = _Memory(len(texels.points[part]))
+        points, normals = (torch.from_numpy(x[part].T.copy()) for x in (texels.points, texels.normals))
+        memory = _Memory(points.shape[1])
         for k, view in enumerate(views):
-            memory.add(*_Photo(view, solid).look(texels.points[part], texels.normals[part]))
+            memory.add(*_Photo(view, solid).look(points, normals))
             progress(n * len(views) + k + 1, len(starts) * len(views))
         colors[part], seen[part] = memory.blended()
     return colors, seen
@@ -129,14 +130,14 @@ class _Photo:
         self.layers = torch.cat([image[:3], counts[None], trust[None]])
 
     def look(
-        self, points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"]
+        self, points: Float[Tensor, "3 N"], normals: Float[Tensor, "3 N"]
     ) -> tuple[Int[Tensor, "M"], Float[Tensor, "M 3"], Float[Tensor, "M"]]:
         """(which points it sees, their colours, their weights)"""
-        toward = self.camera.centre.float() - torch.from_numpy(points)
-        distance = toward.norm(dim=1)
-        cosine = (toward * torch.from_numpy(normals)).sum(1) / distance.clamp_min(1e-9)
+        toward = self.camera.centre.float()[:, None] - points  # coordinates first: sums over a last axis of 3 are slow
+        distance = toward.square().sum(0).sqrt()
+        cosine = (toward * normals).sum(0) / distance.clamp_min(1e-9)
         index = (cosine > GRAZING).nonzero()[:, 0]
-        x = torch.from_numpy(points)[index]
+        x = points[:, index].T.contiguous()
         xy, _ = self.camera.project(x)
         place = xy / torch.tensor([self.camera.width, self.camera.height])
         inside = ((place > 0) & (place < 1)).all(1)  # false where it is not a number
