@@ -28,6 +28,7 @@ POLL = 0.3  # seconds between looks at how far a stage has come
 ENOUGH = 10  # photos that a camera must have taken for its principal point to be found
 FEW = 20  # photos of a camera that find its focal length for the global mapper
 OFF_CENTRE = 0.05  # of the picture's size: principal points further off than this are mistakes, unless cropped
+SQUARE = 1e-3  # share by which fx and fy may differ for other reasons
 
 
 def tell(**message: Any) -> None:
@@ -201,23 +202,32 @@ def refine_centres(model: pycolmap.Reconstruction, threads: int) -> bool:
     """Bundle adjustment of everything, principal points too; whether the outcome is to be believed.
 
     While cameras are found these stay in the middle of the picture, since they and the poses can make up for each
-    other. At the end many photos decide: on real lenses, which are never centred, poses come out up to three times as
-    exact.
+    other. At the end many photos decide: real lenses are never centred, and poses come out up to three times as exact.
+    Pixels are square: where fx and fy move apart, the principal point took up something else.
     """
     taken = Counter(model.image(i).camera_id for i in model.reg_image_ids())
     if min(taken.values()) < ENOUGH:
         return False
-    before = {i: np.array([c.principal_point_x, c.principal_point_y]) for i, c in model.cameras.items()}
+    before = {i: (centre(camera), stretch(camera)) for i, camera in model.cameras.items()}
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_principal_point = True
     options.ceres.solver_options.num_threads = threads
     pycolmap.bundle_adjustment(model, options)
     model.update_point_3d_errors()
-    moved = [
-        abs(np.array([c.principal_point_x, c.principal_point_y]) - before[i]) / [c.width, c.height]
-        for i, c in model.cameras.items()
-    ]
-    return bool(np.max(moved) < OFF_CENTRE)
+    return all(
+        np.abs(centre(camera) - before[i][0]).max() < OFF_CENTRE and stretch(camera) < max(before[i][1], SQUARE)
+        for i, camera in model.cameras.items()
+    )
+
+
+def centre(camera: pycolmap.Camera) -> np.ndarray:
+    """The principal point as a share of the picture's size."""
+    return np.array([camera.principal_point_x / camera.width, camera.principal_point_y / camera.height])
+
+
+def stretch(camera: pycolmap.Camera) -> float:
+    """How far the two focal lengths differ, as a share."""
+    return abs(camera.focal_length_x / camera.focal_length_y - 1)
 
 
 def median_angle(model: pycolmap.Reconstruction) -> float:
