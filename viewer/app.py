@@ -71,7 +71,8 @@ class Viewer:
         self.window.set_on_layout(self._layout)
         self.window.set_on_tick_event(self._tick)
         self.window.set_on_close(self._close)
-        self.worker = RenderThread(painter(subject), self._deliver, smooth=subject.meshes is not None)
+        smooth, remember = subject.meshes is not None, subject.kind == "field"
+        self.worker = RenderThread(painter(subject), self._deliver, smooth=smooth, remember=remember)
         self.worker.start()
         self.panel.refresh()
 

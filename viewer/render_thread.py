@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from neural3d.viewer.camera import tile
+from neural3d.viewer.memory import Memory, warped_size
 from neural3d.viewer.painter import Paint
 from neural3d.viewer.picture import Shot, depth_span, error_picture, fitted, furnished, photo_pixels, picture_of
 
@@ -22,13 +23,15 @@ from neural3d.geometry.lenses import lens_of
 from neural3d.render import RenderOut
 from neural3d.scene import View
 
-FRAME = 0.065  # seconds from one moving picture to the next, the window's drawing included
+FRAME = 0.05  # seconds from one moving picture to the next, the window's drawing included
 SETTLE = 0.15  # seconds without a request after which the camera counts as resting
 TILE = 0.06  # seconds per tile of a refinement: how long a new request may have to wait
 SHOW = 0.4  # seconds between pictures of a refinement
 SMOOTH = 2.0  # seconds that smoothing the finished picture, by four pixels for one, may take
-COARSEST = 1 / 12  # of the picture's side
+COARSEST = 1 / 20  # of the picture's side
 FINER = 3.0  # from one refinement to the next, of the side
+KEEPSAKE = 0.35  # of the side: pictures at least as fine are remembered
+FAMILIAR = 0.6  # of a moving picture's pixels that are remembered, for it to need no refinement but the last
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Frame:
 class RenderThread(threading.Thread):
     """Paints the latest Shot and hands each Frame to `show`, on this thread; `show` may wait for the window."""
 
-    def __init__(self, paint: Paint, show: Callable[[Frame], None], smooth: bool = False):
-        """smooth: finished pictures get four pixels for one, as edges of meshes need."""
+    def __init__(self, paint: Paint, show: Callable[[Frame], None], smooth: bool = False, remember: bool = False):
+        """smooth: finished pictures get four pixels for one, as edges of meshes need. remember: while moving, show what
+        the last sharp picture knows; for renderers that are too slow for more than a blur."""
         super().__init__(name="neural3d-render", daemon=True)
         self._paint, self._show, self._smooth = paint, show, smooth
         self._condition = threading.Condition()
@@ -60,6 +64,9 @@ class RenderThread(threading.Thread):
         self._stopping = False
         self._moving_scale = 0.2  # adapts to FRAME
         self._presented, self._pressed = 0.0, False  # when the last moving picture was, and if the next was due already
+        self._remember = remember
+        self._threads = torch.get_num_threads()
+        self._kept: tuple[Memory, Shot] | None = None  # the last sharp picture, and what it was of
         self._coarse = 1, 0.0  # pixels and seconds of the last moving picture
         self._fixed, self._pace = 0.0, 1e-6  # seconds that any picture costs, and each of its pixels
         self._photo: tuple[View, tuple[int, int], np.ndarray] | None = None  # the last one an error was against
@@ -101,6 +108,7 @@ class RenderThread(threading.Thread):
 
     def _develop(self, shot: Shot) -> None:
         started = time.perf_counter()
+        torch.set_num_threads(max(1, self._threads - 1))  # the window needs one core to draw what moves
         width, height = shot.camera.width, shot.camera.height
         w, h = self._part(width, self._moving_scale), self._part(height, self._moving_scale)
         out = self._paint(shot.camera.resized(w, h), shot.background, shot.clip)
@@ -108,14 +116,14 @@ class RenderThread(threading.Thread):
         self._coarse = w * h, seconds
         self._fixed, self._pace = 0.8 * seconds, 0.2 * seconds / (w * h)  # until a larger tile tells
         span = depth_span(out.depth)
-        self._present(out, shot, span, seconds, done=False)
+        out, familiar = self._recalled(out, shot)
+        self._present(out, shot, span, seconds, w / width)
         self._adapt(seconds)
         self._pressed = self._newer(shot)
         if self._newer(shot, SETTLE):
             return
-        scale = w / width
-        while scale < 1 or (scale == 1 and self._smooth and shot.kind == "rgb"):
-            scale = 2.0 if scale == 1 else scale * FINER if scale * FINER < 0.7 else 1.0
+        torch.set_num_threads(self._threads)
+        for scale in self._scales(w / width, shot, familiar):
             if scale > 1 and self._fixed + 4 * width * height * self._pace > SMOOTH:
                 break
             finer = self._refine(out, shot, scale, span)
@@ -123,6 +131,25 @@ class RenderThread(threading.Thread):
                 return
             out = finer
         self._present(out, shot, span, time.perf_counter() - started, done=True)
+
+    def _scales(self, scale: float, shot: Shot, familiar: bool) -> Iterator[float]:
+        """Of the refinements after a moving picture."""
+        while not familiar and (scale := scale * FINER) < 0.7:
+            yield scale
+        yield 1.0
+        if self._smooth and shot.kind == "rgb":
+            yield 2.0
+
+    def _recalled(self, coarse: RenderOut, shot: Shot) -> tuple[RenderOut, bool]:
+        """A moving picture with what is remembered in it, and whether that is most of it."""
+        kept, size = self._kept, warped_size(shot.camera)
+        if kept is None or shot.kind != "rgb" or size[0] <= coarse.rgb.shape[1]:
+            return coarse, False
+        memory, of = kept
+        if of.clip is not shot.clip or not torch.equal(of.background, shot.background):
+            return coarse, False
+        out = resized(coarse, *size)
+        return out, memory.fill(out, shot.camera.resized(*size)) > FAMILIAR
 
     def _adapt(self, seconds: float) -> None:
         """Another size for moving pictures, in small steps: one slow picture says little."""
@@ -143,7 +170,7 @@ class RenderThread(threading.Thread):
         """The whole picture at `scale`, over a coarser one, tile by tile from the top; None: abandoned."""
         width, height = self._part(shot.camera.width, scale), self._part(shot.camera.height, scale)
         camera = shot.camera.resized(width, height)
-        out = _resized(coarse, width, height)
+        out = resized(coarse, width, height)
         shown = started = time.perf_counter()
         y = 0
         while y < height:
@@ -158,10 +185,12 @@ class RenderThread(threading.Thread):
             self._learn(part * width, time.perf_counter() - begun)
             y += part
             if time.perf_counter() - shown > SHOW and y < height:
-                self._present(out, shot, span, time.perf_counter() - started, done=False)
+                self._present(out, shot, span, time.perf_counter() - started)
                 shown = time.perf_counter()
+        if self._remember and shot.kind == "rgb" and scale >= KEEPSAKE:
+            self._kept = Memory.of(out, shot.camera), shot
         if scale <= 1:
-            self._present(out, shot, span, time.perf_counter() - started, done=False)
+            self._present(out, shot, span, time.perf_counter() - started)
         return out
 
     def _rows(self, width: int) -> int:
@@ -184,14 +213,21 @@ class RenderThread(threading.Thread):
         return self._photo[2]
 
     def _present(
-        self, out: RenderOut, shot: Shot, span: tuple[float, float] | None, seconds: float, done: bool
+        self,
+        out: RenderOut,
+        shot: Shot,
+        span: tuple[float, float] | None,
+        seconds: float,
+        scale: float | None = None,
+        done: bool = False,
     ) -> None:
+        """scale: None: the rendering's own."""
         width, height = shot.camera.width, shot.camera.height
-        scale = out.rgb.shape[1] / width
+        scale = out.rgb.shape[1] / width if scale is None else scale
         depth = out.depth[..., 0].numpy()
         note = ""
         if shot.kind == "error" and shot.photo is not None:
-            whole = out if scale == 1 else _resized(out, width, height)
+            whole = out if out.rgb.shape[1] == width else resized(out, width, height)
             picture, score = error_picture(whole, self._photo_of(shot), shot)
             note = f"{score:.2f} dB at {width} × {height}" if done else ""
         else:
@@ -199,7 +235,7 @@ class RenderThread(threading.Thread):
         self._show(Frame(picture, depth, shot, scale, seconds, done, note))
 
 
-def _resized(out: RenderOut, width: int, height: int) -> RenderOut:
+def resized(out: RenderOut, width: int, height: int) -> RenderOut:
     """A stand-in until the real pixels come: smooth colours, the rest from the nearest pixel. A copy."""
     rows = torch.arange(height) * out.rgb.shape[0] // height
     columns = torch.arange(width) * out.rgb.shape[1] // width

@@ -57,6 +57,7 @@ class State:
         self.clip_box = capture_box(self.subject)
         scene = self.scene
         self.size = frustum_size(scene) if scene else 0.2
+        self._clip: Clip | None = None
         self._planes: Solid | None = None
         self._lines: tuple[tuple, Lines] | None = None  # of the last choices
 
@@ -71,7 +72,9 @@ class State:
 
     @property
     def clip(self) -> Clip | None:
-        return Clip(self.subject.capture_from_scene, self.clip_box) if self.clipping else None
+        if self._clip is None or self._clip.box is not self.clip_box:  # the same one as long as it is the same box
+            self._clip = Clip(self.subject.capture_from_scene, self.clip_box)
+        return self._clip if self.clipping else None
 
     def clip_range(self) -> Float[np.ndarray, "2 3"]:
         """What the sliders reach, in the capture's frame."""

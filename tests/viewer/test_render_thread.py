@@ -5,11 +5,15 @@ import time
 
 import numpy as np
 import torch
-from balls import ball_field, overlap, silhouette
+from balls import ball_field, ball_mesh, overlap, silhouette
+from neural3d.viewer.memory import Memory, warped_size
 from neural3d.viewer.painter import painter
 from neural3d.viewer.picture import Shot
-from neural3d.viewer.render_thread import RenderThread
+from neural3d.viewer.render_thread import RenderThread, resized
+from neural3d.viewer.solids import Solid
 from neural3d.viewer.state import State
+
+from neural3d.metrics import psnr
 
 
 def shot_of(state: State, size=(160, 120)) -> Shot:
@@ -68,6 +72,45 @@ def test_a_moved_camera_abandons_the_frame(tmp_path):
     state.eye = state.eye.turned(0.5, 0)
     frames = run(painter(state.subject), [first] * 5 + [shot_of(state)])
     assert not any(frame.done for frame in frames if frame.shot.turn < 6)
+
+
+def test_a_moving_picture_knows_what_the_last_sharp_one_showed(tmp_path):
+    """Seen from elsewhere, a ball with a fine pattern is far nearer to the truth than its blur of 20 × 15 pixels."""
+    state, ball = State.of(ball_field(tmp_path), 4 / 3), ball_mesh()
+    ball.visual.vertex_colors = np.random.default_rng(0).integers(0, 256, (len(ball.vertices), 3), np.uint8)
+    white = torch.ones(3)
+    solid = Solid.of_meshes([ball])
+    first = state.eye.camera(400, 300)
+    memory, size = Memory.of(solid.render(first, white), first), warped_size(first)
+
+    def coarse(camera):
+        return resized(solid.render(camera.resized(20, 15), white), *size)
+
+    camera = state.eye.turned(0.15, 0.1).camera(*size)
+    truth, out = solid.render(camera, white), coarse(camera)
+    blurred = psnr(out.rgb, truth.rgb)
+    assert memory.fill(out, camera) > 0.8
+    assert psnr(out.rgb, truth.rgb) > blurred + 3
+    behind = state.eye.turned(3.1, 0.1).camera(*size)  # the remembered side is hidden by the other
+    assert memory.fill(coarse(behind), behind) < 0.3
+
+
+def test_moving_pictures_recall_the_finished_one(tmp_path):
+    """After a sharp picture, the next moving one has more pixels than were rendered for it, until colours change."""
+    state = State.of(ball_field(tmp_path), 4 / 3)
+    frames = []
+    thread = RenderThread(painter(state.subject), frames.append, remember=True)
+    thread.start()
+    for change in (lambda: None, lambda: None, lambda: setattr(state, "background", (0.0, 0.0, 0.0))):
+        change()
+        state.eye = state.eye.turned(0.05, 0)
+        thread.request(shot_of(state, (400, 300)))
+        count, until = len(frames), time.time() + 20
+        while not (len(frames) > count and frames[-1].done) and time.time() < until:
+            time.sleep(0.01)
+    thread.stop()
+    first = {f.shot.turn: f.depth.shape[1] / (f.scale * 400) for f in reversed(frames)}  # of each shot's first frame
+    assert first[1] < 1.1 and first[2] > 2 and first[3] < 1.1
 
 
 def test_a_failing_renderer_is_told_and_does_not_end_the_thread(tmp_path):
