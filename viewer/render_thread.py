@@ -68,6 +68,7 @@ class RenderThread(threading.Thread):
         self._threads = torch.get_num_threads()
         self._kept: tuple[Memory, Shot] | None = None  # the last sharp picture, and what it was of
         self._coarse = 1, 0.0  # pixels and seconds of the last moving picture
+        self._enough = 0.0  # pixels of a moving picture, fewer of which would hardly be faster
         self._fixed, self._pace = 0.0, 1e-6  # seconds that any picture costs, and each of its pixels
         self._photo: tuple[View, tuple[int, int], np.ndarray] | None = None  # the last one an error was against
 
@@ -118,7 +119,7 @@ class RenderThread(threading.Thread):
         span = depth_span(out.depth)
         out, familiar = self._recalled(out, shot)
         self._present(out, shot, span, seconds, w / width)
-        self._adapt(seconds)
+        self._adapt(seconds, max(COARSEST, min(0.5, math.sqrt(self._enough / (width * height)))))
         self._pressed = self._newer(shot)
         if self._newer(shot, SETTLE):
             return
@@ -151,14 +152,14 @@ class RenderThread(threading.Thread):
         out = resized(coarse, *size)
         return out, memory.fill(out, shot.camera.resized(*size)) > FAMILIAR
 
-    def _adapt(self, seconds: float) -> None:
+    def _adapt(self, seconds: float, least: float) -> None:
         """Another size for moving pictures, in small steps: one slow picture says little."""
         now = time.perf_counter()
         # Of pictures in a row all counts, the wait for the window too; of one alone only what rendering it took.
         took = now - self._presented if self._pressed else 2 * seconds
         self._presented = now
         step = min(1.4, max(0.6, math.sqrt(FRAME / max(took, 1e-4))))
-        self._moving_scale = min(1.0, max(COARSEST, self._moving_scale * step))
+        self._moving_scale = min(1.0, max(least, self._moving_scale * step))
 
     @staticmethod
     def _part(size: int, scale: float) -> int:
@@ -204,6 +205,7 @@ class RenderThread(threading.Thread):
         if pixels > 2 * few:
             self._pace = max(1e-9, (seconds - short) / (pixels - few))
             self._fixed = max(0.0, seconds - self._pace * pixels)
+            self._enough = 0.25 * self._fixed / self._pace
 
     def _photo_of(self, shot: Shot) -> Float[np.ndarray, "h w 3"]:
         assert shot.photo is not None
