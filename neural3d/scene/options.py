@@ -21,7 +21,7 @@ class SceneOptions:
     images: folder of photos inside the capture, e.g. "images_4"; they may be smaller than the cameras say.
     downscale: divide the photos' size by this whole number; None: the smallest that fits in memory.
     split: "capture" (the capture's own, else every:8) | "every:N" (by name, indices 0, N, 2N, … are held out) | "none".
-    train_views: keep only this many training views, evenly spaced; 0: all.
+    train_views: keep only this many training views, as far from each other as they come; 0: all.
     aabb: [[x0, y0, z0], [x1, y1, z1]], the region of interest in the capture's own frame and units.
     unbounded: photos show more than the aabb.
     background: "white" | "black", what pictures with alpha are composited on.

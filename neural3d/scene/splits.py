@@ -22,9 +22,20 @@ def make_split(capture: Capture, options: SceneOptions) -> dict[str, list[int]]:
         if options.train_views > len(split["train"]):
             count = len(split["train"])
             raise UserError(f"train_views = {options.train_views} but the split has {count} training views; lower it.")
-        chosen = np.linspace(0, len(split["train"]), options.train_views, endpoint=False).astype(int)
-        split["train"] = [split["train"][i] for i in chosen]
+        split["train"] = _spread(capture, split["train"], options.train_views)
     return split
+
+
+def _spread(capture: Capture, views: list[int], count: int) -> list[int]:
+    """So many of these views, from all around: the first one, then always the one farthest from all chosen."""
+    places = np.stack([capture.frames[i].camera.world_from_camera[:3, 3].numpy() for i in views])
+    chosen = [0]
+    gap = np.full(len(views), np.inf)
+    for _ in range(count - 1):
+        gap = np.minimum(gap, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        gap[chosen] = -1  # cameras in one place too are chosen once each
+        chosen.append(int(gap.argmax()))
+    return [views[k] for k in sorted(chosen)]
 
 
 def _own(capture: Capture) -> dict[str, list[int]]:

@@ -95,7 +95,9 @@ def test_splits(tmp_path):
     write_transforms(tmp_path, ring())
     assert load_scene(tmp_path, split="every:3").split == {"train": [1, 2, 4, 5, 7, 8], "test": [0, 3, 6, 9]}
     assert load_scene(tmp_path, split="none").split == {"train": list(range(10)), "test": []}
-    assert load_scene(tmp_path, train_views=4).split == {"train": [1, 3, 5, 7], "test": [0, 8]}
+    # Ten cameras on a ring: the first, the one opposite, then those in the widest gaps.
+    assert load_scene(tmp_path, train_views=4).split == {"train": [1, 3, 6, 9], "test": [0, 8]}
+    assert load_scene(tmp_path, train_views=8).split == {"train": [1, 2, 3, 4, 5, 6, 7, 9], "test": [0, 8]}
     with pytest.raises(UserError, match=r"train_views = 9 but the split has 8"):
         load_scene(tmp_path, train_views=9)
 
