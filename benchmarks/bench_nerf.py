@@ -27,8 +27,8 @@ ROWS = {
         ("one network, and a grid that remembers empty space", ["samples_fine=0"], 20000),
     ],
     "eight": [
-        ("photos alone", ALONE, 6000),
-        ("annealed frequencies, random backgrounds, noisy density, smoother colours", [*ALONE, *REGULARISED], 6000),
+        ("photos alone", ALONE, 5000),
+        ("annealed frequencies, random backgrounds, noisy density, smoother colours", [*ALONE, *REGULARISED], 5000),
     ],
 }
 
