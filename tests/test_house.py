@@ -24,7 +24,7 @@ STOREYS = [
     {"evaluate", "evaluate_mesh", "reconstruct"},
     {"evaluate_category"},
     {"train"},
-    {"cli", "viewer", "scenes"},
+    {"cli", "viewer", "scenes", "convert"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
 

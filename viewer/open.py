@@ -154,6 +154,9 @@ def _open_mesh(path: Path) -> Subject:
     scene_from_file, aabb = _fitted(path, np.concatenate(corners))
     for mesh in meshes:
         mesh.apply_transform(scene_from_file)
+        look: Any = mesh.visual
+        if path.suffix.lower() in (".glb", ".gltf") and look.kind == "vertex":
+            look.vertex_colors = _srgb_from_linear(look.vertex_colors)  # glTF's are linear
     faces = sum(len(m.faces) for m in meshes)
     textures = sum(isinstance(m.visual, trimesh.visual.TextureVisuals) for m in meshes)
     facts = [("vertices", f"{sum(len(m.vertices) for m in meshes):,}"), ("faces", f"{faces:,}")]
@@ -166,6 +169,14 @@ def _open_mesh(path: Path) -> Subject:
         meshes=meshes,
         facts=facts + ([("textures", str(textures))] if textures else []),
     )
+
+
+def _srgb_from_linear(colors: UInt8[np.ndarray, "V 4"]) -> UInt8[np.ndarray, "V 4"]:
+    """IEC 61966-2-1 of the first three channels; alpha is linear everywhere."""
+    linear = np.arange(256) / 255
+    table = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    rgb = np.round(255 * table).astype(np.uint8)[np.asarray(colors)[:, :3]]
+    return np.concatenate([rgb, np.asarray(colors)[:, 3:]], 1)
 
 
 def _open_cloud(path: Path) -> Subject:

@@ -115,11 +115,7 @@ class Solid:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-9)
         facing = -(normal * view).sum(1, keepdims=True)
         normal = np.where(facing < 0, -normal, normal)
-        color = _blend(self.color, corners, weights)
-        painted = np.flatnonzero(self.texture[face] >= 0)
-        if len(painted):
-            uv = _blend(self.uv, corners[painted], weights[painted])
-            color[painted] *= self._sample(self.texture[face[painted]], uv)
+        color = self.paint(face, weights)
         lit = self.lit[face][:, None]
         sky = 0.5 + 0.5 * normal[:, 2:]  # a little more light from above
         color = color * (1 - lit + lit * (0.75 * np.abs(facing) + 0.25 * sky))
@@ -132,6 +128,16 @@ class Solid:
         alpha[hit], depth[hit, 0], normals[hit] = 1, (distance * cosine)[hit], normal
         size = (camera.height, camera.width, -1)
         return RenderOut(*(torch.from_numpy(x).reshape(size) for x in (rgb, alpha, depth, normals)))
+
+    def paint(self, face: Int[np.ndarray, "n"], weights: Float[np.ndarray, "n corner"]) -> Float[np.ndarray, "n 3"]:
+        """sRGB at places on faces, of vertices and texture, without light."""
+        corners = self.faces[face]
+        color = _blend(self.color, corners, weights)
+        painted = np.flatnonzero(self.texture[face] >= 0)
+        if len(painted):
+            uv = _blend(self.uv, corners[painted], weights[painted])
+            color[painted] *= self._sample(self.texture[face[painted]], uv)
+        return color
 
     def picture(self, texture: int) -> UInt8[np.ndarray, "h w 3"]:
         """One of the textures."""

@@ -1,4 +1,4 @@
-"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | view | info`.
+"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | convert | view | info`.
 
 Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
 in `run`, so that `--help` answers at once.
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
 from neural3d.cli.export import Export
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {
         "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-        "reconstruct": Reconstruct, "view": View, "info": Info,
+        "reconstruct": Reconstruct, "convert": Convert, "view": View, "info": Info,
     }.items():  # fmt: skip
         commands = commands | Annotated[command, tyro.conf.subcommand(name)]
     command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))

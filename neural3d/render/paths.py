@@ -97,6 +97,20 @@ def orbit(scene: Scene | Shape, count: int) -> list[Camera]:
     return [_pinhole_like(cameras[0], look_at(eye, middle, UP)) for eye in eyes]
 
 
+def surround(box: Float[Tensor, "2 3"], heights: Sequence[float], count: int, side: int = 400) -> list[Camera]:
+    """Square pictures of a whole box, `count` from all around at each height over the horizon (degrees)."""
+    middle, radius = box.double().mean(0), 0.5 * float((box[1] - box[0]).double().norm())
+    params = torch.tensor([FOCAL * side, FOCAL * side, side / 2, side / 2], dtype=torch.float64)
+    cameras = []
+    for level, height in enumerate(heights):
+        for k in range(count):
+            turn, rise = 2 * math.pi * (k + level / len(heights)) / count, math.radians(height)
+            toward = (math.cos(rise) * math.cos(turn), math.cos(rise) * math.sin(turn), math.sin(rise))
+            eye = middle + radius * math.sqrt(1 + (2 * FOCAL) ** 2) * torch.tensor(toward, dtype=torch.float64)
+            cameras.append(Camera("PINHOLE", side, side, params, look_at(eye, middle, UP)))
+    return cameras
+
+
 def whole_view(shape: Shape) -> Camera:
     """A square picture of all of a shape, from the front and a little above."""
     middle = shape.aabb.double().mean(dim=0)

@@ -1,0 +1,70 @@
+"""`neural3d convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from neural3d.cli.console import Device, console
+from neural3d.errors import UserError
+
+
+@dataclass
+class Convert:
+    """Splats to a mesh or to another file format, a mesh to splats or to signed distances; says what it cost."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    """Splats (a run, .ply, .splat, .spz) or a mesh file."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    """A mesh (.glb, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a new run folder for signed distances."""
+    resolution: int = 256
+    """Of a mesh: cells along its longest side."""
+    splats: int = 200_000
+    """How many splats on a mesh."""
+    minutes: float = 2.0
+    """Of fitting signed distances to a mesh."""
+    device: Device = "auto"
+
+    def run(self) -> None:
+        from neural3d import convert
+
+        if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
+            raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
+        of, to = convert.kinds(self.source, self.out)
+        notes: list[str] = []
+        if to == "field":
+            return self.fit_field()
+        if to == "mesh":
+            mesh, cost = convert.mesh_of_splats(self.source, self.out, self.resolution, self.device)
+            what = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
+        elif of == "mesh":
+            splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats)
+            what = f"{len(splats):,} splats"
+        else:
+            splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device)
+            what = f"{len(splats):,} splats"
+        console.print(f"{self.out}: {what}")
+        for note in notes:
+            console.print(f"note: {note}")
+        console.print(f"cost: {cost}", soft_wrap=True)
+
+    def fit_field(self) -> None:
+        """Trains `sdf` on the mesh, as `neural3d train` does, and measures the surface it has learnt."""
+        from neural3d.cli.train import fit
+        from neural3d.evaluate_mesh import evaluate_mesh
+        from neural3d.run import configure, load, resolve_device
+        from neural3d.train import Trainer
+
+        config, shape = configure(self.source, "sdf")
+        trainer = Trainer.create(self.out, config, shape, resolve_device(self.device))
+        fit(trainer, trainer.method.config.horizon, self.minutes)
+        run = load(self.out, self.device)
+        results = evaluate_mesh(run, self.source, resolution=self.resolution, samples=30_000, picture=False)["results"]
+        console.print(
+            f"cost: Chamfer {results['chamfer']:.3f} % of the diagonal (source to result {results['completeness']:.3f} "
+            f"%, result to source {results['accuracy']:.3f} %)",
+            soft_wrap=True,
+        )

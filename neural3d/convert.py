@@ -1,0 +1,248 @@
+"""One representation from another, and what that cost: splats ↔ mesh, mesh → signed distances, splats ↔ splat formats.
+
+The cost is measured on what can be seen: pictures of source and result from views around them. PSNR is over the pixels
+that either covers; distances are between the surfaces in the two sets of pictures, both ways, in % of the diagonal of
+the source's box. Of signed distances it is the exact distance between the surfaces, as in `evaluate_mesh`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.export import write_mesh
+from neural3d.fields.gaussians import Gaussians
+from neural3d.fields.splat_files import C0, is_splat_file, read_splats, write_splats
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.mesh import Mesh, extract
+from neural3d.geometry.mesh_metrics import sample_places
+from neural3d.geometry.rotations import quaternion_from_rotation
+from neural3d.render import RenderOut
+from neural3d.render.fusion import Fused, fused_mesh, truncation
+from neural3d.render.paths import orbit, surround
+from neural3d.render.splats import render_splats
+from neural3d.run import load, read_config
+from neural3d.viewer.open import Subject, open_subject
+from neural3d.viewer.solids import Solid
+
+SPLATS, MESHES = (".ply", ".splat", ".spz"), (".glb", ".obj", ".stl")
+WHAT = (
+    "splats (a run, .ply, .splat, .spz) become a mesh (.glb, .obj, .stl) or splats of another format; "
+    "a mesh becomes splats (.ply, .splat, .spz) or signed distances (a run folder)"
+)
+LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
+NEAREST = 40_000  # points of each whose distance to the other's is taken
+DISC, THIN, OPACITY = 0.65, 0.05, 0.99  # of splats on a mesh: deviation in spacings, thickness in deviations
+Render = Callable[[Camera, Tensor], RenderOut]
+
+
+@dataclass
+class Cost:
+    """See the module's page. psnr: dB. lost, added: mean distances of source to result and back, %."""
+
+    psnr: float
+    lost: float
+    added: float
+
+    def __str__(self) -> str:
+        return (
+            f"PSNR {self.psnr:.2f} dB against the source; Chamfer {(self.lost + self.added) / 2:.3f} % of the diagonal "
+            f"(source to result {self.lost:.3f} %, result to source {self.added:.3f} %)"
+        )
+
+
+def kinds(source: Path, out: Path) -> tuple[str, str]:
+    """What is to become what: "splats" or "mesh", and "splats", "mesh" or "field". Raises UserError for other pairs."""
+    ending = out.suffix.lower()
+    to = "splats" if ending in SPLATS else "mesh" if ending in MESHES else "field" if not ending else ""
+    of = "mesh"
+    if (source / "config.json").is_file():
+        of = "splats" if read_config(source).method == "splat" else "field"
+    elif is_splat_file(source):
+        of = "splats"
+    elif source.is_dir() or not source.exists():
+        of = "folder" if source.is_dir() else "nothing"
+    if of == "nothing":
+        raise UserError(f"{source}: no such file or run; check the path.")
+    if (of, to) not in {("splats", "mesh"), ("splats", "splats"), ("mesh", "splats"), ("mesh", "field")}:
+        hint = " (of this run, neural3d export makes a mesh)" if of == "field" else ""
+        raise UserError(f"{source} cannot become {out}{hint}: {WHAT}.")
+    return of, to
+
+
+# --- splats to a mesh ------------------------------------------------------------------------------------------------
+
+
+def mesh_of_splats(source: Path, out: Path, resolution: int = 256, device: str = "auto") -> tuple[Mesh, Cost]:
+    """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
+
+    Written in the frame of the capture or file. Raises UserError where there is no surface.
+    """
+    subject = open_subject(source, device)
+    assert subject.splats is not None and subject.render is not None
+    if subject.scene is not None:
+        mesh = load(source, device).method.mesh(resolution)
+        cameras, box, render = orbit(subject.scene, LOOKS), subject.aabb, subject.render
+    else:
+        box, render = _core(subject.splats), _from_outside(subject)
+        views = surround(box, (-15, 15, 45, 75), 12)
+        fused = Fused(render, views, truncation(box, resolution))
+        mesh = fused_mesh(fused, lambda field: extract(field, box, resolution), closed=False)
+        cameras = surround(box, (5, 35), LOOKS // 2, SIDE)
+    own = subject.capture_from_scene
+    write_mesh(mesh.transformed(own), out, native_up=own[:3, 2].tolist())
+    return mesh, cost(render, _drawn(_solid(mesh)), cameras, box)
+
+
+def _core(splats: Gaussians) -> Float[Tensor, "2 3"]:
+    """The box of nearly all of the better half of a file's splats; of a capture with surroundings, of the middle."""
+    opacity = splats.opacity_logits.detach()
+    means = splats.means.detach()[opacity >= opacity.median()].cpu().numpy()
+    low, high = np.quantile(means, [0.01, 0.99], axis=0)
+    return torch.from_numpy(np.stack([np.maximum(low, -2.5), np.minimum(high, 2.5)])).float() * 1.08
+
+
+def _from_outside(subject: Subject) -> Render:
+    """Without what lies between the camera and the ball around the box, such as walls seen from their backs."""
+    splats = subject.splats
+    assert splats is not None
+    box = _core(splats)
+    middle, radius = box.double().mean(0), 0.52 * float((box[1] - box[0]).norm())
+
+    def render(camera: Camera, background: Tensor) -> RenderOut:
+        near = max(0.01, float((camera.centre - middle).norm()) - radius)
+        return render_splats(splats, camera, background, near=near, antialiased=subject.antialiased)
+
+    return render
+
+
+def _drawn(solid: Solid) -> Render:
+    """Pictures of a mesh whose edges are as smooth as splats': four rays a pixel. Depth is that of one of them."""
+
+    def render(camera: Camera, background: Tensor) -> RenderOut:
+        fine = solid.render(camera.resized(2 * camera.width, 2 * camera.height), background)
+        rgb, alpha = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).mean((1, 3)) for x in (fine.rgb, fine.alpha))
+        depth, normal = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).amax((1, 3)) for x in (fine.depth, fine.normal))
+        return RenderOut(rgb, alpha, depth, normal)
+
+    return render
+
+
+def _solid(mesh: Mesh) -> Solid:
+    """For pictures of a mesh in its own colours, without light."""
+    count, faces = len(mesh.vertices), len(mesh.faces)
+    colors = np.full((count, 3), 0.7, np.float32) if mesh.colors is None else mesh.colors.astype(np.float32)
+    return Solid(
+        mesh.vertices, mesh.faces.astype(np.int64), mesh.vertex_normals(), colors, np.zeros((count, 2), np.float32),
+        np.full(faces, -1), [], np.zeros(faces, np.float32),
+    )  # fmt: skip
+
+
+# --- a mesh to splats ------------------------------------------------------------------------------------------------
+
+
+def splats_of_mesh(source: Path, out: Path, count: int = 200_000) -> tuple[Gaussians, Cost, list[str]]:
+    """Flat discs spread evenly over a mesh, in the colours of its vertices or texture; and what the format cannot hold.
+
+    Written in the file's frame. Raises UserError where the mesh cannot be read.
+    """
+    subject = open_subject(source, "cpu")
+    if subject.meshes is None:
+        raise UserError(f"{source} has no faces; of points, neural3d train --method igr makes a surface first.")
+    solid = Solid.of_meshes(subject.meshes)
+    solid.lit = np.zeros_like(solid.lit)
+    splats = discs(solid, count)
+    up = subject.capture_from_scene[:3, 2]
+    notes = write_splats(splats.transformed(subject.capture_from_scene), out, up=(up / up.norm()).tolist())
+    result = cost(
+        solid.render,
+        lambda c, b: render_splats(splats, c, b),
+        surround(subject.aabb, (5, 35), LOOKS // 2, SIDE),
+        subject.aabb,
+    )
+    return splats, result, notes
+
+
+def discs(solid: Solid, count: int) -> Gaussians:
+    """`count` splats on a surface: as thick as 1/20 of their width, wide enough to overlap their neighbours."""
+    mesh = Mesh(solid.vertices, solid.faces)
+    points, face, share = sample_places(mesh, count)
+    smooth = np.einsum("nk,nkc->nc", share, solid.normals[solid.faces[face]])  # of rough meshes, faces point anywhere
+    normal = torch.nn.functional.normalize(torch.from_numpy(smooth).double(), dim=1)
+    helper = torch.eye(3, dtype=torch.float64)[normal.abs().argmin(1)]
+    tangent = torch.nn.functional.normalize(torch.linalg.cross(helper, normal), dim=1)
+    rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], -1)
+    spacing = math.sqrt(2 * mesh.area / (math.sqrt(3) * count))  # of points on a hexagonal grid of that density
+    scale = torch.tensor([DISC, DISC, DISC * THIN]).mul(spacing).log().expand(count, 3)
+    colors = torch.from_numpy(solid.paint(face, share.astype(np.float32)))
+    opacity = torch.full((count,), math.log(OPACITY / (1 - OPACITY)))
+    return Gaussians(
+        torch.from_numpy(points), scale, quaternion_from_rotation(rotation), opacity, (colors - 0.5) / C0,
+        torch.zeros(count, 0, 3),
+    )  # fmt: skip
+
+
+# --- splats to splats ------------------------------------------------------------------------------------------------
+
+
+def splats_to_splats(source: Path, out: Path, device: str = "auto") -> tuple[Gaussians, Cost, list[str]]:
+    """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words."""
+    subject = open_subject(source, device)
+    assert subject.splats is not None and subject.render is not None
+    own = subject.capture_from_scene
+    splats = subject.splats.transformed(own)
+    notes = write_splats(splats, out, antialiased=subject.antialiased, up=(own[:3, 2] / own[:3, 2].norm()).tolist())
+    back = read_splats(out).gaussians.transformed(torch.linalg.inv(own)).to(splats.means.device)
+    box = subject.aabb if subject.scene is not None else _core(subject.splats)
+    cameras = orbit(subject.scene, LOOKS) if subject.scene is not None else surround(box, (5, 35), LOOKS // 2, SIDE)
+
+    def render(camera: Camera, background: Tensor) -> RenderOut:
+        return render_splats(back, camera, background, antialiased=subject.antialiased)
+
+    return splats, cost(subject.render, render, cameras, box), notes
+
+
+# --- the cost --------------------------------------------------------------------------------------------------------
+
+
+def cost(source: Render, result: Render, cameras: Sequence[Camera], box: Float[Tensor, "2 3"]) -> Cost:
+    """Compares pictures on white from all cameras; see the module's page. What lies outside the box does not count."""
+    errors: list[float] = []
+    box = box + 0.02 * (box[1] - box[0]) * torch.tensor([[-1.0], [1.0]])  # of a mesh it touches the surface
+    clouds: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for camera in cameras:
+        shrink = min(1.0, SIDE / max(camera.width, camera.height))
+        camera = camera.resized(round(camera.width * shrink), round(camera.height * shrink))
+        outs = [render(camera, torch.ones(3)) for render in (source, result)]
+        inside = [_surface(out, camera, box) for out in outs]
+        for cloud, (points, seen) in zip(clouds, inside):
+            cloud.append(points[seen].numpy())
+        covered = inside[0][1] | inside[1][1]
+        if covered.any():
+            true, got = (out.rgb.cpu().clamp(0, 1)[covered] for out in outs)
+            errors.append(float(torch.nn.functional.mse_loss(got, true)))
+    a, b = (np.concatenate(cloud) for cloud in clouds)
+    if not len(a) or not len(b):
+        raise UserError("Nothing of the source or of the result is to be seen from around it; is the source empty?")
+    diagonal = float(np.linalg.norm(a.max(0) - a.min(0)))
+    few = (x[np.linspace(0, len(x) - 1, min(len(x), NEAREST)).astype(int)] for x in (a, b))
+    lost, added = (100 / diagonal * float(cKDTree(y).query(x)[0].mean()) for x, y in zip(few, (b, a)))
+    return Cost(float(np.mean([-10 * math.log10(max(e, 1e-10)) for e in errors])), lost, added)
+
+
+def _surface(out: RenderOut, camera: Camera, box: Float[Tensor, "2 3"]) -> tuple[Float[Tensor, "H W 3"], Tensor]:
+    """Where each pixel's ray meets the surface, and whether it does inside the box."""
+    origin, direction = camera.rays()
+    along = direction @ camera.forward.float()
+    points = origin + out.depth[..., 0].cpu()[..., None] / along[..., None] * direction
+    inside = ((points >= box[0]) & (points <= box[1])).all(-1)
+    return points, inside & (out.alpha[..., 0].cpu() > 0.5)
