@@ -87,10 +87,12 @@ class Viewer:
         """After any change of the state: asks for a new picture, shows the state in the panel."""
         if refresh:
             self.panel.refresh()
-        if self._native_now():
+        native = self._native_now()
+        if native:
             self._show_native()
         else:
             self.worker.request(self.state.shot(*self.size))
+        self._switch(native)
 
     def _deliver(self, frame: Frame) -> None:
         """On the worker's thread: hands the window a picture, after it took the one before."""
@@ -152,7 +154,6 @@ class Viewer:
         scene.camera.set_projection(state.eye.fov, width / height, near, 1e4 * near, rendering.Camera.FovType.Vertical)
         scene.camera.look_at(*opengl_view(state.eye))
         self._scene.force_redraw()
-        self._switch(True)
         self.window.post_redraw()
 
     def _switch(self, native: bool) -> None:
@@ -265,9 +266,9 @@ class Viewer:
 
     def set_native(self, native: bool) -> None:
         self.native = native
-        if not native:
-            self._switch(False)
         self.update()
+        if native:
+            self.say("drawn by Open3D: seconds a frame without a graphics card")
 
     def set_fov(self, degrees: float) -> None:
         if abs(degrees - self.state.eye.fov) > 1e-3:
@@ -310,7 +311,6 @@ class Viewer:
 
     def set_clipping(self, clipping: bool) -> None:
         self.state.clipping = clipping
-        self._switch(self._native_now())
         self.update()
 
     def set_side(self, end: int, axis: int, value: float) -> None:
@@ -323,7 +323,6 @@ class Viewer:
         else:
             box[0, axis] = min(float(box[0, axis]), value - least)
         self.state.clip_box, self.state.clipping = box, True
-        self._switch(False)
         self.update()
 
     def reset_clip(self) -> None:

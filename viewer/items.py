@@ -137,22 +137,26 @@ def _on_screen(
 
 
 def draw_lines(
-    picture: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "h w"], camera: Camera, lines: Lines
+    picture: UInt8[np.ndarray, "H W 3"],
+    depth: Float[np.ndarray, "h w"],
+    camera: Camera,
+    lines: Lines,
+    near: float = NEAR,
 ) -> None:
     """Smooth one-pixel lines, in place; faint behind what is there. depth: 0 is nothing; may be coarser."""
     height, width = picture.shape[:2]
     pose = camera.world_from_camera.numpy()
     ends = (lines.ends - pose[:3, 3]) @ pose[:3, :3]
     z = ends[..., 2]
-    kept = z.max(1, initial=0) > NEAR
+    kept = z.max(1, initial=0) > near
     ends, colors = ends[kept], lines.colors[kept]
     if not len(ends):
         return
     for a, b in ((0, 1), (1, 0)):  # the part behind the eye is cut off
         share = np.clip(
-            (NEAR - ends[:, a, 2]) / np.where(ends[:, b, 2] == ends[:, a, 2], 1, ends[:, b, 2] - ends[:, a, 2]), 0, 1
+            (near - ends[:, a, 2]) / np.where(ends[:, b, 2] == ends[:, a, 2], 1, ends[:, b, 2] - ends[:, a, 2]), 0, 1
         )
-        ends[:, a] += np.where(ends[:, a, 2] < NEAR, share, 0)[:, None] * (ends[:, b] - ends[:, a])
+        ends[:, a] += np.where(ends[:, a, 2] < near, share, 0)[:, None] * (ends[:, b] - ends[:, a])
     fx, fy, cx, cy = camera.params.tolist()
     xy = ends[..., :2] / ends[..., 2:] * [fx, fy] + [cx, cy]
     xy, inverse, inside = _on_screen(xy, 1 / ends[..., 2], width, height)

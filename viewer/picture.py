@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from neural3d.viewer.items import NO_LINES, Lines, draw_lines
+from neural3d.viewer.items import NEAR, NO_LINES, Lines, draw_lines
 from neural3d.viewer.solids import Clip, Solid
 from PIL import Image
 from torch import Tensor
@@ -42,6 +42,7 @@ class Shot:
     lines: Lines = NO_LINES
     photos: Solid | None = None
     photo: View | None = None
+    near: float = 0.0  # photos and lines closer to the eye are not drawn: it may stand where a photo was taken
     turn: int = 0  # of requests; the latest counts
 
 
@@ -75,13 +76,13 @@ def furnished(
     if shot.photos is not None:
         height, width = picture.shape[:2]
         half = shot.camera.resized(max(1, width // 2), max(1, height // 2))
-        out = shot.photos.render(half, torch.zeros(3))
+        out = shot.photos.render(half, torch.zeros(3), near=shot.near)
         rows, columns = np.arange(height) * half.height // height, np.arange(width) * half.width // width
         z = out.depth[..., 0].numpy()[rows][:, columns]
         behind = depth[np.arange(height) * depth.shape[0] // height][:, np.arange(width) * depth.shape[1] // width]
         seen = (z > 0) & ((behind == 0) | (z < 1.02 * behind))
         picture[seen] = fitted(to_bytes(out.rgb), (width, height))[seen]
-    draw_lines(picture, depth, shot.camera, shot.lines)
+    draw_lines(picture, depth, shot.camera, shot.lines, max(NEAR, shot.near))
     return picture
 
 

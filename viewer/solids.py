@@ -94,10 +94,15 @@ class Solid:
             join([np.full(len(p.faces), p.lit, np.float32) for p in parts]),
         )
 
-    def render(self, camera: Camera, background: Float[Tensor, "3"], clip: Clip | None = None) -> RenderOut:
-        """What the camera sees of the part inside `clip`: sRGB over the background, z-depth, normals to the eye."""
+    def render(
+        self, camera: Camera, background: Float[Tensor, "3"], clip: Clip | None = None, near: float = 0.0
+    ) -> RenderOut:
+        """What the camera sees of the part inside `clip`: sRGB over the background, z-depth, normals to the eye.
+
+        near: what is closer to the eye is not seen.
+        """
         origins, directions = (x.reshape(-1, 3) for x in camera.rays())
-        enter, leave = torch.zeros(len(origins)), torch.full((len(origins),), torch.inf)
+        enter, leave = torch.full((len(origins),), near), torch.full((len(origins),), torch.inf)
         if clip is not None:
             enter, leave = clip.span(origins, directions)
         rays = torch.cat([origins + enter[:, None] * directions, directions], 1).contiguous().numpy()

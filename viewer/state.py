@@ -124,7 +124,8 @@ class State:
             given = torch.tensor(WHITE if self.scene and self.scene.background == "white" else (0.0, 0.0, 0.0))
             return Shot(view.camera.resized(*sides), "error", (width, height), given, self.clip, photo=view)
         camera = self.eye.camera(width, height)
-        return Shot(camera, self.kind, (width, height), background, self.clip, self.lines(), self.planes())
+        near = 1.5 * self.size if self.frustums else 0.0
+        return Shot(camera, self.kind, (width, height), background, self.clip, self.lines(), self.planes(), near=near)
 
     def path_scene(self) -> Scene | Shape:
         """What a camera path is written for: the scene, or one made up for a file, whose frame it keeps."""
