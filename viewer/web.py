@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import threading
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +59,7 @@ class Page:
             raise UserError(f"The browser's viewer needs viser ({error}): pip install 'neural3d[web]'.") from None
         if not 0 < port < 65536:
             raise UserError(f"--web {port}: a port is a number from 1 to 65535, such as 8080.")
+        warnings.filterwarnings("ignore", "Queued a .* on a closed connection")  # a picture for one who has just left
         logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it reports browsers that hang up
         self.subject = subject
         self._lines = _lines_of(subject)
@@ -115,7 +117,7 @@ class _Visitor:
         gui.add_markdown("  \n".join(f"**{label}** {text}" for label, text in subject.facts))
         self.show = gui.add_dropdown("show", tuple(SHOWS), initial_value="colours")
         by = ("neural3d", "browser") if self.native else ("neural3d",)
-        self.drawn = gui.add_dropdown("drawn by", by, initial_value="neural3d")
+        self.drawn = gui.add_dropdown("drawn by", by, initial_value="neural3d", visible=len(by) > 1)
         self.cameras = gui.add_checkbox("cameras and bounds", False)
         self.state = gui.add_markdown("")
         for widget in (self.show, self.drawn, self.cameras):

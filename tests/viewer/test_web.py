@@ -79,7 +79,7 @@ class Client:
     def add_markdown(self, text):
         return Handle()
 
-    def add_dropdown(self, label, choices, initial_value):
+    def add_dropdown(self, label, choices, initial_value, visible=True):
         return Handle(initial_value)
 
     def add_checkbox(self, label, value):
