@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from neural3d.viewer.camera import Eye, first_eye, opengl_view, photo_eye
 from neural3d.viewer.clipboard import copy_text
-from neural3d.viewer.native import add_lines, add_subject, image
+from neural3d.viewer.native import add_lines, add_subject, can_draw, image
 from neural3d.viewer.open import Subject
 from neural3d.viewer.painter import painter
 from neural3d.viewer.panel import KEYS, WIDTH, Panel, help_page
@@ -48,7 +48,7 @@ class Viewer:
         self.window = self.app.create_window(f"neural3d · {subject.name}", width, height)
         em = self.window.theme.font_size
         self.state = State.of(subject, max(0.1, (width - WIDTH * em) / height))
-        self.drawn_by = ["neural3d", "Open3D"] if subject.splats or subject.meshes or subject.points else []
+        self.drawn_by = ["neural3d", "Open3D"] if can_draw(subject) else []
         self.native = False
         self.frame: Frame | None = None  # the picture shown
         self.shown: deque[float] = deque(maxlen=30)  # when the last ones were

@@ -15,6 +15,13 @@ MAX_DEGREE = 2  # of the harmonics that Open3D's splat shader evaluates
 MAX_TILES = 4096  # tiles that a splat may cover before Open3D leaves it out
 
 
+def can_draw(subject: Subject) -> bool:
+    """Whether Open3D's renderer has anything for this subject; splats it knows since version 0.20."""
+    if subject.splats is not None:
+        return hasattr(rendering.MaterialRecord, "gaussian_splat_sh_degree")
+    return subject.meshes is not None or subject.points is not None
+
+
 def add_subject(scene: rendering.Open3DScene, subject: Subject) -> None:
     """Adds what Open3D can draw of a subject; fields are nothing it could."""
     if subject.splats is not None:

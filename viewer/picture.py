@@ -22,6 +22,7 @@ from neural3d.scene import View
 Kind = Literal["rgb", "depth", "normal", "error"]
 KINDS: tuple[Kind, ...] = ("rgb", "depth", "normal", "error")
 ERROR_SPAN = 0.4  # mean absolute difference of the channels that gets the last colour
+MAT = (28, 31, 36)  # around photo and error
 GAP = 6  # pixels between photo and error
 _HEAT = np.array([[12, 10, 30], [96, 24, 108], [206, 60, 72], [248, 160, 60], [252, 250, 200]])
 
@@ -114,7 +115,7 @@ def error_picture(
     """The photo and, beside or under it, where the rendering differs; and the PSNR in dB."""
     rgb = out.rgb.numpy()
     width, height = shot.size
-    sheet = np.full((height, width, 3), to_bytes(shot.background.numpy()[None, None])[0, 0], np.uint8)
+    sheet = np.full((height, width, 3), MAT, np.uint8)
     w, h = rgb.shape[1], rgb.shape[0]
     side_by_side, _ = beside(w, h, shot.size)
     x, y = (width - (2 * w + GAP if side_by_side else w)) // 2, (height - (h if side_by_side else 2 * h + GAP)) // 2
