@@ -6,6 +6,7 @@ else, is taken from a coarse rendering of the new view.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -16,36 +17,43 @@ from neural3d.geometry.cameras import Camera
 from neural3d.render import RenderOut
 
 PIXELS = 80_000  # that are remembered, and that a warped picture has: some ten milliseconds
+WIDEST = 5  # pixels
 TOLERANCE = 1.1  # a remembered point counts where it lies no deeper than this times the coarse rendering
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Where a picture's pixels lie in space, and their colours."""
+    """Where a picture's pixels lie in space, their colours, and how far each is from the next."""
 
     points: Float[Tensor, "N 3"]
     colors: Float[Tensor, "N 3"]
+    pitch: Float[Tensor, "N"]
 
     @classmethod
     def of(cls, out: RenderOut, camera: Camera) -> Memory:
         """Of a rendered picture and its camera, what has a depth."""
+        camera = camera.resized(out.rgb.shape[1], out.rgb.shape[0])
         every = max(1, round((camera.width * camera.height / PIXELS) ** 0.5))
-        origins, directions = (x[::every, ::every] for x in camera.resized(out.rgb.shape[1], out.rgb.shape[0]).rays())
+        origins, directions = (x[::every, ::every] for x in camera.rays())
         depth, rgb = out.depth[::every, ::every], out.rgb[::every, ::every]
         along = (directions @ camera.forward.float())[..., None]
         there = (out.alpha[::every, ::every] > 0.5)[..., 0] & (depth > 0)[..., 0]
-        return cls((origins + directions * depth / along)[there], rgb[there])
+        pitch = depth[there][:, 0] * every / float(camera.params[0])
+        return cls((origins + directions * depth / along)[there], rgb[there], pitch)
 
     def fill(self, coarse: RenderOut, camera: Camera) -> float:
         """Puts the remembered pixels that this camera sees into `coarse`, which has the camera's size; their share."""
         width, height = camera.width, camera.height
         xy, z = camera.project(self.points)
         kept = (z > 1e-3).nonzero()[:, 0]
-        corner, z = (xy[kept] - 0.5).floor().long(), z[kept]
+        xy, z = xy[kept], z[kept]
+        apart = float((self.pitch[kept] * float(camera.params[0]) / z).median()) if len(kept) else 1.0
+        reach = min(WIDEST, int(apart) + 2)  # pixels along a point's side, so that coming nearer opens no gaps
+        corner = (xy - 0.5 * (reach - 1)).floor().long()
         # The nearest wins: positive floats order like their bits; below them, which point it is.
         key = (z.float().contiguous().view(torch.int32).long() << 32) | kept
         nearest = torch.full((width * height,), torch.iinfo(torch.int64).max)
-        for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):  # two pixels wide, so that coming nearer opens no gaps
+        for dx, dy in itertools.product(range(reach), repeat=2):
             x, y = corner[:, 0] + dx, corner[:, 1] + dy
             on = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             nearest.scatter_reduce_(0, (y * width + x)[on], key[on], "amin")
