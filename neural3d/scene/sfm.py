@@ -128,7 +128,13 @@ def prepare(
         return [CameraGroup(**group) for group in left["cameras"]], left["unreadable"]
     shutil.rmtree(work, ignore_errors=True)
     what = "choosing frames" if footage.is_video else "reading photos"
-    cameras, unreadable = stage(footage, work / "images", options.frames, lambda done, total: report(what, done, total))
+    try:
+        cameras, unreadable = stage(
+            footage, work / "images", options.frames, lambda done, total: report(what, done, total)
+        )
+    except UserError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     if (readable := sum(len(camera.names) for camera in cameras)) < 2:
         shutil.rmtree(work, ignore_errors=True)
         broken = "".join(f"\n  {name}: {why}" for name, why in unreadable.items())

@@ -192,6 +192,8 @@ def test_bad_input(photos, tmp_path, monkeypatch):
     for i in range(3):
         (broken / f"{i}.jpg").write_bytes(b"no photo")
     fails(broken, r"broken: 0 readable photo\(s\).*\n  0\.jpg: cannot be read")
+    (tmp_path / "film.mp4").write_bytes(b"no film" * 100)
+    fails(tmp_path / "film.mp4", r"film\.mp4 holds no frames that can be decoded")
     fails(photos, r"unknown camera model 'OPENCVV'; did you mean 'OPENCV'", SfmOptions(camera_model="OPENCVV"))
     fails(photos, r"--frames must be at least 2", SfmOptions(frames=1))
     monkeypatch.setattr(sfm.importlib.util, "find_spec", lambda name: None)
