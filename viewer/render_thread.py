@@ -115,11 +115,13 @@ class RenderThread(threading.Thread):
         out = self._paint(shot.camera.resized(w, h), shot.background, shot.clip)
         seconds = time.perf_counter() - started
         self._coarse = w * h, seconds
+        if seconds > FRAME:
+            self._enough = 0.0  # what was learnt of the overhead does not hold
         self._fixed, self._pace = 0.8 * seconds, 0.2 * seconds / (w * h)  # until a larger tile tells
         span = depth_span(out.depth)
         out, familiar = self._recalled(out, shot)
         self._present(out, shot, span, seconds, w / width)
-        self._adapt(seconds, max(COARSEST, min(0.5, math.sqrt(self._enough / (width * height)))))
+        self._adapt(seconds, max(COARSEST, min(0.25, math.sqrt(self._enough / (width * height)))))
         self._pressed = self._newer(shot)
         if self._newer(shot, SETTLE):
             return

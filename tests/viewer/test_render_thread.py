@@ -113,6 +113,26 @@ def test_moving_pictures_recall_the_finished_one(tmp_path):
     assert first[1] < 1.1 and first[2] > 2 and first[3] < 1.1
 
 
+def test_slow_pictures_get_smaller_whatever_was_learnt_before(tmp_path):
+    state = State.of(ball_field(tmp_path), 4 / 3)
+    paint = painter(state.subject)
+
+    def slow(camera, background, clip):
+        time.sleep(2e-5 * camera.width * camera.height)
+        return paint(camera, background, clip)
+
+    frames = []
+    thread = RenderThread(slow, frames.append)
+    thread._enough, thread._moving_scale = 1e9, 0.3  # as if overhead were all
+    thread.start()
+    until = time.time() + 20
+    while not (frames and frames[-1].scale < 0.15) and time.time() < until:
+        thread.request(shot_of(state, (400, 300)))
+        time.sleep(0.01)
+    thread.stop()
+    assert frames[-1].scale < 0.15
+
+
 def test_a_failing_renderer_is_told_and_does_not_end_the_thread(tmp_path):
     state = State.of(ball_field(tmp_path), 4 / 3)
     fails = iter([True])
