@@ -161,14 +161,16 @@ def splats_of_mesh(source: Path, out: Path, count: int = 200_000) -> tuple[Gauss
     solid = Solid.of_meshes(subject.meshes)
     solid.lit = np.zeros_like(solid.lit)
     splats = discs(solid, count)
-    up = subject.capture_from_scene[:3, 2]
-    notes = write_splats(splats.transformed(subject.capture_from_scene), out, up=(up / up.norm()).tolist())
-    result = cost(
-        solid.render,
-        lambda c, b: render_splats(splats, c, b),
-        surround(subject.aabb, (5, 35), LOOKS // 2, SIDE),
-        subject.aabb,
-    )
+    own = subject.capture_from_scene
+    # Discs are narrower than distant pixels; the one format that can say so has them drawn without swelling.
+    antialiased = out.suffix.lower() == ".spz"
+    up = (own[:3, 2] / own[:3, 2].norm()).tolist()
+    notes = write_splats(splats.transformed(own), out, antialiased=antialiased, up=up)
+
+    def render(camera: Camera, background: Tensor) -> RenderOut:
+        return render_splats(splats, camera, background, antialiased=antialiased)
+
+    result = cost(_drawn(solid), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
     return splats, result, notes
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command.run()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
 
 
