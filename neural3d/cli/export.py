@@ -93,9 +93,9 @@ class Export:
         of_field = not views and not hasattr(run.method, "splats")
         color = run.method.surface_color if of_field else Paint(whole)
         with progress_bar() as bar:
-            task = bar.add_task("baking", total=max(1, len(views)))
+            task = bar.add_task("baking", total=1)
             mesh, seen = textured(flat, size, views, color, lambda done, n: bar.update(task, completed=done, total=n))
-            bar.update(task, completed=max(1, len(views)))
+            bar.update(task, total=1, completed=1)  # colours of the field come without steps
         shown = f"{len(views)} photos show {seen:.0%} of the surface" if views else "baked from the learnt colours"
         console.print(f"texture {size} × {size}: {shown}")
         return mesh
