@@ -89,6 +89,7 @@ def mesh_of_splats(source: Path, out: Path, resolution: int = 256, device: str =
     """
     subject = open_subject(source, device)
     assert subject.splats is not None and subject.render is not None
+    render: Render
     if subject.scene is not None:
         mesh = load(source, device).method.mesh(resolution)
         cameras, box, render = orbit(subject.scene, LOOKS), subject.aabb, subject.render

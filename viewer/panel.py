@@ -105,7 +105,7 @@ class Panel:
         assert scene is not None
         for view in scene.views:
             self.names.add_item(view.name[-28:])
-        self.names.set_on_selection_changed(lambda _, index: viewer.choose(index))
+        self.names.set_on_selection_changed(lambda _, index: viewer.choose(int(index)))
         section.add_child(self.names)
         row = gui.Horiz(round(0.25 * self.em))
         for text, act in (("<", lambda: viewer.step(-1)), (">", lambda: viewer.step(1)), ("Stand there", viewer.stand)):
