@@ -21,7 +21,7 @@ import trimesh
 from PIL import Image
 
 import neural3d
-from neural3d.export import write_mesh
+from neural3d.export import linear_to_srgb, write_mesh
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import Paint, simplified, unwrapped
@@ -42,8 +42,7 @@ class Read:
             self.uv = np.asarray(mesh.visual.uv)
             self.picture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), np.float32) / 255
         else:
-            linear = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
-            self.colors = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+            self.colors = linear_to_srgb(np.asarray(mesh.visual.vertex_colors)[:, :3] / 255)
 
     def hit(self, camera):
         origins, directions = (x.reshape(-1, 3).numpy() for x in camera.rays())

@@ -81,6 +81,11 @@ def srgb_to_linear(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
 
 
+def linear_to_srgb(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The inverse of `srgb_to_linear`."""
+    return np.where(color <= 0.0031308, 12.92 * color, 1.055 * color ** (1 / 2.4) - 0.055)
+
+
 def _bytes_of(colors: Float[np.ndarray, "V 3"]) -> np.ndarray:
     return np.round(np.clip(colors, 0, 1) * 255).astype(np.uint8)
 

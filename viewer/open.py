@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.export import linear_to_srgb
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import is_splat_file
 from neural3d.geometry.cameras import Camera
@@ -26,7 +27,7 @@ from neural3d.run import load, resolve_device
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.load import load_data, resolve
-from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, SUFFIXES, scene_turn
+from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, SUFFIXES, read_cloud, scene_turn
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -172,20 +173,14 @@ def _open_mesh(path: Path) -> Subject:
 
 
 def _srgb_from_linear(colors: UInt8[np.ndarray, "V 4"]) -> UInt8[np.ndarray, "V 4"]:
-    """IEC 61966-2-1 of the first three channels; alpha is linear everywhere."""
-    linear = np.arange(256) / 255
-    table = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    """The first three channels; alpha is linear everywhere."""
+    table = linear_to_srgb(np.arange(256) / 255)
     rgb = np.round(255 * table).astype(np.uint8)[np.asarray(colors)[:, :3]]
     return np.concatenate([rgb, np.asarray(colors)[:, 3:]], 1)
 
 
 def _open_cloud(path: Path) -> Subject:
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise UserError(f"{path}: point clouds are read by Open3D ({error}); pip install open3d.") from None
-    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        cloud = open3d.io.read_point_cloud(path)
+    cloud = read_cloud(path)
     points, colors = np.asarray(cloud.points), np.asarray(cloud.colors)
     scene_from_file, aabb = _fitted(path, points)
     points = (points @ scene_from_file[:3, :3].T + scene_from_file[:3, 3]).astype(np.float32)

@@ -114,13 +114,18 @@ def _read(path: Path) -> tuple[Mesh, np.ndarray | None]:
     return (merge_vertices(mesh) if len(faces) else mesh), None
 
 
-def _read_cloud(path: Path) -> tuple[Mesh, np.ndarray | None]:
+def read_cloud(path: Path) -> Any:
+    """The file as Open3D's PointCloud, NaN and Inf included. Raises UserError where Open3D is missing."""
     try:
         import open3d
     except (ImportError, OSError) as error:
         raise UserError(f"{path}: point clouds are read by Open3D ({error}); pip install open3d.") from None
     with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        cloud = open3d.io.read_point_cloud(path, remove_nan_points=False, remove_infinite_points=False)
+        return open3d.io.read_point_cloud(path, remove_nan_points=False, remove_infinite_points=False)
+
+
+def _read_cloud(path: Path) -> tuple[Mesh, np.ndarray | None]:
+    cloud = read_cloud(path)
     points = np.asarray(cloud.points, np.float64)
     normals = None
     if cloud.has_normals():
