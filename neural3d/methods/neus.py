@@ -9,6 +9,12 @@ peak. As optical thickness −log(1 − α) this is softplus(−s f₁) − soft
 The field is that of Müller et al. (SIGGRAPH 2022) with levels shown from coarse to fine as in Neuralangelo (Li et al.,
 CVPR 2023) and a ReLU network as in NeuS2 (Wang et al., ICCV 2023), which makes the eikonal loss cheap: see
 `MLP.with_gradient`. Samples are taken only in a band about the surface, as wide as 1/s asks for.
+
+Light is lost at the surface alone, so that one in a wrong place learns nothing of what lies behind it: a filled hollow
+stays filled. Three things lead it out. Where photos have alpha, it starts at their visual hull, which is right but for
+hollows. At first, colours are the same from all sides, so that a false surface cannot show each camera its own picture.
+And it is carved (Kutulakos & Seitz, "A theory of shape by space carving", IJCV 2000), here as a force instead of a
+decision: where photos disagree about its colour it is pushed away from the cameras; see `_carving`.
 Unbounded scenes have a radiance field (`Ngp`) beyond the box that holds the subject, as in NeRF++.
 """
 
@@ -29,15 +35,16 @@ from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import Ngp, NgpConfig, photo_resolution
-from neural3d.ops.composite import composite, used_samples
+from neural3d.ops.adam import Adam
+from neural3d.ops.composite import Composite, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.ops.ray_march import Samples, compact, ray_aabb, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.render import RenderOut
+from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
-    from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
 
@@ -56,14 +63,16 @@ class NeusConfig:
     log2_table: int = 17  # entries per level at most
     base_resolution: int = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    first_levels: int = 4  # shown at the start
-    all_levels_at: float = 0.5  # share of the horizon at which all are shown
+    first_levels: int = 8  # shown at the start
+    all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: int = 64  # of the hidden layers
     features: int = 15  # outputs of the distance network that the colour network sees
     color_layers: int = 2  # hidden layers of the colour network
-    radius: float = 0.6  # of the sphere at the start, over half the shortest side of the region of interest
+    views_from: float = 0.5  # share of the horizon until which colours are the same from all sides; 0: they never are
+    hull_steps: int = 300  # of fitting f to the visual hull at the start, for photos that have alpha; 0: a sphere
+    radius: float = 0.6  # of the sphere otherwise, over half the shortest side of the region of interest
 
-    sharpness: float = 20.0  # s at the start, in 1 / unit
+    sharpness: float = 40.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
     min_steps_per_unit: float = 24.0  # samples per unit of length at least
@@ -77,7 +86,9 @@ class NeusConfig:
     eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     smooth_points: float = 0.1  # such points, per sample along rays
-    inflate: float = 0.1  # pull of the surface towards cameras, for photos that have alpha; fades to 0 at the horizon
+    carve: float = 0.2  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
+    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
+    carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
 
     lr: float = 1e-2  # of the hash grid and the networks
@@ -112,6 +123,7 @@ class Neus(Method):
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
         self._shown = float(c.first_levels)
+        self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
         self.field.show_levels(self._shown)
 
     @property
@@ -131,10 +143,10 @@ class Neus(Method):
         return groups + (self.beyond.param_groups() if self.beyond else [])
 
     def extra_state(self) -> dict[str, Any]:
-        return {"rays": self._rays, "shown": self._shown}
+        return {"rays": self._rays, "shown": self._shown, "views": self._views}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self._rays, self._shown = state["rays"], state["shown"]
+        self._rays, self._shown, self._views = state["rays"], state["shown"], state["views"]
         self.field.show_levels(self._shown)
 
     # --- the field ---
@@ -149,7 +161,7 @@ class Neus(Method):
         return self.log_s.exp()
 
     def _radiance(self, features: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
-        return self.color_net((torch.cat([features, gradient], -1), view_basis))
+        return self.color_net((torch.cat([features, gradient], -1), view_basis * self._views))
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
@@ -231,7 +243,7 @@ class Neus(Method):
         self, batch: RayBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c = self.config
-        self._show_levels(progress)
+        self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
         samples, marched, leave = self._samples(batch.origins, batch.directions, jitter)
@@ -257,10 +269,8 @@ class Neus(Method):
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
-            # Where nothing else tells, as on plain faces, the surface is as far out as the silhouettes let it. Only
-            # where along the ray its light is lost changes this, not how much of it.
-            middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
-            losses["inflate"] = c.inflate * (1 - progress) * (out.depth - middle * out.opacity).mean()
+        if progress < c.carve_until:
+            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, target)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -270,11 +280,27 @@ class Neus(Method):
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, figures
 
-    def _show_levels(self, progress: float) -> None:
+    def _carving(self, out: Composite, target: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
+        """Its gradient moves surfaces along rays: those of rays whose colour is right to the camera, others away.
+
+        So where nothing else tells, as on plain faces, the surface is as far out as the silhouettes let it; where it
+        hides a hollow, the photos see different things in one place of it, and it gives way until they agree. Only
+        where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left alone:
+        their pixels are mixtures. Photos without alpha have no silhouettes to stop at: there nothing is pulled.
+        """
+        error = (out.rgb.detach() - target).abs().mean(-1)
+        sure = (out.opacity.detach() > 0.95).float()
+        typical = (sure * error).sum() / sure.sum().clamp_min(1) + 1e-3  # less is noise of the photos
+        toward = sure * (1 - error / (self.config.carve_error * typical)).clamp(-3, float(self.scene.has_alpha))
+        middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
+        return (toward * (out.depth - middle * out.opacity)).mean()
+
+    def _anneal(self, progress: float) -> None:
         c = self.config
         grown = min(1.0, progress / c.all_levels_at) if c.all_levels_at else 1.0
         self._shown = c.first_levels + (c.levels - c.first_levels) * grown
         self.field.show_levels(self._shown)
+        self._views = min(1.0, max(0.0, 5 * (progress - c.views_from))) if c.views_from else 1.0
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         c = self.config
@@ -284,11 +310,31 @@ class Neus(Method):
         if step == 0:
             self.grid.keep(self.box)
             self.grid.mark_visible(self.scene.cameras("train"))
+            if self.scene.has_alpha and c.hull_steps:
+                self._fit_hull(generator)
         if step % c.grid_every == 0:
             band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / c.grid_resolution
             self.grid.update(lambda x: (self.signed_distance(x).abs() < band).float(), step, generator)
         if self.beyond is not None:
             self.beyond.after_step(step, progress, generator, optimizer)
+
+    def _fit_hull(self, generator: torch.Generator) -> None:
+        """Makes f the signed distance to the visual hull, with an optimiser of its own."""
+        c, device = self.config, self.log_s.device
+        x = torch.rand(1 << 20, 3, generator=generator, device=device)
+        x = self.box[0] + (self.box[1] - self.box[0]) * x
+        distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
+        if distance.min() >= 0:  # masks that contradict each other: the sphere is the better start
+            return
+        order = distance.abs().argsort(stable=True)
+        some = torch.cat([order[: len(x) // 8], order[len(x) // 8 :: 8]])  # about as many near the hull as elsewhere
+        optimizer = Adam(self.field.param_groups(c.lr, c.lr_final))
+        for step in range(c.hull_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = c.lr * 0.1 ** (step / c.hull_steps)
+            i = some[torch.randint(len(some), (1 << 14,), generator=generator, device=device)]
+            (self.signed_distance(x[i]) - distance[i]).abs().mean().backward()
+            optimizer.step()
 
     # --- pictures and meshes ---
 

@@ -1,4 +1,4 @@
-"""Batches for methods that carve: pixels with what they say about the subject's silhouette."""
+"""What silhouettes say: batches for methods that carve, and the visual hull."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
 from neural3d.scene.batches import ImageSource, RayBatch
 
 if TYPE_CHECKING:
-    from neural3d.scene import Scene
+    from neural3d.scene import Scene, View
 
 
+HULL_PIXELS = 400  # longer side of the photos whose silhouettes make a visual hull
 SPECK = 0.05  # of the largest bright piece's area; smaller ones may be reflections
 
 
@@ -80,6 +82,45 @@ class SilhouetteSource(ImageSource):
         batch = super().rays(pixel)
         batch.alpha = self.subject[pixel, None].float()
         return batch
+
+
+def visual_hull(views: list[View], x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+    """Signed distance, in scene units and negative inside, to the largest solid with these photos' silhouettes.
+
+    (Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994.) In view v a point is as
+    far from the cone through the silhouette as its pixel is from the rim, positive outside, times a pixel's width at
+    the point's depth: d_v. The hull's distance is max_v d_v: its sign is right, and it is never farther from 0 than the
+    true one is, up to the slant of rays off the middle of the photo. What no photo shows is outside. Photos without
+    alpha say nothing.
+    """
+    most = torch.full_like(x[:, 0], -torch.inf)
+    for view in views:
+        shrink = max(1.0, max(view.camera.width, view.camera.height) / HULL_PIXELS)
+        view = view.resized(round(view.camera.width / shrink), round(view.camera.height / shrink))
+        pixels, camera = view.image(), view.camera
+        if pixels.shape[-1] == 4:
+            rim = torch.from_numpy(_rim_distance(pixels[..., 3] > 127)).to(x.device)
+            xy, z = camera.project(x)
+            place = 2 * xy / xy.new_tensor([camera.width, camera.height]) - 1  # [-1, 1]² is the photo
+            d = torch.nn.functional.grid_sample(
+                rim[None, None], place[None, None], padding_mode="border", align_corners=False
+            ).view(-1) * (_pixel_width(camera) * z)  # fmt: skip
+            shown = (z > 0) & (place.abs() < 1).all(-1)
+            most = torch.where(shown, torch.maximum(most, d), most)
+    return torch.where(most.isfinite(), most, 1.0)
+
+
+def _rim_distance(inside: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Of pixel centres to the rim, in pixels; negative inside. Half a pixel for those beside it."""
+    out = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    return (out - np.sign(out) / 2).astype(np.float32)
+
+
+def _pixel_width(camera: Camera) -> float:
+    """Of a pixel in the middle of the photo, at depth 1."""
+    middle = torch.tensor([[camera.width, camera.height]]).double() / 2
+    here, beside = (camera.rays(middle + step)[1][0].double() for step in (0, 1))
+    return float(torch.linalg.cross(here, beside).norm()) / np.sqrt(2)
 
 
 def _remedy(scene: Scene) -> str:

@@ -14,8 +14,10 @@ from neural3d.evaluate import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
 from neural3d.methods.neus import Neus
+from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
+from neural3d.scene.silhouettes import visual_hull
 from neural3d.train import Trainer
 
 SMALL = [
@@ -105,6 +107,37 @@ def test_held_out_views_and_normals(trained):
     (normal,) = torch.autograd.grad(d.sum(), points)
     cosine = (out.normal[out.alpha[..., 0] > 0.99] * normal).sum(-1)
     assert cosine.mean() > 0.95
+
+
+def test_training_starts_at_the_visual_hull(capture, tmp_path):
+    """Of balls that are seen from all around, the hull is little more than the balls."""
+    trainer = start(capture, tmp_path / "run")
+    views = [trainer.scene.views[i] for i in trainer.scene.split["train"]]
+    unit = float(torch.linalg.det(trainer.scene.scene_from_capture[:3, :3])) ** (1 / 3)
+    x = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    capture_from_scene = torch.linalg.inv(trainer.scene.scene_from_capture).float()
+    truth = unit * distance(x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3])
+    hull = visual_hull(views, x)
+    pixel = unit * 0.07
+    assert (hull[truth < 0] < pixel).all()  # the hull holds the shape,
+    assert (hull[truth > 0] < 1.2 * truth[truth > 0] + 0.5 * pixel).all()  # is nowhere farther than it,
+    assert ((hull < 0) == (truth < 0)).float().mean() > 0.9  # and not much larger
+    trainer.fit(1, previews=False)
+    with torch.no_grad():
+        error = (trainer.method.signed_distance(x) - hull).abs()
+    assert error[hull.abs() < 0.1].mean() < 0.02
+
+
+def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path):
+    """Two rays through two samples each; the second has the wrong colour, a third is of a rim."""
+    method = start(capture, tmp_path / "run").method
+    t = torch.tensor([1.0, 1.2]).repeat(3)
+    sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
+    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
+    target = out.rgb.detach() + torch.tensor([[0.0], [0.2], [0.2]])
+    method._carving(out, target).backward()
+    nearer = -sigma.grad[::2]  # by more light lost at the first sample
+    assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
 
 
 def test_resume_is_exact_to_the_byte(capture, tmp_path):
