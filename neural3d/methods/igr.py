@@ -8,9 +8,10 @@ gradient there is the normal nᵢ, and elsewhere it has unit length,
 f starting as a sphere. To this we add what a cloud with noise asks for, all of it decided by the cloud:
 
 - bending, h⁴ E ‖∇²f‖² around the surface. With f² at the points this makes a smoothing spline, which averages noise
-  over the length h; h grows with the noise that quadric fits find in the cloud (`geometry.clouds.noise`).
+  over the length h. Of noise σ (which quadric fits find, `geometry.clouds.noise`) in points s apart it leaves σ s / 4h, and
+  it takes from the shape what grows as h² where there are creases: together least for h in proportion to (σ s)^⅓.
 - Normals that were not given come from planes through neighbours; which way they point is decided for all points at
-  once (`geometry.clouds.outward_vectors`). As they are noisy, only the first part of the training sees them.
+  once (`geometry.clouds.outward_vectors`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
   where there is doubt.
 """
@@ -36,8 +37,8 @@ from neural3d.scene.shape import Shape
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
 
-NOISY = 0.025  # standard deviation at which f² at the points counts once; more where the points are more exact
-SMOOTH = 0.7  # h in shares of the noise
+NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
+SMOOTH = 0.3  # h / (noise · spacing)^⅓
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -62,8 +63,7 @@ class IgrConfig:
     noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
     smoothing: float = 0.0  # h; 0: from the noise
     eikonal: float = 0.1  # λ
-    normal: float = 0.01  # τ
-    normal_until: float = 0.5  # share of the horizon during which normals that were not given are followed
+    normal: float = 0.03  # τ
     side: float = 10.0  # weight of the bound on the distance in space
 
     lr: float = 5e-3
@@ -91,13 +91,11 @@ class Igr(Method):
             )  # fmt: skip
             self.field = HashSDF(spec, width=c.width, hidden_layers=c.hidden_layers, smooth=True)
         self.levels_seen = float(c.levels)
-        self.cloud: CloudSource  # from `source` on
 
     def source(self, scene: Shape, device: torch.device) -> CloudSource:
         c, cloud = self.config, CloudSource(scene, device)
-        self.cloud = cloud
         noise = cloud.noise if c.noise < 0 else c.noise
-        self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * noise)
+        self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * (noise * cloud.spacing) ** (1 / 3))
         self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
         unit = 1 / float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
         diagonal = float((cloud.points.amax(0) - cloud.points.amin(0)).norm())
@@ -131,7 +129,9 @@ class Igr(Method):
         self, batch: CloudBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c = self.config
-        self._see(2 + (c.levels - 2) * min(1.0, progress / max(c.coarse_until, 1e-6)))
+        grown = min(1.0, progress / max(c.coarse_until, 1e-6))
+        self._see(2 + (c.levels - 2) * grown)
+        trust = self.trust * grown  # first normals and sides make the shape, then points its details
         step = 1.5 * self.h
         aside = torch.randn(batch.shell.shape, generator=generator, device=batch.shell.device)
         beside = batch.shell + step * torch.nn.functional.normalize(aside, dim=-1)
@@ -141,13 +141,12 @@ class Igr(Method):
 
         bend = (gradients[4] - gradients[3]).square().sum(-1).mean() / step**2  # a third of E ‖∇²f‖²
         losses = {
-            "surface": self.trust * values[0].square().mean(),
+            "surface": trust * values[0].square().mean(),
             "eikonal": c.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
-            "bending": self.trust * 3 * self.h**4 * bend,
+            "normal": c.normal * (gradients[0] - batch.normals).square().sum(-1).mean(),
+            "bending": trust * 3 * self.h**4 * bend,
             "side": c.side * torch.relu(batch.bound.abs() - batch.bound.sign() * values[2]).mean(),
         }
-        if self.cloud.given or progress < c.normal_until:
-            losses["normal"] = c.normal * (gradients[0] - batch.normals).square().sum(-1).mean()
         return losses, {"error": losses["surface"].detach().sqrt()}
 
     def signed_distance(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
