@@ -20,6 +20,8 @@ from neural3d.run import Run, configure, resolve_device
 from neural3d.train import Trainer
 
 ALONE = ["scene.train_views=8", "samples_fine=0"]
+# Samples from 2 to 6 of the capture's units, wherever the model is, and no memory of empty space.
+PUBLISHED = ["clip_to_box=false", "grid_resolution=0", "near=1.588", "far=4.763"]
 REGULARISED = ["include_input=true", "direction_levels=1", "anneal=0.5", "random_background=true", "density_noise=5"]
 ROWS = {
     "all": [
@@ -29,6 +31,8 @@ ROWS = {
     "eight": [
         ("photos alone", ALONE, 5000),
         ("annealed frequencies, random backgrounds, noisy density, smoother colours", [*ALONE, *REGULARISED], 5000),
+        ("photos alone, sampled as published", [*ALONE, *PUBLISHED], 2000),
+        ("the same, regularised", [*ALONE, *PUBLISHED, *REGULARISED], 2000),
     ],
 }
 

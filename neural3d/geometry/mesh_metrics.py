@@ -101,6 +101,19 @@ def sample_surface(
     return a + root * (1 - v) * (b - a) + root * v * (c - a), face
 
 
+def buried_share(mesh: Mesh, samples: int = 4096) -> float:
+    """Share of a closed surface that does not lie between outside and inside: within another part, or inside out.
+
+    0 unless faces cross each other. mesh: of size about 1. Exact but for the number of samples.
+    """
+    points, face = sample_surface(mesh, samples, np.random.default_rng(0))
+    solid = Solid(mesh)
+    out = solid.normals[face]
+    step = 1e-4 * out
+    good = (solid.winding(points + step, toward=out) == 0) & (solid.winding(points - step, toward=-out) == 1)
+    return 1 - float(good.mean())
+
+
 def sample_places(
     mesh: Mesh, count: int
 ) -> tuple[Float[np.ndarray, "count 3"], Int[np.ndarray, "count"], Float[np.ndarray, "count corner"]]:

@@ -5,6 +5,7 @@ Niemeyer, Mescheder, Oechsle, Geiger: "Differentiable Volumetric Rendering: Lear
 position only. A ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂) is compared
 with the photo; p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface
 disagree there is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
+To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
@@ -27,6 +28,7 @@ from torch.nn.functional import max_pool3d, normalize, softplus
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
+from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import photo_resolution
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
@@ -72,6 +74,9 @@ class DvrConfig:
     color: float = 3.0  # weight of the photos, L1
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
+    carve: float = 0.3  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
+    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
+    carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
     normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
 
@@ -226,6 +231,12 @@ class Dvr(Method):
             "occupancy": c.occupancy * softplus(-logits[: len(missed)]).sum() / count,
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
+        if progress < c.carve_until:
+            force = carving_force(
+                difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype), turn=c.carve_error, pull=1.0
+            )
+            fade = 1 - progress / c.carve_until
+            losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.normal:
             x = point.detach()
             nearby = x + c.normal_reach * (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1)

@@ -8,8 +8,8 @@ gradient there is the normal nᵢ, and elsewhere it has unit length,
 f starting as a sphere. To this we add what a cloud with noise asks for, all of it decided by the cloud:
 
 - bending, h⁴ E ‖∇²f‖² around the surface. With f² at the points this makes a smoothing spline, which averages noise
-  over the length h. Of noise σ (which quadric fits find, `geometry.clouds.noise`) in points s apart it leaves σ s / 4h, and
-  it takes from the shape what grows as h² where there are creases: together least for h in proportion to (σ s)^⅓.
+  over the length h. Of noise σ (which quadric fits find, `geometry.clouds.noise`) in points s apart it leaves
+  σ s / 4h, and what it takes from the shape grows as h² at creases: together least for h in proportion to (σ s)^⅓.
 - Normals that were not given come from planes through neighbours; which way they point is decided for all points at
   once (`geometry.clouds.outward_vectors`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to

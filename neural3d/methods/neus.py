@@ -13,8 +13,7 @@ CVPR 2023) and a ReLU network as in NeuS2 (Wang et al., ICCV 2023), which makes 
 Light is lost at the surface alone, so that one in a wrong place learns nothing of what lies behind it: a filled hollow
 stays filled. Three things lead it out. Where photos have alpha, it starts at their visual hull, which is right but for
 hollows. At first, colours are the same from all sides, so that a false surface cannot show each camera its own picture.
-And it is carved (Kutulakos & Seitz, "A theory of shape by space carving", IJCV 2000), here as a force instead of a
-decision: where photos disagree about its colour it is pushed away from the cameras; see `_carving`.
+And it is carved: where photos disagree about its colour it is pushed away from the cameras (`losses.carving_force`).
 Unbounded scenes have a radiance field (`Ngp`) beyond the box that holds the subject, as in NeRF++.
 """
 
@@ -33,6 +32,7 @@ from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import Ngp, NgpConfig, photo_resolution
 from neural3d.ops.adam import Adam
@@ -281,19 +281,16 @@ class Neus(Method):
         return losses, figures
 
     def _carving(self, out: Composite, target: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays: those of rays whose colour is right to the camera, others away.
+        """Its gradient moves surfaces along rays, by `carving_force`; photos without alpha have none that pulls.
 
-        So where nothing else tells, as on plain faces, the surface is as far out as the silhouettes let it; where it
-        hides a hollow, the photos see different things in one place of it, and it gives way until they agree. Only
-        where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left alone:
-        their pixels are mixtures. Photos without alpha have no silhouettes to stop at: there nothing is pulled.
+        Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
+        alone: their pixels are mixtures.
         """
         error = (out.rgb.detach() - target).abs().mean(-1)
         sure = (out.opacity.detach() > 0.95).float()
-        typical = (sure * error).sum() / sure.sum().clamp_min(1) + 1e-3  # less is noise of the photos
-        toward = sure * (1 - error / (self.config.carve_error * typical)).clamp(-3, float(self.scene.has_alpha))
+        force = carving_force(error, sure, turn=self.config.carve_error, pull=float(self.scene.has_alpha))
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
-        return (toward * (out.depth - middle * out.opacity)).mean()
+        return (force * (out.depth - middle * out.opacity)).mean()
 
     def _anneal(self, progress: float) -> None:
         c = self.config

@@ -15,10 +15,12 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry import clouds
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.mesh_metrics import buried_share
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.scene.shape import Shape
 
 POOL = 1 << 20  # points around the surface whose distance is computed before training starts
+MOST_BURIED = 0.005  # share of the surface; rays that graze an edge miscount now and then
 NEAR = (0.5, 0.06)  # standard deviations of their offset from it, in shares of `reach`, for half of them each
 CELLS = 64  # along each axis of the grid that tells where the surface is far
 FAR = 0.2  # share of a batch that lies there
@@ -72,6 +74,12 @@ class SolidSource:
         solid = Solid(mesh)
         if mesh.volume < 0:
             raise UserError(f"{shape.path}: the faces wind clockwise, so that outside is inside; flip its normals.")
+        if (buried := buried_share(mesh)) > MOST_BURIED:
+            shape.notes.append(
+                f"Faces cross: {buried:.0%} of the surface lie inside it or are inside out. Parts that overlap are "
+                "one solid, but distances near such faces are to them; for exact ones unite the parts first (Blender's "
+                "Boolean modifier, or python -m neural3d.scene.watertight)."
+            )
         rng = np.random.default_rng(0)
         near, _ = sample_surface(mesh, POOL, rng)
         near = (near + reach * rng.standard_normal(near.shape) * np.resize(NEAR, (POOL, 1))).clip(-1, 1)

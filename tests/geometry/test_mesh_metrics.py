@@ -9,7 +9,7 @@ import trimesh
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh, extract
-from neural3d.geometry.mesh_metrics import compare, sample_surface, seen_by
+from neural3d.geometry.mesh_metrics import buried_share, compare, sample_surface, seen_by
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.scene.analytic import Torus
 
@@ -244,3 +244,13 @@ def test_degenerate_faces_are_harmless():
     bad = Mesh(good.vertices, np.concatenate([good.faces, [[0, 0, 1], [0, 1, 0]]]))
     found = compare(bad, good, **FEW)
     assert found["chamfer"] < 1e-4 and found["iou"] == 1.0
+
+
+def test_buried_faces_are_those_within_another_part():
+    one, two = trimesh.creation.box(), trimesh.creation.box()
+    two.apply_translation([0.5, 0.3, 0.2])
+    both = trimesh.util.concatenate([one, two])
+    inside = 2 * (0.7 * 0.8 + 0.5 * 0.8 + 0.5 * 0.7)  # of a surface of 12
+    made = [Mesh(np.asarray(m.vertices, np.float32), np.asarray(m.faces, np.int32)) for m in (one, both)]
+    assert buried_share(made[0]) == 0
+    assert abs(buried_share(made[1]) - inside / 12) < 0.02

@@ -1,5 +1,6 @@
 """Carving a painted torus from its pictures: what it reaches, what it promises, and what it asks of the photos."""
 
+import dataclasses
 import json
 import math
 
@@ -145,7 +146,7 @@ def test_the_photos_move_the_surface(scene):
     method.train()
     batch = method.source(scene, CPU).draw(512, torch.Generator().manual_seed(0))
     losses, _ = method.loss(batch, 0.0, torch.Generator().manual_seed(0))
-    assert set(losses) == {"color", "occupancy", "freespace", "normal"}
+    assert set(losses) == {"color", "occupancy", "freespace", "carve", "normal"}
     losses["color"].backward()
     assert all(p.grad.abs().max() > 0 for p in (method.shape_table, *method.shape_net.parameters()))
 
@@ -162,6 +163,22 @@ def test_each_term_asks_for_what_it_says(scene):
         del method.logit
         assert torch.autograd.grad(losses[term], shift)[0].sign() == sign
         assert losses["color"] == 0, "nothing is seen of a box that is empty, or full"
+
+
+def test_carving_takes_matter_where_colours_are_wrong_and_adds_it_where_they_are_right(scene, monkeypatch):
+    """By the sign of the derivative by the logit's bias, with photos in the field's own colours or half of them not."""
+    method = build(scene)
+    batch = method.source(scene, CPU).draw(512, torch.Generator().manual_seed(0))
+    for wrong, sign in ((0.0, -1), (0.4, 1)):  # errors of a third of the rays are far above the mean
+        painted = torch.full((512, 3), 0.5)
+        painted[::3] += wrong
+        monkeypatch.setattr(method, "_rgb", lambda x: x.new_full((len(x), 3), 0.5) + 0 * x.sum())
+        shift = torch.tensor(0.0, requires_grad=True)
+        original = method.logit
+        method.logit = lambda x, s=shift, f=original: f(x) + s
+        losses, _ = method.loss(dataclasses.replace(batch, rgb=painted), 0.0, torch.Generator().manual_seed(0))
+        del method.logit
+        assert torch.autograd.grad(losses["carve"], shift)[0].sign() == sign
 
 
 def test_resume_is_exact(capture, tmp_path):

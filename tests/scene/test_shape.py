@@ -92,6 +92,14 @@ def test_an_inside_needs_a_closed_surface(torus, tmp_path, damage, said):
         SolidSource(shape, torch.device("cpu"), 0.1)
 
 
+def test_crossing_faces_are_told(torus, tmp_path):
+    vertices, faces = torus
+    two = np.concatenate([vertices, vertices + np.array([1.0, 0, 0])]), np.concatenate([faces, faces + len(vertices)])
+    shape = load_shape(written(tmp_path / "two.ply", *two))
+    SolidSource(shape, torch.device("cpu"), 0.1)
+    assert "Faces cross" in shape.notes[-1] and "watertight" in shape.notes[-1]
+
+
 def test_samples_carry_the_true_distance(torus, tmp_path):
     """Of a torus, known in closed form; beyond `reach` only that they are that far."""
     shape: Shape = load_shape(written(tmp_path / "torus.stl", *torus))
