@@ -178,7 +178,8 @@ class Neus(Method):
         at which rays leave the box, infinite for those that are lost in it.
 
         The distance alone is cheap: gradients and colours are spared for all that is hidden or empty. Between
-        neighbours on a ray the light goes from f_i to f_{i+1}, also across gaps, where f is large.
+        neighbours on a ray the light goes from f_i to f_{i+1}, also across gaps, where f is large; to the first it
+        comes from f = ∞, so that solids which reach out of the box are seen where it cuts them.
         """
         c, s = self.config, float(self.sharpness.detach())
         step = 1 / min(max(c.steps_per_width * s, c.min_steps_per_unit), c.max_steps_per_unit)
@@ -195,6 +196,8 @@ class Neus(Method):
         log_light = softplus(-s * value)
         lost = (log_light[1:] - log_light[:-1]).clamp_min(0) * (marched.ray[1:] == marched.ray[:-1])
         thickness = nn.functional.pad(lost, (0, 1))
+        first = _first(marched)
+        thickness[first] += log_light[first]
         used = used_samples(thickness, torch.ones_like(thickness), marched.offsets, EARLY_STOP)
         samples, index = compact(marched, used)
         total = torch.zeros_like(leave).index_add_(0, marched.ray, thickness)
@@ -225,7 +228,9 @@ class Neus(Method):
         directions = ray_directions.index_select(0, samples.ray)
         drop = 0.5 * samples.dt * (-(gradient * directions).sum(-1)).clamp_min(0)
         s = self.sharpness
-        thickness = softplus(s * (drop - value)) - softplus(-s * (drop + value))
+        before = softplus(-s * (drop + value))
+        before = before.index_fill(0, _first(samples), 0.0)  # light comes from where f = ∞
+        thickness = softplus(s * (drop - value)) - before
         view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
         return thickness, self._radiance(features, gradient, view_basis)
 
@@ -310,10 +315,17 @@ class Neus(Method):
             if self.scene.has_alpha and c.hull_steps:
                 self._fit_hull(generator)
         if step % c.grid_every == 0:
-            band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * 2 / c.grid_resolution
-            self.grid.update(lambda x: (self.signed_distance(x).abs() < band).float(), step, generator)
+            self.grid.update(self._occupied, step, generator)
         if self.beyond is not None:
             self.beyond.after_step(step, progress, generator, optimizer)
+
+    def _occupied(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """1 where rays are sampled, else 0: in the band about the surface, and where the box cuts a solid."""
+        cell = 2 / self.config.grid_resolution
+        band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * cell
+        cut = torch.minimum(x - self.box[0], self.box[1] - x).amin(-1) < cell
+        value = self.signed_distance(x)
+        return ((value.abs() < band) | (cut & (value < 0))).float()
 
     def _fit_hull(self, generator: torch.Generator) -> None:
         """Makes f the signed distance to the visual hull, with an optimiser of its own."""
@@ -372,6 +384,12 @@ class Neus(Method):
         from neural3d.geometry.mesh import seen_from_outside
 
         return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
+
+
+def _first(samples: Samples) -> Int[Tensor, "R"]:
+    """Indices of the first sample of each ray that has any."""
+    start, end = samples.offsets[:-1], samples.offsets[1:]
+    return start[end > start].long()
 
 
 def _kept(samples: Samples, keep: Bool[Tensor, "S"]) -> Samples:
