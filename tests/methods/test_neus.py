@@ -140,6 +140,31 @@ def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path)
     assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
 
 
+def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(capture, tmp_path, monkeypatch):
+    """Half of space as a solid: rays that enter the box within it see its cut face, those beside it its surface."""
+    method = start(capture, tmp_path / "run").method
+    low, high = method.box
+
+    def field(x):
+        features = x.new_zeros(len(x), method.config.features)
+        return x[:, 2], features, torch.tensor([0.0, 0, 1]).expand(len(x), 3)  # solid below z = 0
+
+    monkeypatch.setattr(method.field, "forward", lambda x: field(x)[:2])
+    monkeypatch.setattr(method.field, "with_gradient", field)
+    method.log_s.data.fill_(math.log(200.0))
+    method.grid.keep(method.box)
+    for _ in range(20):
+        method.grid.update(method._occupied, 1, torch.Generator().manual_seed(0))
+    x = float(low[0]) - 2.0
+    origins = torch.tensor([[x, 0.0, -0.3], [x, 0.0, 0.3], [x, 0.0, 0.3]])
+    directions = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, -0.15]]), dim=-1)
+    with torch.no_grad():
+        _, alpha, depth, _ = method._render_rays(origins, directions, torch.ones(3), torch.zeros(3))
+    assert alpha[0] > 0.99 and abs(float(depth[0]) - 2) < 0.05
+    assert alpha[1] == 0
+    assert alpha[2] > 0.99 and abs(float(depth[2]) - 0.3 / float(-directions[2, 2])) < 0.05
+
+
 def test_resume_is_exact_to_the_byte(capture, tmp_path):
     start(capture, tmp_path / "whole").fit(40, previews=False)
     start(capture, tmp_path / "half").fit(23, previews=False)
