@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
 
 NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
-SMOOTH = 0.3  # h / (noise · spacing)^⅓
+SMOOTH = 0.3  # h / (noise · spacing)^⅓; lengths in scene units
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -61,7 +61,7 @@ class IgrConfig:
     coarse_until: float = 0.3  # share of the horizon by which all levels are seen
 
     noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
-    smoothing: float = 0.0  # h; 0: from the noise
+    smoothing: float = 0.0  # h; 0: from noise and spacing
     eikonal: float = 0.1  # λ
     normal: float = 0.03  # τ
     side: float = 10.0  # weight of the bound on the distance in space
