@@ -183,7 +183,12 @@ class Trainer:
 
 
 def learning_rate(group: dict[str, Any], progress: float, step: int) -> float:
-    """Exponential decay from the group's own lr to `lr_final` over the horizon, after `warmup` steps of linear rise."""
+    """Exponential decay from the group's own lr to `lr_final` over the horizon, after `warmup` steps of linear rise.
+
+    A group with `waits_until`, a share of the horizon, has 0 until then.
+    """
     start = group.setdefault("lr_start", group["lr"])
+    if progress < group.get("waits_until", 0.0):
+        return 0.0
     decayed = start * (group["lr_final"] / start) ** progress
     return decayed * min(1.0, (step + 1) / max(1, group.get("warmup", 0)))

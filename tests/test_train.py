@@ -118,6 +118,9 @@ def test_learning_rate_decays_over_the_horizon():
     assert learning_rate(group, 0.5, 500) == pytest.approx(1e-3)
     group["lr"] = 0.5  # what the optimizer was last told does not matter
     assert learning_rate(group, 1.0, 1000) == pytest.approx(1e-4)
+    late = {"lr": 1e-2, "lr_final": 1e-4, "waits_until": 0.3}
+    assert [(late := late | {"lr": learning_rate(late, p, 1)})["lr"] for p in (0.0, 0.29)] == [0, 0]
+    assert learning_rate(late, 0.5, 500) == pytest.approx(1e-3)
 
 
 def command(*words):

@@ -107,7 +107,7 @@ class Dvr(Method):
         )
         self.color_spec = HashGridSpec(
             levels=c.color_levels, log2_table=c.log2_table, base_resolution=16,
-            max_resolution=c.color_resolution or photo_resolution(scene),
+            max_resolution=c.color_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
         self.shape_table = nn.Parameter((torch.rand(self.shape_spec.entries, 2) * 2 - 1) * 1e-4)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
@@ -233,7 +233,7 @@ class Dvr(Method):
         }
         if progress < c.carve_until:
             force = carving_force(
-                difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype), turn=c.carve_error, pull=1.0
+                difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype), turn=c.carve_error
             )
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count

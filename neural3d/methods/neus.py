@@ -10,37 +10,51 @@ The field is that of Müller et al. (SIGGRAPH 2022) with levels shown from coars
 CVPR 2023) and a ReLU network as in NeuS2 (Wang et al., ICCV 2023), which makes the eikonal loss cheap: see
 `MLP.with_gradient`. Samples are taken only in a band about the surface, as wide as 1/s asks for.
 
-Light is lost at the surface alone, so that one in a wrong place learns nothing of what lies behind it: a filled hollow
-stays filled. Three things lead it out. Where photos have alpha, it starts at their visual hull, which is right but for
-hollows. At first, colours are the same from all sides, so that a false surface cannot show each camera its own picture.
-And it is carved: where photos disagree about its colour it is pushed away from the cameras (`losses.carving_force`).
-Unbounded scenes have a radiance field (`Ngp`) beyond the box that holds the subject, as in NeRF++.
+Light is lost at the surface alone, so that one in a wrong place learns nothing of what lies behind it or before it; and
+while colours are still wrong, moving the surface is the quickest way to make them less so. Hence:
+
+- It starts near the truth. Photos with alpha give their visual hull, which is right but for hollows. Others first train
+  a radiance field (`Ngp`) for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field
+  goes on as what lies beyond the box that holds the subject, as in NeRF++.
+- Colours have a hash grid of their own, all of it from the start, and learn first, and three times as fast. With one
+  grid for both, texture is pressed into the surface: rows of windows become ledges.
+- Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
+  way would be to tilt it like the ground.
+- Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
+  (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
+  its own picture.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
+from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.mesh import BATCH
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import Ngp, NgpConfig, photo_resolution
 from neural3d.ops.adam import Adam
 from neural3d.ops.composite import Composite, composite, used_samples
-from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, compact, ray_aabb, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.render import RenderOut
+from neural3d.render.fusion import Fused, truncation
 from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
@@ -49,6 +63,8 @@ if TYPE_CHECKING:
     from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
+LOOKS, LOOK_PIXELS = 48, 200  # pictures of the scout from which the surface starts, and their longer side
+START_CELLS = 128  # along each side of the box, at which that surface is looked up
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
 
@@ -63,16 +79,18 @@ class NeusConfig:
     log2_table: int = 17  # entries per level at most
     base_resolution: int = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    first_levels: int = 8  # shown at the start
+    first_levels: int = 6  # shown at the start
     all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: int = 64  # of the hidden layers
-    features: int = 15  # outputs of the distance network that the colour network sees
+    color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
     color_layers: int = 2  # hidden layers of the colour network
-    views_from: float = 0.5  # share of the horizon until which colours are the same from all sides; 0: they never are
-    hull_steps: int = 300  # of fitting f to the visual hull at the start, for photos that have alpha; 0: a sphere
-    radius: float = 0.6  # of the sphere otherwise, over half the shortest side of the region of interest
 
-    sharpness: float = 40.0  # s at the start, in 1 / unit
+    scout_until: float = 0.08  # photos without alpha: share of the horizon for the field that finds the start; 0: none
+    fit_steps: int = 300  # of fitting f to the start; 0: it is a sphere
+    radius: float = 0.6  # of that sphere, over half the shortest side of the region of interest
+    fit_smooth: float = 0.01  # weight of ‖∇f(x) − ∇f(x′)‖ while f is fitted to the start
+
+    sharpness: float = 100.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
     min_steps_per_unit: float = 24.0  # samples per unit of length at least
@@ -86,14 +104,18 @@ class NeusConfig:
     eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     smooth_points: float = 0.1  # such points, per sample along rays
-    carve: float = 0.2  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
+    mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
+    carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
     carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
-    mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
+    views_from: float = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 
-    lr: float = 1e-2  # of the hash grid and the networks
+    lr: float = 1e-2  # of the colours
     lr_final: float = 3e-4
-    warmup: int = 100  # steps during which they rise from 0
+    lr_distance: float = 3e-3  # of f
+    lr_distance_final: float = 1e-4
+    colors_first: float = 0.05  # share of the horizon for which, from the start, f waits for the colours
+    warmup: int = 100  # steps during which the rates of colours rise from 0
     lr_sharpness: float = 1e-2  # of log s
     random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
 
@@ -108,45 +130,67 @@ class Neus(Method):
     def __init__(self, config: NeusConfig, scene: Scene):
         super().__init__(config, scene)
         c = config
-        self.field = HashSDF(
-            HashGridSpec(
-                levels=c.levels, log2_table=c.log2_table, base_resolution=c.base_resolution,
-                max_resolution=c.max_resolution or photo_resolution(scene),
-            ),
-            width=c.width, features=c.features, radius=c.radius * float((scene.aabb[1] - scene.aabb[0]).min()) / 2,
+        spec = HashGridSpec(
+            levels=c.levels, log2_table=c.log2_table, base_resolution=c.base_resolution,
+            max_resolution=c.max_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
-        self.color_net = MLP(c.features + 3 + 16, 3, c.width, c.color_layers, output_activation="sigmoid")
+        radius = c.radius * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
+        self.field = HashSDF(spec, width=c.width, radius=radius)
+        self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
+        self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
+        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, c.color_layers, output_activation="sigmoid")
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
-        self.beyond = Ngp(NgpConfig(log2_table=c.log2_table - 1), scene) if scene.unbounded else None
+        self.scout: Scout | None = None
+        if scene.unbounded or not scene.has_alpha:
+            self.scout = Scout(
+                NgpConfig(
+                    log2_table=c.log2_table, coarse_until=c.scout_until,
+                    distortion=0.1,  # ten times as much as `ngp` asks for: no haze, which would put depths anywhere
+                ),
+                scene,
+            )  # fmt: skip
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
+        self._scout_until = 0.0 if scene.has_alpha or not c.fit_steps else c.scout_until
+        self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
         self.field.show_levels(self._shown)
 
     @property
     def batch_size(self) -> int:
-        return self._rays
+        return self.scout.batch_size if self.scout and self._scouting else self._rays
+
+    @property
+    def _scouting(self) -> bool:
+        """Is it the radiance field alone that trains and is seen?"""
+        return self._scout_until > 0 and not self._started
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
-        common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, 0.99), eps=1e-15)
-        groups = [
-            *self.field.param_groups(c.lr, c.lr_final),
+        common = dict(lr=c.lr, lr_final=c.lr_final, warmup=c.warmup, betas=(0.9, 0.99), eps=1e-15)
+        distance = self.field.param_groups(c.lr_distance, c.lr_distance_final)
+        for group in distance:
+            group["waits_until"] = self._scout_until + c.colors_first
+        return [
+            *distance,
+            dict(params=[self.color_table], skip_untouched=True, **common),
             dict(params=list(self.color_net.parameters()), **common),
-            dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5),
+            dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
+            *(self.scout.param_groups() if self.scout else []),
         ]
-        for group in groups:
-            group["warmup"] = c.warmup
-        return groups + (self.beyond.param_groups() if self.beyond else [])
 
     def extra_state(self) -> dict[str, Any]:
-        return {"rays": self._rays, "shown": self._shown, "views": self._views}
+        state = {"rays": self._rays, "shown": self._shown, "views": self._views, "started": self._started}
+        return state | ({"scout": self.scout.extra_state()} if self.scout else {})
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self._rays, self._shown, self._views = state["rays"], state["shown"], state["views"]
+        self._started = state["started"]
+        if self.scout:
+            self.scout.load_extra_state(state["scout"])
         self.field.show_levels(self._shown)
 
     # --- the field ---
@@ -160,13 +204,15 @@ class Neus(Method):
         """s: the light is lost within a few 1/s, in scene units, of the surface."""
         return self.log_s.exp()
 
-    def _radiance(self, features: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
-        return self.color_net((torch.cat([features, gradient], -1), view_basis * self._views))
+    def _radiance(self, positions: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
+        into = self.color_table.grad if self.training else None
+        features = hash_grid((positions + 1) / 2, self.color_table, self.color_spec, table_grad=into)
+        return self.color_net((torch.cat([features, gradient.detach()], -1), view_basis * self._views))
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        _, features, gradient = self.field.with_gradient(positions)
-        return self._radiance(features, gradient, spherical_harmonics(directions))
+        gradient = self.field.with_gradient(positions)[2]
+        return self._radiance(positions, gradient, spherical_harmonics(directions))
 
     # --- samples along rays ---
 
@@ -183,13 +229,11 @@ class Neus(Method):
         """
         c, s = self.config, float(self.sharpness.detach())
         step = 1 / min(max(c.steps_per_width * s, c.min_steps_per_unit), c.max_steps_per_unit)
-        enter, leave = ray_aabb(origins, directions, self.box)
+        enter, leave = _crossing(origins, directions, self.box)
         marched = ray_march(
             origins, directions, enter, leave, self.grid.bits, step_min=step, step_max=step,
             jitter=jitter, max_samples_per_ray=c.max_samples,
         )  # fmt: skip
-        # A ray that misses the box has left it where it is nearest to the middle.
-        leave = torch.where(leave > enter, leave, (-(origins * directions).sum(-1)).clamp(min=0))
         if len(marched) == 0:
             return marched, 0, leave
         value = self.signed_distance(marched.positions)
@@ -205,19 +249,18 @@ class Neus(Method):
         return _kept(samples, value[index] < BAND / s), len(marched), leave
 
     def _background(
-        self, origins: Tensor, directions: Tensor, leave: Tensor, color: Tensor,
-        jitter: Tensor | None = None, stride: int = 1,
+        self, origins: Tensor, directions: Tensor, leave: Tensor, color: Tensor, jitter: Tensor | None = None
     ) -> tuple[Float[Tensor, "R 3"], int]:  # fmt: skip
         """What rays see beyond the box, from where they leave it: `color` if the scene ends there; samples it took."""
-        if self.beyond is None:
+        if not self.scout or not self.scene.unbounded:
             return color.expand(len(origins), 3), 0
-        samples, marched = self.beyond._samples(origins, directions, jitter, stride, leave)
-        sigma, rgb = self.beyond.emission(samples, directions)
+        samples, marched = self.scout._samples(origins, directions, jitter, start=leave)
+        sigma, rgb = self.scout.emission(samples, directions)
         out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=color)
         return out.rgb, len(samples) + marched // 5
 
     def _emission(
-        self, samples: Samples, ray_directions: Float[Tensor, "R 3"], value: Float[Tensor, "S"], features: Tensor,
+        self, samples: Samples, ray_directions: Float[Tensor, "R 3"], value: Float[Tensor, "S"],
         gradient: Float[Tensor, "S 3"],
     ) -> tuple[Float[Tensor, "S"], Float[Tensor, "S 3"]]:  # fmt: skip
         """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle; and its colour.
@@ -232,7 +275,7 @@ class Neus(Method):
         before = before.index_fill(0, _first(samples), 0.0)  # light comes from where f = ∞
         thickness = softplus(s * (drop - value)) - before
         view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
-        return thickness, self._radiance(features, gradient, view_basis)
+        return thickness, self._radiance(samples.positions, gradient, view_basis)
 
     def _more_points(
         self, samples: Samples, generator: torch.Generator
@@ -248,23 +291,28 @@ class Neus(Method):
         self, batch: RayBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c = self.config
+        if self.scout and self._scouting and progress < self._scout_until:
+            return self.scout.loss(batch, progress, generator)
+        if not self._started:
+            self._start(generator)
         self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
         samples, marched, leave = self._samples(batch.origins, batch.directions, jitter)
         n = len(samples)
         anywhere, beside, chosen = self._more_points(samples, generator)
-        value, features, gradient = self.field.with_gradient(torch.cat([samples.positions, anywhere, beside]))
+        value, _, gradient = self.field.with_gradient(torch.cat([samples.positions, anywhere, beside]))
         eikonal = (gradient.norm(dim=-1) - 1).square().mean()
         bend = (gradient[chosen] - gradient[n + len(anywhere) :]).norm(dim=-1).sum() / max(len(chosen), 1)
 
-        thickness, rgb = self._emission(samples, batch.directions, value[:n], features[:n], gradient[:n])
-        if c.random_background and (self.scene.has_alpha or self.scene.unbounded):
+        thickness, rgb = self._emission(samples, batch.directions, value[:n], gradient[:n])
+        # Of what lies beyond the box, some light is always left; random colours behind it would make any opaque thing
+        # before it the better one.
+        if c.random_background and self.scene.has_alpha:
             behind = torch.rand(rays, 3, generator=generator, device=device)
         else:
             behind = self.background
-        stride = 1 if self.beyond is None else self.beyond._stride(progress)
-        background, cost_behind = self._background(batch.origins, batch.directions, leave, behind, jitter, stride)
+        background, cost_behind = self._background(batch.origins, batch.directions, leave, behind, jitter)
         out = composite(
             thickness, rgb, samples.t, torch.ones_like(thickness), samples.offsets,
             background=background, early_stop=0.0,
@@ -274,7 +322,7 @@ class Neus(Method):
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
-        if progress < c.carve_until:
+        if batch.alpha is not None and progress < c.carve_until:
             losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, target)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
@@ -286,14 +334,14 @@ class Neus(Method):
         return losses, figures
 
     def _carving(self, out: Composite, target: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`; photos without alpha have none that pulls.
+        """Its gradient moves surfaces along rays, by `carving_force`.
 
         Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
         alone: their pixels are mixtures.
         """
         error = (out.rgb.detach() - target).abs().mean(-1)
         sure = (out.opacity.detach() > 0.95).float()
-        force = carving_force(error, sure, turn=self.config.carve_error, pull=float(self.scene.has_alpha))
+        force = carving_force(error, sure, turn=self.config.carve_error)
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
         return (force * (out.depth - middle * out.opacity)).mean()
 
@@ -302,22 +350,20 @@ class Neus(Method):
         grown = min(1.0, progress / c.all_levels_at) if c.all_levels_at else 1.0
         self._shown = c.first_levels + (c.levels - c.first_levels) * grown
         self.field.show_levels(self._shown)
-        self._views = min(1.0, max(0.0, 5 * (progress - c.views_from))) if c.views_from else 1.0
+        late = self.scene.has_alpha and c.views_from > 0
+        self._views = min(1.0, max(0.0, 5 * (progress - c.views_from))) if late else 1.0
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         c = self.config
+        if self.scout and (self._scouting or self.scene.unbounded):
+            self.scout.after_step(step, progress, generator, optimizer)
+        if self._scouting:
+            return
         with torch.no_grad():
             limit = c.sharpness * (c.sharpness_limit / c.sharpness) ** progress
             self.log_s.clamp_(max=math.log(limit))
-        if step == 0:
-            self.grid.keep(self.box)
-            self.grid.mark_visible(self.scene.cameras("train"))
-            if self.scene.has_alpha and c.hull_steps:
-                self._fit_hull(generator)
         if step % c.grid_every == 0:
             self.grid.update(self._occupied, step, generator)
-        if self.beyond is not None:
-            self.beyond.after_step(step, progress, generator, optimizer)
 
     def _occupied(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """1 where rays are sampled, else 0: in the band about the surface, and where the box cuts a solid."""
@@ -327,28 +373,55 @@ class Neus(Method):
         value = self.signed_distance(x)
         return ((value.abs() < band) | (cut & (value < 0))).float()
 
-    def _fit_hull(self, generator: torch.Generator) -> None:
-        """Makes f the signed distance to the visual hull, with an optimiser of its own."""
-        c, device = self.config, self.log_s.device
-        x = torch.rand(1 << 20, 3, generator=generator, device=device)
-        x = self.box[0] + (self.box[1] - self.box[0]) * x
-        distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
-        if distance.min() >= 0:  # masks that contradict each other: the sphere is the better start
+    def _start(self, generator: torch.Generator) -> None:
+        """Puts the surface where the photos' alpha or the scout's depths say it is."""
+        self._started = True
+        self.grid.keep(self.box)
+        self.grid.mark_visible(self.scene.cameras("train"))
+        if not self.config.fit_steps:
             return
-        order = distance.abs().argsort(stable=True)
-        some = torch.cat([order[: len(x) // 8], order[len(x) // 8 :: 8]])  # about as many near the hull as elsewhere
+        if self.scout and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
+            self.scout.zero_grad(set_to_none=True)
+        if self.scene.has_alpha:
+            x = torch.rand(1 << 20, 3, generator=generator, device=self.log_s.device)
+            x = self.box[0] + (self.box[1] - self.box[0]) * x
+            distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
+        elif self.scout and self._scout_until:
+            x, distance = self.scout.signed_distance()
+        else:
+            return
+        if distance.min() < 0:  # else masks contradict each other, or nothing was found: the sphere is better
+            self._fit(x, distance, generator)
+
+    def _fit(self, x: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator) -> None:
+        """Makes f this signed distance, but smooth, with an optimiser of its own.
+
+        Half as many points as near the surface are drawn from anywhere: where f were only known to be positive, its
+        slope of 1 might as well lead down again, to surfaces in empty space.
+        """
+        c, device, n = self.config, x.device, 1 << 13
+        near = distance.abs().argsort(stable=True)[: len(x) // 8]
         optimizer = Adam(self.field.param_groups(c.lr, c.lr_final))
-        for step in range(c.hull_steps):
+        for step in range(c.fit_steps):
             for group in optimizer.param_groups:
-                group["lr"] = c.lr * 0.1 ** (step / c.hull_steps)
-            i = some[torch.randint(len(some), (1 << 14,), generator=generator, device=device)]
-            (self.signed_distance(x[i]) - distance[i]).abs().mean().backward()
+                group["lr"] = c.lr * 0.1 ** (step / c.fit_steps)
+            close = near[torch.randint(len(near), (n,), generator=generator, device=device)]
+            anywhere = torch.randint(len(x), (n // 2,), generator=generator, device=device)
+            some = torch.cat([close, anywhere])
+            shift = torch.randn(n, 3, generator=generator, device=device) / self.field.finest_resolution
+            value, _, gradient = self.field.with_gradient(torch.cat([x[some], x[close] + shift]))
+            error = (value[: len(some)] - distance[some]).abs().mean()
+            eikonal = (gradient.norm(dim=-1) - 1).square().mean()
+            bend = (gradient[:n] - gradient[len(some) :]).norm(dim=-1).mean()
+            (error + c.eikonal * eikonal + c.fit_smooth * bend).backward()
             optimizer.step()
 
     # --- pictures and meshes ---
 
     @torch.no_grad()
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        if self.scout and self._scouting:
+            return self.scout.render(camera, background)
         device = self.log_s.device
         color = (self.background if background is None else background).to(device)
         origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
@@ -362,8 +435,8 @@ class Neus(Method):
     def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
         """rgb, alpha, z-depth, normal of R rays."""
         samples, _, leave = self._samples(origins, directions)
-        value, features, gradient = self.field.with_gradient(samples.positions)
-        thickness, rgb = self._emission(samples, directions, value, features, gradient)
+        value, _, gradient = self.field.with_gradient(samples.positions)
+        thickness, rgb = self._emission(samples, directions, value, gradient)
         out = composite(
             thickness, torch.cat([rgb, gradient], -1), samples.t, torch.ones_like(thickness), samples.offsets,
             early_stop=0.0,
@@ -375,6 +448,8 @@ class Neus(Method):
         return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
 
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        if self._scouting:
+            raise UserError(f"There is no surface before {self.config.scout_until:.0%} of the training; go on with it.")
         box = self._box(crop)
         hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device)
         mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden)
@@ -384,6 +459,55 @@ class Neus(Method):
         from neural3d.geometry.mesh import seen_from_outside
 
         return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
+
+
+class Scout(Ngp):
+    """A radiance field of what is in the box and beyond it, not before it.
+
+    In unbounded scenes its haze is thinner in the box when training starts: what looks the same from everywhere, such
+    as a plain wall, may be anywhere, and is to end up behind the box instead of closing it like a shell.
+    """
+
+    def _nearest(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R"]:
+        return _crossing(origins, directions, self.scene.aabb.to(origins))[0].clamp_min(self.near)
+
+    def _density(self, contracted: Float[Tensor, "S"], positions: Float[Tensor, "S 3"]) -> Float[Tensor, "S"]:
+        density = super()._density(contracted, positions)
+        if not self.scene.unbounded:
+            return density
+        box = self.scene.aabb.to(positions)
+        inside = ((positions > box[0]) & (positions < box[1])).all(-1)
+        return torch.where(inside, 0.25 * density, density)
+
+    def signed_distance(self) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+        """(points of the box, their distances to the surface in the fused depths that training cameras see).
+
+        Far from the surface, where depths are truncated, by cells of a grid.
+        """
+        cameras = self.scene.cameras("train")
+        looks = []
+        for camera in cameras[:: math.ceil(len(cameras) / LOOKS)]:
+            shrink = max(1.0, max(camera.width, camera.height) / LOOK_PIXELS)
+            looks.append(camera.resized(round(camera.width / shrink), round(camera.height / shrink)))
+        fused = Fused(self.render, looks, truncation(self.scene.aabb, LOOK_PIXELS))
+        box, steps = self.scene.aabb, (torch.arange(START_CELLS) + 0.5) / START_CELLS
+        x = torch.cartesian_prod(*(low + (high - low) * steps for low, high in box.T)).to(self.table.device)
+        near = torch.cat([4 * fused.distance(part) for part in x.split(BATCH)])
+        solid = (near < 0).view(START_CELLS, START_CELLS, START_CELLS).cpu().numpy()
+        cell = ((box[1] - box[0]) / START_CELLS).tolist()
+        by_cells = [ndimage.distance_transform_edt(part, sampling=cell) for part in (~solid, solid)]
+        far = torch.from_numpy((by_cells[0] - by_cells[1]).astype(np.float32)).view(-1).to(near)
+        return x, torch.where(near.abs() < fused.truncation / 2, near, far)
+
+
+def _crossing(
+    origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], box: Float[Tensor, "2 3"]
+) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Distances at which rays enter and leave a box; those that miss it do both nearest to the middle."""
+    enter, leave = ray_aabb(origins, directions, box)
+    nearest = (-(origins * directions).sum(-1)).clamp(min=0)
+    hit = leave > enter
+    return torch.where(hit, enter, nearest), torch.where(hit, leave, nearest)
 
 
 def _first(samples: Samples) -> Int[Tensor, "R"]:

@@ -83,7 +83,7 @@ class Ngp(Method):
         c = config
         self.spec = HashGridSpec(
             levels=c.levels, features=c.features, log2_table=c.log2_table, base_resolution=c.base_resolution,
-            max_resolution=c.max_resolution or photo_resolution(scene),
+            max_resolution=c.max_resolution or photo_resolution(scene, side=4 if scene.unbounded else 2),
         )  # fmt: skip
         self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
         self.density_net = MLP(c.levels * c.features, c.geometry_features, c.width, 1, backend=c.backend)
@@ -164,6 +164,10 @@ class Ngp(Method):
 
     # --- samples along rays ---
 
+    def _nearest(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R"]:
+        """Where rays start."""
+        return torch.full_like(origins[:, 0], self.near)
+
     @torch.no_grad()
     def _samples(
         self,
@@ -176,11 +180,11 @@ class Ngp(Method):
         """Samples in occupied space that light still reaches, and how many there were before that test.
 
         Density alone is cheap: finding where rays end first spares the gradients and colours of all that is hidden.
-        stride: how many times longer than the final steps these are. start: nearest distance; None: the scene's.
+        stride: how many times longer than the final steps these are. start: nearest distance.
         """
         c = self.config
         step = stride / c.steps_per_unit
-        start = torch.full_like(origins[:, 0], self.near) if start is None else start
+        start = self._nearest(origins, directions) if start is None else start
         marched = ray_march(
             origins, directions, start, torch.full_like(start, math.inf),
             self.grid.bits, step_min=step, step_max=step * 2 ** (self.cascades - 1),
@@ -295,8 +299,10 @@ class Ngp(Method):
         return -nn.functional.normalize(torch.stack(gradient, -1), dim=-1)
 
 
-def photo_resolution(scene: Scene, cells_per_pixel: float = 1.5) -> int:
-    """Cells along the hash grid's cube at which its finest level matches the photos' pixels at the subject.
+def photo_resolution(scene: Scene, side: float, cells_per_pixel: float = 1.5) -> int:
+    """Cells along a hash grid's cube at which its finest level matches the photos' pixels at the subject.
+
+    side: of that cube, in scene units (contracted ones where the grid is).
 
     Finer levels cannot be seen in the photos, only overfit them: on lego at 200 × 200 pixels 256 cells score 1.1 dB
     over 2048.
@@ -308,6 +314,5 @@ def photo_resolution(scene: Scene, cells_per_pixel: float = 1.5) -> int:
         beside = camera.rays(torch.tensor([[camera.width, camera.height]]).double() / 2 + 1)[1][0].double()
         angle = torch.linalg.cross(centre, beside).norm() / math.sqrt(2)  # of one pixel, radians
         pixels_per_unit.append(1 / (angle * (camera.centre - middle).norm()))
-    cube = 4 if scene.unbounded else 2  # scene units (contracted where unbounded) along the grid's cube
-    resolution = cells_per_pixel * cube * float(torch.stack(pixels_per_unit).median())
+    resolution = cells_per_pixel * side * float(torch.stack(pixels_per_unit).median())
     return max(64, min(8192, round(resolution)))

@@ -10,6 +10,7 @@ from PIL import Image
 from toy import ANGLE, look_at
 
 from neural3d.checkpoint import load_state
+from neural3d.errors import UserError
 from neural3d.evaluate import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
@@ -33,13 +34,20 @@ def distance(x):
     return ((x[:, None] - BALLS[:, :3].to(x)).norm(dim=-1) - BALLS[:, 3].to(x)).amin(-1)
 
 
+def scene_distance(scene, x):
+    """The same in the scene's frame and units."""
+    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
+    capture_from_scene = torch.linalg.inv(scene.scene_from_capture).float()
+    return unit * distance(x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3])
+
+
 def color(x, toward):
     """Soft stripes, so that photos tell where the surface is."""
     return 0.5 + 0.3 * torch.sin(7 * x @ torch.tensor([[1.0, 0, 2], [0, 1, 1], [2, -1, 0]], dtype=x.dtype))
 
 
-def balls_capture(folder, train=14, test=4, size=40, alpha=True):
-    """Pictures of the balls as a Blender capture, each pixel the mean of nine rays; without alpha, on a blue wall."""
+def balls_capture(folder, train=14, test=4, size=40, alpha=True, wall=(0.0, 0.0, 0.0)):
+    """Pictures of the balls as a Blender capture, each pixel the mean of nine rays; without alpha, on a wall."""
     params = torch.tensor([0.5 * 3 * size / math.tan(0.5 * ANGLE), 1.5 * size, 1.5 * size]).double()
     box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
     for split, count, shift in (("train", train, 0.0), ("test", test, 0.37)):
@@ -54,7 +62,7 @@ def balls_capture(folder, train=14, test=4, size=40, alpha=True):
             if alpha:
                 pixels[..., :3] /= pixels[..., 3:].clamp(min=1e-6)
             else:
-                pixels = pixels[..., :3] + (1 - pixels[..., 3:]) * torch.tensor([0.2, 0.3, 0.6])
+                pixels = pixels[..., :3] + (1 - pixels[..., 3:]) * torch.tensor(wall)
             Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().numpy()).save(folder / split / f"{i}.png")
             frames.append({"file_path": f"{split}/{i}", "transform_matrix": pose.tolist()})
         content = {"camera_angle_x": ANGLE, "frames": frames}
@@ -115,8 +123,7 @@ def test_training_starts_at_the_visual_hull(capture, tmp_path):
     views = [trainer.scene.views[i] for i in trainer.scene.split["train"]]
     unit = float(torch.linalg.det(trainer.scene.scene_from_capture[:3, :3])) ** (1 / 3)
     x = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    capture_from_scene = torch.linalg.inv(trainer.scene.scene_from_capture).float()
-    truth = unit * distance(x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3])
+    truth = scene_distance(trainer.scene, x)
     hull = visual_hull(views, x)
     pixel = unit * 0.07
     assert (hull[truth < 0] < pixel).all()  # the hull holds the shape,
@@ -126,6 +133,15 @@ def test_training_starts_at_the_visual_hull(capture, tmp_path):
     with torch.no_grad():
         error = (trainer.method.signed_distance(x) - hull).abs()
     assert error[hull.abs() < 0.1].mean() < 0.02
+
+
+def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
+    method = start(capture, tmp_path / "run").method
+    x, normal = torch.rand(50, 3), torch.randn(50, 3, requires_grad=True)
+    rgb = method._radiance(x, normal, torch.zeros(50, 16))
+    assert not torch.equal(rgb, method._radiance(x, -normal, torch.zeros(50, 16)))
+    rgb.sum().backward()
+    assert normal.grad is None and method.color_table.grad is not None
 
 
 def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path):
@@ -146,8 +162,7 @@ def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(captu
     low = method.box[0]
 
     def field(x):
-        features = x.new_zeros(len(x), method.config.features)
-        return x[:, 2], features, torch.tensor([0.0, 0, 1]).expand(len(x), 3)  # solid below z = 0
+        return x[:, 2], x[:, :0], torch.tensor([0.0, 0, 1]).expand(len(x), 3)  # solid below z = 0
 
     monkeypatch.setattr(method.field, "forward", lambda x: field(x)[:2])
     monkeypatch.setattr(method.field, "with_gradient", field)
@@ -165,12 +180,23 @@ def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(captu
     assert alpha[2] > 0.99 and abs(float(depth[2]) - 0.3 / float(-directions[2, 2])) < 0.05
 
 
+def resumed_exactly(folder, out, *settings, stops):
+    start(folder, out / "whole", *settings).fit(40, previews=False)
+    start(folder, out / "parts", *settings).fit(stops[0], previews=False)
+    for stop in (*stops[1:], 40):
+        Trainer.resume(out / "parts", CPU).fit(stop, previews=False)
+    whole, parts = ((out / p / "checkpoint.safetensors").read_bytes() for p in ("whole", "parts"))
+    return whole == parts
+
+
 def test_resume_is_exact_to_the_byte(capture, tmp_path):
-    start(capture, tmp_path / "whole").fit(40, previews=False)
-    start(capture, tmp_path / "half").fit(23, previews=False)
-    Trainer.resume(tmp_path / "half", CPU).fit(40, previews=False)
-    whole, halves = ((tmp_path / p / "checkpoint.safetensors").read_bytes() for p in ("whole", "half"))
-    assert whole == halves
+    assert resumed_exactly(capture, tmp_path, "fit_steps=30", stops=[23])
+
+
+@pytest.mark.parametrize("unbounded", [False, True])
+def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, unbounded):
+    settings = "horizon=40", "scout_until=0.5", "fit_steps=30", f"scene.unbounded={str(unbounded).lower()}"
+    assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
 
 
 def test_a_checkpoint_renders_the_same(trained):
@@ -180,11 +206,51 @@ def test_a_checkpoint_renders_the_same(trained):
     assert torch.equal(trained.render(camera).rgb, again.render(camera).rgb)
 
 
+@pytest.fixture(scope="module")
+def opaque(tmp_path_factory):
+    return balls_capture(tmp_path_factory.mktemp("balls") / "opaque", alpha=False)
+
+
+def test_without_alpha_training_starts_from_a_radiance_field(opaque, tmp_path):
+    trainer = start(opaque, tmp_path / "run", "horizon=240", "scout_until=0.6", "scene.background=black")
+    method = trainer.method
+    assert isinstance(method, Neus) and method.scout is not None
+    trainer.fit(140, previews=False)
+    with pytest.raises(UserError, match="no surface before 60%"):
+        method.mesh(32)
+    view = trainer.scene.views[0]
+    picture = method.eval().render(view.camera).rgb  # of the radiance field
+    assert (picture - torch.from_numpy(view.image() / 255)).square().mean() < 0.01
+    method.train()
+    trainer.fit(146, previews=False)
+    x = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        value = method.signed_distance(x)
+    truth = scene_distance(trainer.scene, x)
+    assert ((value < 0) & (truth < 0)).sum() / ((value < 0) | (truth < 0)).sum() > 0.6
+    assert ((value < 0) & (truth > 0.2)).sum() == 0
+
+
+def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch):
+    """Of exact depths: near the surface to a pixel or so, elsewhere to a cell of the grid."""
+    trainer = start(opaque, tmp_path / "run")
+    scout, box = trainer.method.scout, trainer.method.box
+    monkeypatch.setattr(
+        scout,
+        "render",
+        lambda camera, background: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box),
+    )
+    x, found = scout.signed_distance()
+    truth = scene_distance(trainer.scene, x)
+    outside = truth > 0
+    assert ((found < 0) == (truth < 0)).float().mean() > 0.97
+    assert (found - truth)[outside].abs().mean() < 0.03 and (found - truth)[outside & (truth > 0.5)].abs().max() < 0.2
+
+
 def test_what_lies_beyond_the_box_is_a_background(tmp_path):
     """Opaque photos, no masks: the wall must not become part of the shape."""
-    folder = balls_capture(tmp_path / "capture", alpha=False)
-    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120")
-    assert isinstance(trainer.method, Neus) and trainer.method.beyond is not None
+    folder = balls_capture(tmp_path / "capture", alpha=False, wall=(0.2, 0.3, 0.6))
+    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120", "scout_until=0")
     trainer.fit(120, previews=False)
     run = load(tmp_path / "run", "cpu")
     report = evaluate(run)
