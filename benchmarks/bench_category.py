@@ -1,10 +1,11 @@
-"""Categories: unseen shapes from 300 noisy points (or, DeepSDF, their signed distances), beside the nearest known one.
+"""Categories: unseen shapes from 300 noisy points, from 60 % of these, and (DeepSDF) from their signed distances.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_category.py /tmp/category                     # procedural furniture
     OMP_NUM_THREADS=1 python benchmarks/bench_category.py /tmp/kenney --folder MESHES       # a folder, made watertight
 
-Trains both methods (unless OUT holds their runs) and prints a table per method. What is measured, and how, is said in
-neural3d.evaluate_category. The pictures are OUT/METHOD/eval/category.png.
+Trains both methods as `neural3d train OUT/shapes --method METHOD` does (unless OUT holds their runs) and prints a table
+for each kind of evidence, beside the most similar training shape. What is measured, and how, is said in
+neural3d.evaluate_category. The pictures are OUT/METHOD/eval/category*.png. All of it takes an hour of one CPU thread.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="meshes to learn from instead of procedural furniture")
     parser.add_argument("--methods", nargs="+", default=["occupancy", "deepsdf"])
     parser.add_argument("--set", nargs="*", default=[], help="settings for all methods, such as horizon=3000")
-    parser.add_argument("--limit", type=int, help="measure so many of the held-out shapes")
+    parser.add_argument("--limit", type=int, default=50, help="measure so many of the held-out shapes")
     parser.add_argument("--resolution", type=int, default=80)
     given = parser.parse_args()
     data = given.out / "shapes"
@@ -64,8 +65,8 @@ def main() -> None:
     for method in given.methods:
         run = given.out / method
         print(f"\n{method}: {trained(data, method, run, given.set)}")
-        for known in (False, True) if method == "deepsdf" else (False,):
-            report = evaluate_category(load(run, "cpu"), resolution=given.resolution, limit=given.limit, known=known)
+        for seen in ("cloud", "partial", "mesh") if method == "deepsdf" else ("cloud", "partial"):
+            report = evaluate_category(load(run, "cpu"), resolution=given.resolution, limit=given.limit, seen=seen)
             print(f"\n{report['protocol']['shapes']} held-out shapes; seen of each: {report['protocol']['seen']}\n")
             print(table(["kind", "IoU", "nearest training shape", "Chamfer %", "nearest training shape"], rows(report)))
 

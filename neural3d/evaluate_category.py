@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,18 +18,27 @@ from neural3d.run import Run, write_json
 from neural3d.scene.category import ShapeSet, outer_surface, union_distance
 
 CLOUD, NOISE = 300, 0.5  # points of an unseen shape, and their standard deviation in % of its box's diagonal
+CUT = 0.4  # share of these that a partial cloud lacks
+Evidence = Literal["cloud", "partial", "mesh"]
+SEEN: dict[Evidence, str] = {
+    "cloud": f"{CLOUD} points, noise {NOISE} % of the diagonal of its box",
+    "partial": f"{CLOUD} such points less the {CUT:.0%} farthest in one horizontal direction",
+    "mesh": "the mesh itself",
+}
 SURFACE, VOLUME = 4096, 50_000  # samples of a surface for Chamfer distances, of a volume for IoU
 COARSE = 96, 4096  # the same two, to find the most similar training shapes
 MOST_ROWS = 10  # of the picture
 
 
 def evaluate_category(
-    run: Run, *, resolution: int = 96, limit: int | None = None, seed: int = 0, known: bool = False
+    run: Run, *, resolution: int = 96, limit: int | None = None, seed: int = 0, seen: Evidence = "cloud"
 ) -> dict[str, Any]:
     """Reconstructs the held-out shapes and writes RUN/eval_category.json and RUN/eval/category.png.
 
-    Of each shape the run sees 300 points of its outer surface, spread evenly, with normal noise of 0.5 % of the
-    diagonal of its box; known: the mesh itself instead (DeepSDF: its signed distances).
+    seen: what the run is given of each shape. "cloud": 300 points of its outer surface, spread evenly, with normal
+    noise of 0.5 % of the diagonal of its box. "partial": those of them that are left when the 40 % that lie farthest
+    in a direction, horizontal and random, are cut off. "mesh": the mesh itself (DeepSDF: its signed distances). The
+    files of the other two are eval_category_partial.json, eval/category_mesh.png and so on.
     IoU: of 50,000 points in the box around both. Chamfer: the mean exact distance from 4,096 even samples of one outer
     surface to the other, averaged over both directions, in % of the true box's diagonal; faces inside another part
     are no surface. Nearest training shape: of all, the one of greatest IoU, and the one of least Chamfer distance.
@@ -50,7 +59,9 @@ def evaluate_category(
     for i, truth, alike, near in zip(chosen, truths, overlap, nearest):
         generator = torch.Generator(device).manual_seed(seed)
         cloud = truth.cloud(seed)
-        if known:
+        if seen == "partial":
+            cloud = _cut(cloud, np.random.default_rng((seed, i)).uniform(0, 2 * np.pi))
+        if seen == "mesh":
             code = method.code_of_mesh(truth.mesh, generator)
         else:
             code = method.code_of(torch.from_numpy(cloud).to(device), generator)
@@ -65,7 +76,7 @@ def evaluate_category(
         row["nearest_iou"] = measure(_Sampled(others[0], seed), truth)["iou"]
         row["nearest_chamfer"] = measure(_Sampled(others[1], seed), truth)["chamfer"]
         rows.append(row)
-        pictures.append((truth.mesh if known else cloud, others[1], made, truth.mesh))
+        pictures.append((truth.mesh if seen == "mesh" else cloud, others[1], made, truth.mesh))
     keys = ("iou", "nearest_iou", "chamfer", "nearest_chamfer")
     kinds = sorted({row["kind"] for row in rows})
     groups = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
@@ -73,7 +84,7 @@ def evaluate_category(
         "method": run.config.method,
         "checkpoint": {"step": run.step},
         "protocol": {
-            "seen": "the mesh itself" if known else f"{CLOUD} points, noise {NOISE} % of the diagonal of its box",
+            "seen": SEEN[seen],
             "iou": f"{VOLUME} points in the box around both",
             "chamfer": f"% of that diagonal; exact distances from {SURFACE} samples of each outer surface to the other",
             "nearest": "the training shape of greatest IoU, and the one of least Chamfer distance",
@@ -87,8 +98,9 @@ def evaluate_category(
             "per_shape": rows,
         },
     }
-    write_json(run.directory / "eval_category.json", report)
-    _draw(run.directory / "eval" / "category.png", rows, pictures)
+    name = "category" if seen == "cloud" else f"category_{seen}"
+    write_json(run.directory / f"eval_{name}.json", report)
+    _draw(run.directory / "eval" / f"{name}.png", rows, pictures)
     return report
 
 
@@ -118,6 +130,12 @@ class _Sampled:
         rng = np.random.default_rng((seed, 1))  # other points than those it is measured by
         points = outer_surface(self.mesh, self.solid(), CLOUD, rng)
         return (points + NOISE / 100 * self.diagonal * rng.standard_normal(points.shape)).astype(np.float32)
+
+
+def _cut(cloud: Float[np.ndarray, "M 3"], angle: float) -> Float[np.ndarray, "K 3"]:
+    """Without those farthest in the horizontal direction of this angle; +z is up."""
+    along = cloud @ (np.cos(angle), np.sin(angle), 0.0)
+    return cloud[along <= np.quantile(along, 1 - CUT)]
 
 
 def measure(result: _Sampled, truth: _Sampled) -> dict[str, float]:

@@ -8,16 +8,19 @@ known, on |f(z, p)| of the points p of its surface where only these are.
 
 What differs: positions are encoded (NeRF's octaves), so that four layers of 128 do instead of eight of 512; no dropout
 and no weight normalisation; the descent for a new shape starts from those training shapes that explain it best, because
-from the mean it often ends in another kind of shape.
+from the mean it often ends in another kind of shape; and where only points are known, so is where none are (`code_of`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from neural3d.fields.encodings import positional_encoding, positional_width
@@ -29,7 +32,8 @@ from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, sur
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
 
-GUESS = 128  # points of a new shape by which training shapes are compared with it
+Error = Callable[[Tensor, Tensor], Tensor]  # of the field's values at points where a distance is known
+GUESS = 512  # points of a new shape by which training shapes are compared with it
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ class DeepSdfConfig:
     latent_lr: float = 5e-3
     latent_lr_final: float = 5e-4
 
-    fit_steps: int = 300  # to find the latent of a new shape
+    fit_steps: int = 200  # to find the latent of a new shape
     fit_points: int = 512  # of it per step
-    fit_starts: int = 2  # training shapes from which the search starts; the best end counts
+    fit_pool: int = 4096  # draws of a cloud's points, and as many places around them
+    fit_starts: int = 8  # training shapes from which the search starts; the best end counts
     fit_lr: float = 0.05  # in deviations of the known latents; falls to a tenth
-    fit_prior: float = 1e-4  # λ': weight of ‖w‖²
+    fit_prior: float = 1e-5  # λ': weight of ‖w‖²
 
 
 class DeepSdf(CategoryMethod):
@@ -110,7 +115,34 @@ class DeepSdf(CategoryMethod):
     # --- new shapes ---
 
     def code_of(self, cloud: Float[Tensor, "M 3"], generator: torch.Generator) -> Float[Tensor, "L"]:
-        return self.fit(cloud, torch.zeros(len(cloud), device=cloud.device), generator)
+        """The latent by what a cloud tells: f = 0 at its points p, and no surface where it has none.
+
+        By |f(z, p)| alone, of 300 points, a latent is free between them and adds parts that no point contradicts. But
+        a surface seen by random points of density ρ would have left π ρ (r² − f²)₊ of them, on average, in a ball of
+        radius r around any x (the disc that the ball cuts out of a flat piece at distance |f|). Where d(x) is the
+        distance to the nearest point, the ball of r = min(d, δ) holds none, so that what is sought is the least
+            mean_p min(|f(z, p)|, δ) + mean_x δ (min(d(x), δ)² − f(z, x)²)₊ / max(g, δ/2)²  + 2 λ' ‖w‖²
+        over x anywhere in the box. g² = 1 / (π ρ) is the mean squared distance of random points to their nearest
+        neighbour; the bound δ/2 is there because points may coincide, and because a cloud of more points is no more
+        than a cloud to the first term either. What a partial cloud lacks is denied too, but the category decides: it
+        knows few shapes that end where the cloud does.
+        """
+        c = self.config
+        low, high = self.scene.aabb.to(cloud)
+        anywhere = low + (high - low) * torch.rand(c.fit_pool, 3, generator=generator, device=cloud.device)
+        tree = cKDTree(cloud.cpu().numpy())
+        distance = torch.from_numpy(tree.query(anywhere.cpu().numpy())[0]).to(cloud)
+        gap = float(np.square(tree.query(tree.data, k=2)[0][:, 1]).mean() ** 0.5)
+        weight = c.clamp / max(gap, c.clamp / 2) ** 2
+
+        def error(value: Tensor, d: Tensor) -> Tensor:
+            size = value.abs().clamp(max=c.clamp)
+            missed = weight * (d.clamp(max=c.clamp).square() - size.square()).clamp(min=0)
+            return torch.where(d == 0, size, missed)
+
+        some = torch.randint(len(cloud), (c.fit_pool,), generator=generator, device=cloud.device)
+        points = torch.cat([cloud[some], anywhere])
+        return self._fit(points, torch.cat([torch.zeros_like(distance), distance]), error, generator)
 
     def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Float[Tensor, "L"]:
         """From signed distances around a closed mesh; from points alone of an open one."""
@@ -119,34 +151,34 @@ class DeepSdf(CategoryMethod):
         seed = int(numpy_rng(generator).integers(1 << 31))
         _, *known = survey(mesh, self.scene.aabb.numpy(), seed)
         points, distance = (torch.from_numpy(a).to(generator.device) for a in known)
-        return self.fit(points, distance, generator)
+        return self._fit(points, distance, self._error, generator)
 
     @torch.enable_grad()
-    def fit(
-        self, points: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator
+    def _fit(
+        self, points: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], error: Error, generator: torch.Generator
     ) -> Float[Tensor, "L"]:
-        """The latent whose field has these signed distances at these points.
+        """The latent of least mean error(f(z, x), distance) over these points.
 
         Sought as z = μ + w A in the frame of the known latents, in which these have unit variance in all directions;
         λ' ‖w‖² keeps to what is likely (μ: their mean, Aᵀ A: their covariance).
         """
         c = self.config
         mean, frame = self._frame()
-        w = torch.linalg.lstsq(frame.T, (self._starts(points, distance, generator) - mean).T, driver="gelsd").solution.T
+        w = (self._starts(points, distance, error, generator) - mean) @ torch.linalg.pinv(frame)
         m, v = torch.zeros_like(w), torch.zeros_like(w)
         for step in range(c.fit_steps):
             w = w.detach().requires_grad_()
             some = torch.randint(len(points), (c.fit_points,), generator=generator, device=points.device)
             value = self.distance(mean + w @ frame, points[some].expand(len(w), -1, 3))
-            error = self._error(value, distance[some]).mean(1)
-            loss = (error + c.fit_prior * w.square().sum(-1)).sum()  # starts do not see each other
+            misfit = error(value, distance[some]).mean(1)
+            loss = (misfit + c.fit_prior * w.square().sum(-1)).sum()  # starts do not see each other
             (v_w,) = torch.autograd.grad(loss, w)
             rate = c.fit_lr * 0.1 ** (step / c.fit_steps)
             m, v = 0.9 * m + 0.1 * v_w, 0.999 * v + 0.001 * v_w.square()  # Adam, on no parameter of ours
             m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
             w = w.detach() - rate * m_hat / (v_hat.sqrt() + 1e-8)
         z = mean + w @ frame
-        misfit = self._misfit(z, points, distance) + c.fit_prior * w.square().sum(-1)
+        misfit = self._misfit(z, points, distance, error) + c.fit_prior * w.square().sum(-1)
         return z[misfit.argmin()]
 
     def _frame(self) -> tuple[Float[Tensor, "L"], Float[Tensor, "K L"]]:
@@ -157,15 +189,19 @@ class DeepSdf(CategoryMethod):
         return mean, size[:, None] * axes
 
     @torch.no_grad()
-    def _starts(self, points: Tensor, distance: Tensor, generator: torch.Generator) -> Float[Tensor, "starts L"]:
+    def _starts(
+        self, points: Tensor, distance: Tensor, error: Error, generator: torch.Generator
+    ) -> Float[Tensor, "starts L"]:
         """The latents of the training shapes that explain some of the points best."""
         some = torch.randperm(len(points), generator=generator, device=points.device)[:GUESS]
-        misfit = self._misfit(self.latents, points[some], distance[some])
+        misfit = self._misfit(self.latents, points[some], distance[some], error)
         return self.latents[misfit.argsort()[: self.config.fit_starts]].detach()
 
     @torch.no_grad()
-    def _misfit(self, latents: Float[Tensor, "S L"], points: Tensor, distance: Tensor) -> Float[Tensor, "S"]:
-        errors = [self._error(self.distance(z, points.expand(len(z), -1, 3)), distance) for z in latents.split(32)]
+    def _misfit(
+        self, latents: Float[Tensor, "S L"], points: Tensor, distance: Tensor, error: Error
+    ) -> Float[Tensor, "S"]:
+        errors = [error(self.distance(z, points.expand(len(z), -1, 3)), distance) for z in latents.split(32)]
         return torch.cat(errors).mean(1)
 
     def field(self, code: Float[Tensor, "L"]) -> Field:

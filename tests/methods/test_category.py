@@ -62,7 +62,8 @@ def test_unseen_shapes_come_out_right(run):
     assert (run.directory / "eval" / "category.png").exists()
     assert report["results"]["kinds"].keys() == {"bench"} and report["protocol"]["shapes"] == 3
     if run.method.linear:  # with the true distances known
-        assert evaluate_category(run, resolution=48, known=True)["results"]["mean"]["iou"] > 0.85
+        assert evaluate_category(run, resolution=48, seen="mesh")["results"]["mean"]["iou"] > 0.85
+        assert (run.directory / "eval" / "category_mesh.png").exists()
 
 
 def test_the_command_gives_a_closed_mesh_in_the_files_own_frame(run, folder, tmp_path):
