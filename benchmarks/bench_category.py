@@ -5,7 +5,7 @@
 
 Trains both methods as `neural3d train OUT/shapes --method METHOD` does (unless OUT holds their runs) and prints a table
 for each kind of evidence, beside the most similar training shape. What is measured, and how, is said in
-neural3d.evaluate_category. The pictures are OUT/METHOD/eval/category*.png. All of it takes an hour of one CPU thread.
+neural3d.evaluate_category. The pictures are OUT/METHOD/eval/category*.png. Takes half an hour of one CPU thread.
 """
 
 from __future__ import annotations

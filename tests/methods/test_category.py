@@ -7,7 +7,7 @@ import trimesh
 
 from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.evaluate_category import evaluate_category, kind_of
+from neural3d.evaluate_category import _cut, evaluate_category, kind_of
 from neural3d.geometry.solid import open_edges
 from neural3d.run import configure, load
 from neural3d.scene.furniture import box, joined
@@ -63,7 +63,15 @@ def test_unseen_shapes_come_out_right(run):
     assert report["results"]["kinds"].keys() == {"bench"} and report["protocol"]["shapes"] == 3
     if run.method.linear:  # with the true distances known
         assert evaluate_category(run, resolution=48, seen="mesh")["results"]["mean"]["iou"] > 0.85
-        assert (run.directory / "eval" / "category_mesh.png").exists()
+        assert evaluate_category(run, resolution=48, seen="partial")["results"]["mean"]["iou"] > 0.8
+        for name in ("eval_category_mesh.json", "eval_category_partial.json", "eval/category_partial.png"):
+            assert (run.directory / name).exists()
+
+
+def test_a_partial_cloud_lacks_one_side():
+    cloud = np.random.default_rng(0).normal(size=(300, 3))
+    left = _cut(cloud, np.pi / 2)
+    assert len(left) == 180 and left[:, 1].max() < np.sort(cloud[:, 1])[180]
 
 
 def test_the_command_gives_a_closed_mesh_in_the_files_own_frame(run, folder, tmp_path):
