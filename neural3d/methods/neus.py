@@ -462,22 +462,10 @@ class Neus(Method):
 
 
 class Scout(Ngp):
-    """A radiance field of what is in the box and beyond it, not before it.
-
-    In unbounded scenes its haze is thinner in the box when training starts: what looks the same from everywhere, such
-    as a plain wall, may be anywhere, and is to end up behind the box instead of closing it like a shell.
-    """
+    """A radiance field of what is in the box and beyond it, not before it."""
 
     def _nearest(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R"]:
         return _crossing(origins, directions, self.scene.aabb.to(origins))[0].clamp_min(self.near)
-
-    def _density(self, contracted: Float[Tensor, "S"], positions: Float[Tensor, "S 3"]) -> Float[Tensor, "S"]:
-        density = super()._density(contracted, positions)
-        if not self.scene.unbounded:
-            return density
-        box = self.scene.aabb.to(positions)
-        inside = ((positions > box[0]) & (positions < box[1])).all(-1)
-        return torch.where(inside, 0.25 * density, density)
 
     def signed_distance(self) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
         """(points of the box, their distances to the surface in the fused depths that training cameras see).
