@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
 from neural3d.methods.base import Method
+from neural3d.methods.choice import choose
 from neural3d.render import RenderOut
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
@@ -72,15 +73,17 @@ class RunConfig:
 
 def configure(
     scene: str | Path,
-    method: str = "ngp",
+    method: str = "auto",
     settings: Iterable[str] = (),
     *,
     downscale: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
+    tell: Callable[[str, str], None] = lambda method, reason: None,
 ) -> tuple[RunConfig, Scene | Shape | ShapeSet]:
     """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
 
+    method: a name, or auto: what suits the data (methods.choice); `tell` is then given the name and the reason.
     settings: key=value of the method's configuration, or scene.key=value of the scene's options.
     Raises UserError for anything unknown, data that the method does not take, and whatever `load_data` raises.
     """
@@ -89,6 +92,9 @@ def configure(
     if downscale is not None:
         options["downscale"] = downscale
     loaded = load_data(scene, **options)
+    if method == "auto":
+        method, reason = choose(loaded)
+        tell(method, reason)
     method = OF_CATEGORY.get(method, method) if isinstance(loaded, ShapeSet) else method
     chosen = method_class(method)
     if not isinstance(loaded, chosen.takes):

@@ -24,9 +24,9 @@ class Train:
     scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
     """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME).
     Photos without poses, or a video: their cameras are found first, as `neural3d process` does."""
-    method: str = "ngp"
-    """Photos: ngp, nerf, splat; neus, dvr for surfaces. Closed meshes: sdf, occupancy. Points, open meshes: igr.
-    Folders of closed meshes: occupancy, deepsdf."""
+    method: str = "auto"
+    """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
+    sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
     out: Annotated[Path | None, option("DIR")] = None
     """Run folder; default runs/SCENE-METHOD."""
     resume: Annotated[Path | None, option("RUN")] = None
@@ -62,11 +62,12 @@ class Train:
         else:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
-            out = self.out or Path("runs") / f"{Path(self.scene).stem}-{self.method}"
+            folder = self.out.parent if self.out else Path("runs")
             config, scene = configure(
-                with_poses(Path(self.scene), out.parent, self.seed), self.method, self.set,
-                downscale=self.downscale, seed=self.seed, deterministic=self.deterministic,
+                with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
+                downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
             )  # fmt: skip
+            out = self.out or folder / f"{Path(self.scene).stem}-{config.method}"
             trainer = Trainer.create(out, config, scene, device)
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
@@ -74,6 +75,9 @@ class Train:
         for note in [*trainer.scene.notes, *trainer.method.forecast()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard)
+
+    def tell_choice(self, method: str, reason: str) -> None:
+        console.print(f"method: {method}, {reason}; --method takes another")
 
 
 def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool = False) -> None:
