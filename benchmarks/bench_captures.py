@@ -1,37 +1,59 @@
 """The whole path with default commands: photos to cameras, scene, scores, textured mesh and film. Poses are thrown away.
 
-    NEURAL3D_DATA=../shared/data python benchmarks/bench_captures.py --out runs/captures
+    NEURAL3D_DATA=../shared/data NEURAL3D_ISA=avx2 python benchmarks/bench_captures.py --out runs/captures
     NEURAL3D_DATA=../shared/data python benchmarks/bench_captures.py fox plush --harder half lens shrunk portrait
     python benchmarks/bench_captures.py /somewhere/photos --out runs/mine
 
 Nothing is set per capture: `--minutes` of training, the same for all, is the only number. Commands run as a user runs
-them, each a program of its own. Tilt is the angle between the model's up and that of the given poses, after the best
-similarity between both sets of cameras. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the
-same view of the scene and of the textured mesh, and a frame of the film.
+them, each a program of its own:
+
+    process PHOTOS CAPTURE · train CAPTURE --minutes M · eval RUN · export RUN mesh.glb --texture 2048 · render RUN film.mp4
+
+Texture PSNR: mesh.glb, read back and drawn into the held-out views, beside their photos, where the mesh is. Tilt: the
+angle between the model's up and that of the given poses, after the best similarity between both sets of cameras; what no
+poses are known of has none, and is judged by its picture. A film and a scan made of a mesh have their cameras known and
+are no photos. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the same view of the scene and of
+the textured mesh, mesh.glb with +Y up from the side, and a frame of the film. A capture that is done is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import imageio.v2 as imageio
 import numpy as np
+import torch
+import trimesh
+from bench_process import poses_of
 from common import machine, table
-from harder import HARDER
+from harder import HARDER, QUALITY
 from PIL import Image
 
-from neural3d.render.images import save_png
+import neural3d
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.solid import Solid
+from neural3d.render.paths import look_at
+from neural3d.render.photo_error import colors_at, photo_psnr
+from neural3d.scene import View, load_scene
+from neural3d.scene.align import similarity
+from neural3d.scene.upright import file_from_own
 
 DATA = Path(os.environ.get("NEURAL3D_DATA", "../shared/data"))
-SHOWN = 320  # pixels of a picture's longer side in the contact sheet
+SHOWN = 320  # pixels of a picture's height in the contact sheet
+STEPS = ("process", "train", "eval", "export", "render")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass
@@ -80,11 +102,6 @@ def run(*arguments: str | Path, log: Path) -> tuple[int, float]:
 
 def tilt(capture: Path, truth: Path) -> float:
     """Degrees between what is up in the capture's scene and in that of the given poses."""
-    from bench_process import poses_of
-
-    from neural3d.scene import load_scene
-    from neural3d.scene.align import similarity
-
     found, known = poses_of(capture), poses_of(truth)
     ups = []
     for folder in (capture, truth):
@@ -93,3 +110,155 @@ def tilt(capture: Path, truth: Path) -> float:
     names = sorted(found.keys() & known.keys())
     turn, _, _ = similarity(np.stack([known[n] for n in names]), np.stack([found[n] for n in names]))
     return float(np.degrees(np.arccos(np.clip(ups[1] @ turn @ ups[0], -1, 1))))
+
+
+def read_glb(path: Path) -> Mesh:
+    """As written: +Y is up."""
+    read = trimesh.load(path, force="mesh", process=False)
+    texture = np.asarray(read.visual.material.baseColorTexture.convert("RGB"))
+    uv = np.asarray(read.visual.uv, np.float32) * (1, -1) + (0, 1)  # trimesh's v points up
+    faces = np.asarray(read.faces, np.int32)
+    return Mesh(np.asarray(read.vertices, np.float32), faces, uv=uv.astype(np.float32), texture=texture)
+
+
+def drawn(mesh: Mesh, camera: Camera) -> np.ndarray:
+    """The mesh in its own colours, (H, W, 3) in [0, 1], on white."""
+    face, share = Solid(mesh).hit_place(*(x.reshape(-1, 3).numpy() for x in camera.rays()))
+    picture = np.ones((len(face), 3))
+    picture[face >= 0] = colors_at(mesh, face[face >= 0], share[face >= 0])
+    return picture.reshape(camera.height, camera.width, 3)
+
+
+def beside(mesh: Mesh) -> Camera:
+    """A camera that sees the whole mesh from a little above, upright where +Y is up."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    target, reach = (low + high) / 2, float(np.linalg.norm(high - low))
+    pose = look_at(target + reach * np.array([0.5, 0.35, 1.1]), target, (0, 1, 0))
+    f = 1.15 * SHOWN  # the mesh's box seen from 1.26 diagonals away fills the picture
+    return Camera("PINHOLE", SHOWN, SHOWN, torch.tensor([f, f, SHOWN / 2, SHOWN / 2]).double(), torch.from_numpy(pose))
+
+
+def shown(picture: np.ndarray, height: int = SHOWN) -> Image.Image:
+    image = Image.fromarray(np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8))
+    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.LANCZOS)
+
+
+def through(photos: Path, out: Path, minutes: float, truth: Path | None) -> dict[str, Any]:
+    """One capture through all commands. What a command left undone is missing from the result."""
+    capture, model, glb, film, log = (out / n for n in ("capture", "run", "mesh.glb", "film.mp4", "log.txt"))
+    found: dict[str, Any] = {"photos": photos.name, "minutes": {}}
+
+    def step(name: str, *arguments: str | Path) -> bool:
+        status, seconds = run(name, *arguments, log=log)
+        found["minutes"][name] = seconds / 60
+        found.setdefault("status", {})[name] = status
+        return status == 0
+
+    step("process", photos, capture)
+    if not capture.is_dir():
+        return found
+    found["placed"], found["of"] = len(load_scene(capture).views), count_photos(photos)
+    if truth is not None:
+        found["tilt"] = tilt(capture, truth)
+    if not step("train", capture, "--out", model, "--minutes", str(minutes)):
+        return found
+    found["method"] = json.loads((model / "config.json").read_text())["method"]
+    if step("eval", model):
+        scores = json.loads((model / "eval.json").read_text())["results"]
+        found["psnr"], found["ssim"] = scores["psnr"], scores["ssim"]
+    rows = pictures(model)
+    if step("export", model, glb, "--texture", "2048"):
+        said = re.search(r"covers (\d+)\s?% of what", " ".join(log.read_text().split()))
+        found["coverage"] = int(said[1]) if said else None
+        rows += mesh_pictures(model, glb, found)
+    if step("render", model, "--out", film):
+        frames = imageio.mimread(film, memtest=False)
+        rows += [shown(frames[int(len(frames) * part)] / 255) for part in (0.0, 0.4)]
+    strip = Image.new("RGB", (sum(r.width + 4 for r in rows), SHOWN), "white")
+    for i, row in enumerate(rows):
+        strip.paste(row, (sum(r.width + 4 for r in rows[:i]), 0))
+    strip.save(out / "strip.png")
+    return found
+
+
+def count_photos(folder: Path) -> int:
+    return sum(p.suffix.lower() in IMAGE_SUFFIXES and "masks" not in p.parts for p in folder.rglob("*"))
+
+
+def held_out(model: neural3d.Run) -> list[View]:
+    return [model.scene.views[i] for i in model.scene.split["test"]]
+
+
+def pictures(folder: Path) -> list[Image.Image]:
+    """A held-out photo, and the scene from there."""
+    model = neural3d.load(folder)
+    view = held_out(model)[0]
+    photo = np.asarray(view.image(), np.float64) / 255
+    if photo.shape[2] == 4:
+        photo = photo[..., :3] * photo[..., 3:] + 1 - photo[..., 3:]
+    with torch.no_grad():
+        rgb = model.render(view.camera, torch.ones(3)).rgb
+    return [shown(photo), shown(rgb.cpu().numpy())]
+
+
+def mesh_pictures(folder: Path, glb: Path, found: dict[str, Any]) -> list[Image.Image]:
+    """The textured mesh from the same place, and as another program shows it."""
+    model, mesh = neural3d.load(folder), read_glb(glb)
+    own_from_file = torch.linalg.inv(file_from_own(glb, None, model.up_in_capture))
+    inside = mesh.transformed(model.scene.scene_from_capture.double() @ own_from_file.double())
+    found["faces"] = len(mesh.faces)
+    found["texture"] = photo_psnr(inside, held_out(model))
+    return [shown(drawn(inside, held_out(model)[0].camera)), shown(drawn(mesh, beside(mesh)))]
+
+
+def row(found: dict[str, Any]) -> list[str]:
+    def number(key: str, form: str) -> str:
+        return form.format(found[key]) if found.get(key) is not None else "-"
+
+    placed = f"{found['placed']} of {found['of']}" if "placed" in found else "none"
+    spent = " + ".join(f"{found['minutes'][s]:.1f}" for s in STEPS if s in found["minutes"])
+    return [
+        found["name"], placed, found.get("method", "-"), spent, number("psnr", "{:.2f}"), number("ssim", "{:.3f}"),
+        number("coverage", "{} %"), number("faces", "{:,}"), number("texture", "{:.2f}"), number("tilt", "{:.1f}°"),
+    ]  # fmt: skip
+
+
+def sheet(out: Path, names: list[str]) -> None:
+    strips = [Image.open(out / name / "strip.png") for name in names if (out / name / "strip.png").exists()]
+    if strips:
+        picture = Image.new("RGB", (max(s.width for s in strips), sum(s.height + 4 for s in strips)), "white")
+        for i, strip in enumerate(strips):
+            picture.paste(strip, (0, sum(s.height + 4 for s in strips[:i])))
+        picture.save(out / "sheet.jpg", quality=QUALITY)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(SETS), help=f"{', '.join(SETS)}, or folders of photos")
+    parser.add_argument("--harder", nargs="*", default=[""], choices=list(HARDER))
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training")
+    parser.add_argument("--out", type=Path, default=Path("runs/captures"))
+    options = parser.parse_args()
+    results = []
+    for name, change in itertools.product(options.names, options.harder):
+        label = f"{Path(name).name} {change}".strip().replace(" ", "-")
+        out = options.out / label
+        if not (out / "found.json").exists():
+            shutil.rmtree(out, ignore_errors=True)
+            copy_photos(name, out / "photos")
+            if change:
+                HARDER[change](out / "photos")
+            truth = DATA / SETS[name].truth if name in SETS and SETS[name].truth and not change else None
+            found = {"name": label, **through(out / "photos", out, options.minutes, truth)}
+            (out / "found.json").write_text(json.dumps(found, indent=1))
+        results.append(json.loads((out / "found.json").read_text()))
+        print(" | ".join(row(results[-1])), flush=True)
+    sheet(options.out, [found["name"] for found in results])
+    header = ["photos", "placed", "method", f"minutes: {' + '.join(STEPS)}", "PSNR, dB", "SSIM"]
+    header += ["mesh covers", "faces", "texture, dB", "tilt"]
+    (options.out / "table.md").write_text(f"{machine()}\n\n{table(header, [row(found) for found in results])}\n")
+    print((options.out / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
