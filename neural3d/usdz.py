@@ -18,7 +18,7 @@ from neural3d.geometry.mesh import Mesh
 
 def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
     """Writes a package that ARKit takes: geometry, normals, and the texture or else the colours of the vertices."""
-    from pxr import Sdf, Usd, UsdGeom, UsdShade, Vt
+    from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
 
     vec3 = Vt.Vec3fArray.FromNumpy
     with tempfile.TemporaryDirectory() as name:
@@ -37,15 +37,13 @@ def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
         if mesh.normals is not None:
             shape.CreateNormalsAttr(vec3(mesh.normals.astype(np.float32)))
             shape.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
-        files = ["mesh.usdc"]
         color = None
         if mesh.texture is not None:
             assert mesh.uv is not None
             (folder / "texture.png").write_bytes(png(mesh.texture))
-            files.append("texture.png")
             upward = np.ascontiguousarray(mesh.uv * [1, -1] + [0, 1], np.float32)
             _primvar(shape, "st", Sdf.ValueTypeNames.TexCoord2fArray, Vt.Vec2fArray.FromNumpy(upward))
-            color = _texture(stage, "texture.png")
+            color = _texture(stage, "./texture.png")
         elif mesh.colors is not None:
             linear = srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64)).astype(np.float32)
             _primvar(shape, "displayColor", Sdf.ValueTypeNames.Color3fArray, vec3(linear))
@@ -53,10 +51,7 @@ def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
         if color is not None:
             UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(_unlit(stage, color))
         stage.Save()
-        package = Usd.ZipFileWriter.CreateNew(str(folder / "mesh.usdz"))
-        for part in files:
-            package.AddFile(str(folder / part), part)
-        package.Save()
+        UsdUtils.CreateNewUsdzPackage(str(folder / "mesh.usdc"), str(folder / "mesh.usdz"))  # with what it names
         file.write((folder / "mesh.usdz").read_bytes())
 
 
