@@ -20,19 +20,22 @@ PARALLEL = 0.01  # least eigenvalue of mean (I − d dᵀ) below which viewing d
 def up_direction(cameras: list[Camera]) -> Float[Tensor, "3"]:
     """Unit vector that points up, if photographers hold cameras level: `level_axis`, or where cameras hardly turn the
     mean −y (+z where that is nothing)."""
-    axis = level_axis(cameras)
-    if axis is not None:
-        return axis
+    level = level_axis(cameras)
+    if level is not None:
+        return level[0]
     mean_up = -torch.stack([c.world_from_camera[:3, 1] for c in cameras]).mean(0)
     return mean_up / mean_up.norm() if mean_up.norm() > 0.1 else mean_up.new_tensor([0.0, 0.0, 1.0])
 
 
-def level_axis(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
-    """The unit vector up about which cameras turned while they were level; None for a single heading or none in common.
+def level_axis(cameras: list[Camera]) -> tuple[Float[Tensor, "3"], float] | None:
+    """The unit vector up about which cameras turned while they were level, and how far it may be off, in radians.
+
+    None where cameras have a single heading, or no axis in common.
 
     Level cameras have x axes perpendicular to up: up is the eigenvector of Σ x xᵀ with the least eigenvalue, and its
     sign agrees with the mean −y. Photos all taken sideways are level in y instead. Where −y says nothing, of cameras
-    held sideways or straight down, they look down rather than up.
+    held sideways or straight down, they look down rather than up. A lean that grew with the heading by as much as the
+    cameras lean altogether would turn the axis by √(λ₀ / λ₁).
     """
     axes = torch.stack([c.world_from_camera[:3, :3] for c in cameras])
     level = [torch.linalg.eigh((axes[:, :, i].T @ axes[:, :, i]) / len(cameras)) for i in (0, 1)]
@@ -43,7 +46,7 @@ def level_axis(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
     up = vectors[:, 0]
     right, down, ahead = (torch.dot(up, axes[:, :, i].mean(0)) for i in range(3))
     against = next((a for a in (down, ahead) if abs(a) > LEANING), -right)
-    return -up if against > 0 else up
+    return -up if against > 0 else up, float(values[0].clamp(min=0) / values[1]) ** 0.5
 
 
 def rotation_to_z(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:

@@ -25,7 +25,7 @@ from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.options import SceneOptions
 
 AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
-PLAINLY = 30.0  # degrees between +z and what cameras are level about, from which the format is not believed
+LEAN = math.radians(10)  # least angle between +z and what cameras are level about from which these are believed
 HULL_VIEWS = 24  # pictures decoded to find the subject's bounding box from its silhouettes
 
 
@@ -69,8 +69,8 @@ def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]
     cameras = [f.camera for f in capture.frames]
     if options.up == "guess" or not capture.upright:
         return up_direction(cameras)
-    axis = level_axis(cameras)
-    if axis is None or axis[2] > math.cos(math.radians(PLAINLY)):
+    axis, doubt = level_axis(cameras) or (torch.tensor(AXES["z"], dtype=torch.float64), 0.0)
+    if math.acos(axis[2].clamp(-1, 1)) < max(LEAN, 3 * doubt):
         return torch.tensor(AXES["z"], dtype=torch.float64)
     capture.notes.append(
         "The cameras are level about ({:.2f}, {:.2f}, {:.2f}), which is taken for up, and not about +z as the format "
