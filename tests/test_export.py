@@ -117,6 +117,24 @@ def test_up_axis(torus, tmp_path):
     assert trimesh.Trimesh(flipped, torus.faces, process=False).volume == pytest.approx(torus.volume, rel=1e-4)
 
 
+@pytest.mark.parametrize("ending", ["glb", "obj"])
+def test_formats_that_have_an_up_axis_get_it(torus, tmp_path, ending):
+    """Without a word: in vertices and normals, not by a matrix that readers would have to apply."""
+    native_up = np.array([0.6, 0.0, -0.8])
+    written = export.write_mesh(torus, tmp_path / f"mesh.{ending}", native_up=native_up)
+    np.testing.assert_allclose(written.vertices[:, 1], torus.vertices @ native_up, atol=1e-6)
+    np.testing.assert_allclose(written.normals[:, 1], torus.normals @ native_up, atol=1e-6)
+    read = trimesh.load(tmp_path / f"mesh.{ending}", process=False)
+    if ending == "glb":
+        assert np.array_equal(read.graph[read.graph.nodes_geometry[0]][0], np.eye(4))
+        read = next(iter(read.geometry.values()))
+    np.testing.assert_allclose(read.vertices, written.vertices, atol=1e-6)
+    np.testing.assert_allclose(read.vertex_normals, written.normals, atol=1e-4)
+    assert read.volume == pytest.approx(torus.volume, rel=1e-4)
+    kept = export.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture", native_up=native_up)
+    np.testing.assert_array_equal(kept.vertices, torus.vertices)
+
+
 def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"unknown mesh format '\.fbx'"):
         export.write_mesh(torus, tmp_path / "mesh.fbx")
