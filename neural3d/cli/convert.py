@@ -51,7 +51,7 @@ class Convert:
         else:
             splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device, self.up, self.source_up)
         if to == "splats":
-            console.print(f"{self.out}: {len(splats):,} splats")
+            console.print(f"{self.out}: {len(splats):,} splats", soft_wrap=True)
         for note in notes:
             console.print(f"note: {note}")
         console.print(f"cost: {cost}", soft_wrap=True)
