@@ -107,7 +107,7 @@ def bench(path: Path, args: argparse.Namespace) -> None:
     painted, seen = textured(flat, args.size, photos, Paint(whole))
     lap("bake")
     for name, mesh in (("whole", whole), ("colours", small), ("texture", painted)):
-        write_mesh(mesh.transformed(run.capture_from_scene), out / f"{name}.glb")
+        write_mesh(mesh.transformed(run.capture_from_scene), out / f"{name}.glb", up="capture")
     lap("write")
     print(f"{path.name} ({run.config.method}): {len(whole.faces):,} → {len(small.faces):,} faces;", end=" ")
     print(f"{seen:.1%} of texels seen;", "CPU seconds:", ", ".join(f"{k} {v:.0f}" for k, v in seconds.items()))

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.export import write_mesh
+from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import C0, is_splat_file, read_splats, write_splats
 from neural3d.geometry.cameras import Camera
@@ -31,12 +31,13 @@ from neural3d.render.fusion import Fused, fused_mesh, truncation
 from neural3d.render.paths import orbit, surround
 from neural3d.render.splats import render_splats
 from neural3d.run import load, read_config
+from neural3d.scene.upright import file_from_own
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 
-SPLATS, MESHES = (".ply", ".splat", ".spz"), (".glb", ".obj", ".stl")
+SPLATS, MESHES = (".ply", ".splat", ".spz"), (".glb", ".obj", ".stl", ".usdz")
 WHAT = (
-    "splats (a run, .ply, .splat, .spz) become a mesh (.glb, .obj, .stl) or splats of another format; "
+    "splats (a run, .ply, .splat, .spz) become a mesh (.glb, .obj, .stl, .usdz) or splats of another format; "
     "a mesh becomes splats (.ply, .splat, .spz) or signed distances (a run folder)"
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
@@ -76,18 +77,23 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
     if (of, to) not in {("splats", "mesh"), ("splats", "splats"), ("mesh", "splats"), ("mesh", "field")}:
         hint = " (of this run, neural3d export makes a mesh)" if of == "field" else ""
         raise UserError(f"{source} cannot become {out}{hint}: {WHAT}.")
+    if to == "mesh":
+        check_format(out)
     return of, to
 
 
 # --- splats to a mesh ------------------------------------------------------------------------------------------------
 
 
-def mesh_of_splats(source: Path, out: Path, resolution: int = 256, device: str = "auto") -> tuple[Mesh, Cost]:
+def mesh_of_splats(
+    source: Path, out: Path, resolution: int = 256, device: str = "auto", up: str | None = None, of: str | None = None
+) -> tuple[Mesh, Cost, list[str]]:
     """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
 
-    Written in the frame of the capture or file. Raises UserError where there is no surface.
+    up: how it stands in its file, see `scene.upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
+    Returns the mesh as written, and what had to be assumed. Raises UserError where there is no surface.
     """
-    subject = open_subject(source, device)
+    subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None
     render: Render
     if subject.scene is not None:
@@ -100,8 +106,8 @@ def mesh_of_splats(source: Path, out: Path, resolution: int = 256, device: str =
         mesh = fused_mesh(fused, lambda field: extract(field, box, resolution), closed=False)
         cameras = surround(box, (5, 35), LOOKS // 2, SIDE)
     own = subject.capture_from_scene
-    write_mesh(mesh.transformed(own), out, native_up=own[:3, 2].tolist())
-    return mesh, cost(render, _drawn(_solid(mesh)), cameras, box)
+    written = write_mesh(mesh.transformed(own), out, up=up, native_up=own[:3, 2])
+    return written, cost(render, _drawn(_solid(mesh)), cameras, box), subject.notes
 
 
 def _core(splats: Gaussians) -> Float[Tensor, "2 3"]:
@@ -151,10 +157,12 @@ def _solid(mesh: Mesh) -> Solid:
 # --- a mesh to splats ------------------------------------------------------------------------------------------------
 
 
-def splats_of_mesh(source: Path, out: Path, count: int = 200_000) -> tuple[Gaussians, Cost, list[str]]:
+def splats_of_mesh(
+    source: Path, out: Path, count: int = 200_000, up: str | None = None
+) -> tuple[Gaussians, Cost, list[str]]:
     """Flat discs spread evenly over a mesh, in the colours of its vertices or texture; and what the format cannot hold.
 
-    Written in the file's frame. Raises UserError where the mesh cannot be read.
+    up: how they stand in their file, see `scene.upright`. Raises UserError where the mesh cannot be read.
     """
     subject = open_subject(source, "cpu")
     if subject.meshes is None:
@@ -162,11 +170,9 @@ def splats_of_mesh(source: Path, out: Path, count: int = 200_000) -> tuple[Gauss
     solid = Solid.of_meshes(subject.meshes)
     solid.lit = np.zeros_like(solid.lit)
     splats = discs(solid, count)
-    own = subject.capture_from_scene
     # Discs are narrower than distant pixels; the one format that can say so has them drawn without swelling.
     antialiased = out.suffix.lower() == ".spz"
-    up = (own[:3, 2] / own[:3, 2].norm()).tolist()
-    notes = write_splats(splats.transformed(own), out, antialiased=antialiased, up=up)
+    _, _, notes = _write_splats(splats, subject, out, up, antialiased)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
         return render_splats(splats, camera, background, antialiased=antialiased)
@@ -197,21 +203,34 @@ def discs(solid: Solid, count: int) -> Gaussians:
 # --- splats to splats ------------------------------------------------------------------------------------------------
 
 
-def splats_to_splats(source: Path, out: Path, device: str = "auto") -> tuple[Gaussians, Cost, list[str]]:
-    """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words."""
-    subject = open_subject(source, device)
+def splats_to_splats(
+    source: Path, out: Path, device: str = "auto", up: str | None = None, of: str | None = None
+) -> tuple[Gaussians, Cost, list[str]]:
+    """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words.
+
+    up: how they stand in their file, see `scene.upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
+    """
+    subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None
-    own = subject.capture_from_scene
-    splats = subject.splats.transformed(own)
-    notes = write_splats(splats, out, antialiased=subject.antialiased, up=(own[:3, 2] / own[:3, 2].norm()).tolist())
-    back = read_splats(out).gaussians.transformed(torch.linalg.inv(own)).to(splats.means.device)
+    written, file_from_scene, notes = _write_splats(subject.splats, subject, out, up, subject.antialiased)
+    back = read_splats(out).gaussians.transformed(torch.linalg.inv(file_from_scene)).to(subject.splats.means.device)
     box = subject.aabb if subject.scene is not None else _core(subject.splats)
     cameras = orbit(subject.scene, LOOKS) if subject.scene is not None else surround(box, (5, 35), LOOKS // 2, SIDE)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
         return render_splats(back, camera, background, antialiased=subject.antialiased)
 
-    return splats, cost(subject.render, render, cameras, box), notes
+    return written, cost(subject.render, render, cameras, box), subject.notes + notes
+
+
+def _write_splats(
+    splats: Gaussians, subject: Subject, out: Path, up: str | None, antialiased: bool
+) -> tuple[Gaussians, Float[Tensor, "4 4"], list[str]]:
+    """Writes splats of the subject's frame; returns them as written, what took them there, what was lost, in words."""
+    own = subject.capture_from_scene
+    turn = file_from_own(out, up, own[:3, 2]) @ own
+    turned, direction = splats.transformed(turn), torch.nn.functional.normalize(turn[:3, 2], dim=0).tolist()
+    return turned, turn, write_splats(turned, out, antialiased=antialiased, up=direction)
 
 
 # --- the cost --------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Meshes as files: glTF binary, PLY, OBJ and STL.
+"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `scene.upright`.
 
 | format | colours of vertices                             | texture                    | numbers          |
 | ------ | ----------------------------------------------- | -------------------------- | ---------------- |
 | .glb   | linear RGB, as glTF asks                        | PNG inside, unlit material | float32          |
+| .usdz  | linear RGB                                      | PNG inside, unlit material | float32          |
 | .ply   | sRGB, 8 bit                                     | none                       | float32, binary  |
 | .obj   | sRGB after the position (`v x y z r g b`)       | .mtl and .png beside it    | text             |
 | .stl   | none: STL cannot hold any                       | none                       | float32, binary  |
@@ -14,6 +15,7 @@ Files are written beside their place and renamed into it, so a full disk costs n
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import struct
@@ -29,51 +31,39 @@ from PIL import Image
 from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
-from neural3d.scene.bounds import rotation_to_z
-
-Y_FROM_Z = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)  # z-up to y-up, as is usual
+from neural3d.scene.upright import file_from_own
 
 
 def write_mesh(
-    mesh: Mesh, path: str | Path, *, up: str = "native", native_up: Sequence[float] = (0.0, 0.0, 1.0)
-) -> None:
-    """Write `mesh` to .glb, .ply, .obj or .stl, by the path's ending.
+    mesh: Mesh, path: str | Path, *, up: str | None = None, native_up: Sequence[float] | torch.Tensor = (0.0, 0.0, 1.0)
+) -> Mesh:
+    """Write `mesh` to .glb, .usdz, .ply, .obj or .stl, by the path's ending; returns it as written.
 
-    up: "native" keeps the mesh's own frame; "y" or "z" turns `native_up`, the direction that is up in that frame, to
-    that axis. glTF declares +Y as up, so viewers show a z-up capture lying on its back unless
-    up="y" is asked for. Raises UserError where the format is unknown or cannot hold the mesh's texture, or the file
-    cannot be written.
+    native_up: the direction that is up in the mesh's own frame. up: "y" or "z" turns it to that axis, "capture" keeps
+    the mesh's own frame; None: as the format has it, which `scene.upright` lists.
+    Raises UserError where the format is unknown or cannot hold the mesh's texture, or the file cannot be written.
     """
     path = Path(path)
     check_format(path, textured=mesh.texture is not None)
-    if up != "native":
-        mesh = mesh.transformed(upright(up, native_up))
+    mesh = mesh.transformed(file_from_own(path, up, native_up))
     if mesh.texture is not None and path.suffix.lower() == ".obj":
         _write_material(mesh.texture, path)
     with replacing(path) as part, open(part, "wb") as file:
         if path.suffix.lower() == ".obj":
             file.write(_obj_header(path, textured=mesh.texture is not None))
         _WRITERS[path.suffix.lower()](mesh, file)
+    return mesh
 
 
 def check_format(path: Path, textured: bool = False) -> None:
-    """Raises UserError where meshes, or those with textures, cannot be written under such a name."""
+    """Raises UserError where meshes, or those with textures, cannot be written under such a name, or not here."""
     ending = path.suffix.lower()
     if ending not in _WRITERS:
         raise UserError(f"{path}: unknown mesh format {path.suffix!r}; choose one of {', '.join(sorted(_WRITERS))}.")
     if textured and ending not in TEXTURED:
         raise UserError(f"{path}: {ending} files hold no texture; choose one of {', '.join(TEXTURED)}.")
-
-
-def upright(up: str, native_up: Sequence[float]) -> Float[torch.Tensor, "4 4"]:
-    """The rotation that turns `native_up` to +Y ("y") or +Z ("z"); for "native" none. UserError for other axes."""
-    if up not in ("native", "y", "z"):
-        raise UserError(f"Unknown up axis {up!r}; choose native, y or z.")
-    turn = torch.eye(4, dtype=torch.float64)
-    if up != "native":
-        direction = torch.nn.functional.normalize(torch.as_tensor(native_up, dtype=torch.float64), dim=0)
-        turn[:3, :3] = (Y_FROM_Z if up == "y" else torch.eye(3).double()) @ rotation_to_z(direction)
-    return turn
+    if ending == ".usdz" and importlib.util.find_spec("pxr") is None:
+        raise UserError(f"{path}: USDZ is written by usd-core, which is not installed: pip install 'neural3d[usd]'.")
 
 
 def srgb_to_linear(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -123,7 +113,7 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
         assert mesh.uv is not None
         attributes["TEXCOORD_0"] = add(mesh.uv.astype("<f4"), float32, "VEC2", points)
         primitive["material"] = 0
-        material = {**_UNLIT, "images": [{"bufferView": add_view(_png(mesh.texture)), "mimeType": "image/png"}]}
+        material = {**_UNLIT, "images": [{"bufferView": add_view(png(mesh.texture)), "mimeType": "image/png"}]}
     elif mesh.colors is not None:
         linear = srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64))
         attributes["COLOR_0"] = add(linear.astype("<f4"), float32, "VEC3", points)
@@ -150,10 +140,17 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
         file.write(blob)
 
 
-def _png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+def png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """The picture as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return file.getvalue()
+
+
+def _write_usdz(mesh: Mesh, file: BinaryIO) -> None:
+    from neural3d.usdz import write_usdz
+
+    write_usdz(mesh, file)
 
 
 def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
@@ -203,7 +200,7 @@ def _obj_header(path: Path, textured: bool) -> bytes:
 def _write_material(texture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
     """PATH.png and PATH.mtl, which an OBJ file names: unlit (illum 0), since the photos' light is in the texture."""
     with replacing(path.with_suffix(".png")) as part:
-        part.write_bytes(_png(texture))
+        part.write_bytes(png(texture))
     with replacing(path.with_suffix(".mtl")) as part:
         part.write_text(f"# neural3d\nnewmtl texture\nKd 1 1 1\nillum 0\nmap_Kd {path.stem}.png\n")
 
@@ -236,9 +233,10 @@ _UNLIT: dict[str, object] = {
     "textures": [{"source": 0, "sampler": 0}],
     "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],  # linear, mip-mapped, clamped
 }
-TEXTURED = (".glb", ".obj")
+TEXTURED = (".glb", ".obj", ".usdz")
 _WRITERS: dict[str, Callable[[Mesh, BinaryIO], None]] = {
     ".glb": _write_glb,
+    ".usdz": _write_usdz,
     ".ply": _write_ply,
     ".obj": _write_obj,
     ".stl": _write_stl,

@@ -30,7 +30,7 @@ def srgb_of_linear(c: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("ending", FORMATS)
 def test_trimesh_reads_back_the_same_mesh(torus, tmp_path, ending):
     path = tmp_path / f"mesh.{ending}"
-    export.write_mesh(torus, path)
+    export.write_mesh(torus, path, up="capture")
     read = trimesh.load(path, force="mesh", process=ending == "stl")
     assert read.is_watertight and read.is_winding_consistent
     assert read.volume == pytest.approx(torus.volume, rel=1e-4)
@@ -46,7 +46,7 @@ def test_trimesh_reads_back_the_same_mesh(torus, tmp_path, ending):
 
 def test_glb_colours_are_linear_and_exact(torus, tmp_path):
     """Read by hand: chunk by chunk, as the specification lays them out."""
-    export.write_mesh(torus, tmp_path / "mesh.glb")
+    export.write_mesh(torus, tmp_path / "mesh.glb", up="capture")
     data = (tmp_path / "mesh.glb").read_bytes()
     magic, version, total = struct.unpack_from("<4sII", data)
     assert (magic, version, total) == (b"glTF", 2, len(data))
@@ -77,7 +77,7 @@ def test_known_colours_in_each_convention(tmp_path):
     )
     export.write_mesh(mesh, tmp_path / "a.ply")
     assert (tmp_path / "a.ply").read_bytes().count(b"\xbc\xbc\xbc") == 3
-    export.write_mesh(mesh, tmp_path / "a.obj")
+    export.write_mesh(mesh, tmp_path / "a.obj", up="capture")
     assert "v 1 0 0 0.73725 0.73725 0.73725" in (tmp_path / "a.obj").read_text()
 
 
@@ -94,7 +94,7 @@ def test_without_colours_and_normals(torus, tmp_path, ending):
 def test_open3d_reads_back_the_same_mesh(torus, tmp_path, ending):
     import open3d
 
-    export.write_mesh(torus, tmp_path / f"mesh.{ending}")
+    export.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture")
     read = open3d.io.read_triangle_mesh(str(tmp_path / f"mesh.{ending}"))
     corners = np.asarray(read.triangles)  # compared corner by corner: Open3D may number the vertices anew
     np.testing.assert_allclose(np.asarray(read.vertices)[corners], torus.vertices[torus.faces], atol=1e-6)
@@ -108,13 +108,31 @@ def test_up_axis(torus, tmp_path):
         return np.asarray(trimesh.load(tmp_path / "mesh.ply", process=False).vertices)
 
     x, y, z = torus.vertices.T
-    np.testing.assert_allclose(read(up="native"), torus.vertices, atol=1e-6)
+    np.testing.assert_allclose(read(up="capture"), torus.vertices, atol=1e-6)
     np.testing.assert_allclose(read(up="z"), torus.vertices, atol=1e-6)
     np.testing.assert_allclose(read(up="y"), np.stack([x, z, -y], 1), atol=1e-6)
     np.testing.assert_allclose(read(up="z", native_up=(0, 1, 0)), np.stack([x, -z, y], 1), atol=1e-6)
     flipped = read(up="y", native_up=(0, -1, 0))  # COLMAP's usual frame: y points down
     np.testing.assert_allclose(flipped[:, 1], -y, atol=1e-6)
     assert trimesh.Trimesh(flipped, torus.faces, process=False).volume == pytest.approx(torus.volume, rel=1e-4)
+
+
+@pytest.mark.parametrize("ending", ["glb", "obj"])
+def test_formats_that_have_an_up_axis_get_it(torus, tmp_path, ending):
+    """Without a word: in vertices and normals, not by a matrix that readers would have to apply."""
+    native_up = np.array([0.6, 0.0, -0.8])
+    written = export.write_mesh(torus, tmp_path / f"mesh.{ending}", native_up=native_up)
+    np.testing.assert_allclose(written.vertices[:, 1], torus.vertices @ native_up, atol=1e-6)
+    np.testing.assert_allclose(written.normals[:, 1], torus.normals @ native_up, atol=1e-6)
+    read = trimesh.load(tmp_path / f"mesh.{ending}", process=False)
+    if ending == "glb":
+        assert np.array_equal(read.graph[read.graph.nodes_geometry[0]][0], np.eye(4))
+        read = next(iter(read.geometry.values()))
+    np.testing.assert_allclose(read.vertices, written.vertices, atol=1e-6)
+    np.testing.assert_allclose(read.vertex_normals, written.normals, atol=1e-4)
+    assert read.volume == pytest.approx(torus.volume, rel=1e-4)
+    kept = export.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture", native_up=native_up)
+    np.testing.assert_array_equal(kept.vertices, torus.vertices)
 
 
 def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
@@ -153,7 +171,7 @@ def textured() -> Mesh:
 @pytest.mark.parametrize("ending", ["glb", "obj"])
 def test_trimesh_reads_the_texture_back(textured, tmp_path, ending):
     """trimesh's v points up, as OBJ's does: texel (row i, column j) is at ((j + ½) / 8, 1 − (i + ½) / 8)."""
-    export.write_mesh(textured, tmp_path / f"a mesh.{ending}")
+    export.write_mesh(textured, tmp_path / f"a mesh.{ending}", up="capture")
     read = trimesh.load(tmp_path / f"a mesh.{ending}", force="mesh", process=False)
     material = read.visual.material
     image = material.baseColorTexture if ending == "glb" else material.image
@@ -189,6 +207,6 @@ def test_textures_move_with_their_mesh_and_want_a_format_that_holds_them(texture
     half = textured.kept(np.array([1]))
     np.testing.assert_array_equal(half.uv, textured.uv[[0, 2, 3]])
     for ending in ("stl", "ply"):
-        with pytest.raises(UserError, match=rf"\.{ending} files hold no texture; choose one of \.glb, \.obj"):
+        with pytest.raises(UserError, match=rf"\.{ending} files hold no texture; choose one of \.glb, \.obj, \.usdz"):
             export.write_mesh(textured, tmp_path / f"mesh.{ending}")
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ STOREYS = [
     {"render"},
     {"losses", "metrics"},
     {"methods"},
-    {"checkpoint", "export"},
+    {"checkpoint", "export", "usdz"},
     {"run"},
     {"evaluate", "evaluate_mesh", "reconstruct"},
     {"evaluate_category"},

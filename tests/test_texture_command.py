@@ -77,7 +77,7 @@ def test_faces_alone_simplify(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ball.stl", "--texture", "128"], ".stl files hold no texture; choose one of .glb, .obj"),
+        (["ball.stl", "--texture", "128"], ".stl files hold no texture; choose one of .glb, .obj, .usdz"),
         (["ball.glb", "--texture", "16"], "--texture must be from 64 to 8192 texels, not 16"),
         (["ball.glb", "--bake", "field"], "--bake field makes a texture; say how large"),
         (["ball.glb", "--faces", "2", "--resolution", "40"], "at least 4 faces"),

@@ -57,12 +57,14 @@ class Subject:
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"] | None] | None = None
     antialiased: bool = False  # of splats: made for the 2D filter of Mip-Splatting
     up: Float[Tensor, "3"] = field(default_factory=lambda: torch.tensor([0.0, 0.0, 1.0]))
+    notes: list[str] = field(default_factory=list)  # what had to be assumed
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def open_subject(path: str | Path, device: str = "auto") -> Subject:
+def open_subject(path: str | Path, device: str = "auto", up: str | None = None) -> Subject:
     """A run folder, a file of a mesh, a point cloud or splats, a capture, or a ready scene's name.
 
+    up: "x", "-x" … "-z", what is up in a file of splats; None: what it says.
     Raises UserError where it is none of these, damaged or empty, or a run on a whole category.
     """
     target = Path(path)
@@ -70,7 +72,7 @@ def open_subject(path: str | Path, device: str = "auto") -> Subject:
         return _open_run(target, device)
     target = resolve(path)
     if is_splat_file(target):
-        return _open_splat_file(target, device)
+        return _open_splat_file(target, device, up)
     if target.suffix.lower() in SUFFIXES:
         return _open_cloud(target) if target.suffix.lower() in CLOUD_SUFFIXES else _open_mesh(target)
     loaded = load_data(path)
@@ -122,8 +124,8 @@ def _photos(scene: Scene) -> list[tuple[str, str]]:
     return [("photos", f"{len(scene.views)}, {camera.width} × {camera.height}")]
 
 
-def _open_splat_file(path: Path, device: str) -> Subject:
-    view = open_splats(path, resolve_device(device))
+def _open_splat_file(path: Path, device: str, up: str | None) -> Subject:
+    view = open_splats(path, resolve_device(device), up)
     return Subject(
         kind="splats",
         name=path.name,
@@ -134,6 +136,7 @@ def _open_splat_file(path: Path, device: str) -> Subject:
         splats=view.gaussians,
         antialiased=view.antialiased,
         facts=[("splats", f"{len(view.gaussians):,}"), ("harmonics", f"degree {view.gaussians.sh_degree}")],
+        notes=view.scene.notes,
     )
 
 

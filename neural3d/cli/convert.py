@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, console
+from neural3d.cli.console import Device, console, option
+from neural3d.cli.written import Up, print_mesh
 from neural3d.errors import UserError
 
 
@@ -19,13 +20,16 @@ class Convert:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
     """Splats (a run, .ply, .splat, .spz) or a mesh file."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
-    """A mesh (.glb, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a new run folder for signed distances."""
+    """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a run folder for signed distances."""
     resolution: int = 256
     """Of a mesh: cells along its longest side."""
     splats: int = 200_000
     """How many splats on a mesh."""
     minutes: float = 2.0
     """Of fitting signed distances to a mesh."""
+    up: Up = None
+    source_up: Annotated[Literal["x", "-x", "y", "-y", "z", "-z"] | None, option("AXIS")] = None
+    """Which axis of A, a file of splats, points up; default: what the file says, else -y."""
     device: Device = "auto"
 
     def run(self) -> None:
@@ -34,19 +38,20 @@ class Convert:
         if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
             raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
         of, to = convert.kinds(self.source, self.out)
-        notes: list[str] = []
+        if self.source_up is not None and (of != "splats" or self.source.is_dir()):
+            raise UserError(f"--source-up is for files of splats; {self.source} is none.")
         if to == "field":
             return self.fit_field()
         if to == "mesh":
-            mesh, cost = convert.mesh_of_splats(self.source, self.out, self.resolution, self.device)
-            what = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
+            how = self.resolution, self.device, self.up, self.source_up
+            mesh, cost, notes = convert.mesh_of_splats(self.source, self.out, *how)
+            print_mesh(self.out, mesh, self.up, "in the source's own units")
         elif of == "mesh":
-            splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats)
-            what = f"{len(splats):,} splats"
+            splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats, self.up)
         else:
-            splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device)
-            what = f"{len(splats):,} splats"
-        console.print(f"{self.out}: {what}")
+            splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device, self.up, self.source_up)
+        if to == "splats":
+            console.print(f"{self.out}: {len(splats):,} splats", soft_wrap=True)
         for note in notes:
             console.print(f"note: {note}")
         console.print(f"cost: {cost}", soft_wrap=True)

@@ -38,7 +38,7 @@ class Demo:
         run = load(self.out, device.type)
         print_scores(evaluate(run, sheet=self.out / "preview.png"))
         mesh = run.method.mesh(256).transformed(run.capture_from_scene)
-        write_mesh(mesh, self.out / "mesh.glb")
+        write_mesh(mesh, self.out / "mesh.glb", native_up=run.up_in_capture)
         console.print(
             f"Scores      {self.out / 'eval.json'}\nMesh        {self.out / 'mesh.glb'}\n"
             f"Picture     {self.out / 'preview.png'} (truth beside result)\n"

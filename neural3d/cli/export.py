@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from neural3d.cli.console import Device, RunFolder, console, option, progress_bar
+from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,24 +26,23 @@ SMALLEST, LARGEST = 64, 8192  # texels: GPUs take 8192; below 64 charts have no 
 
 @dataclass
 class Export:
-    """A mesh with vertex colours or a texture, or the splats of a splat run, in the capture's own frame and units."""
+    """A mesh with vertex colours or a texture, or the splats of a splat run, in the capture's own units."""
 
     path: RunFolder
     """The run folder."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Mesh: FILE.glb, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
+    """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
     resolution: int = 256
     """Cells along the longest side of the bounds."""
     crop: Annotated[tuple[float, float, float, float, float, float] | None, option("x0 y0 z0 x1 y1 z1")] = None
     """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""
     texture: Annotated[int | None, option("SIZE")] = None
-    """A texture of SIZE × SIZE texels, such as 2048, instead of vertex colours: FILE.glb or .obj (+ .mtl, .png)."""
+    """A texture of SIZE × SIZE texels, such as 2048, instead of vertex colours: .glb, .usdz or .obj (+ .mtl, .png)."""
     bake: Annotated[Literal["photos", "field"] | None, option("photos|field")] = None
     """What the texture shows: the training photos, or the colours learnt; default: photos, if they are still there."""
     faces: Annotated[int | None, option("N")] = None
     """Simplify to at most N faces; default: all of them, with a texture 50,000."""
-    up: Literal["native", "y", "z"] = "native"
-    """native: the capture's axes as they are; y or z: turned so that the scene's up is +Y (DCC tools) or +Z."""
+    up: Up = None
     device: Device = "auto"
 
     def run(self) -> None:
@@ -52,8 +52,9 @@ class Export:
         from neural3d.geometry.unwrap import simplified
         from neural3d.run import load
 
+        if self.texture is not None or self.out.suffix.lower() not in (".splat", ".spz"):
+            check_format(self.out, textured=self.texture is not None)
         if self.texture is not None:
-            check_format(self.out, textured=True)
             if not SMALLEST <= self.texture <= LARGEST:
                 raise UserError(f"--texture must be from {SMALLEST} to {LARGEST} texels, not {self.texture}; try 2048.")
         elif self.bake is not None:
@@ -68,8 +69,9 @@ class Export:
         else:
             mesh = run.method.mesh(self.resolution, crop)
             mesh = mesh if self.faces is None else simplified(mesh, self.faces)
-        write_mesh(mesh.transformed(run.capture_from_scene), self.out, up=self.up, native_up=run.up_in_capture)
-        console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+        mesh = mesh.transformed(run.capture_from_scene)
+        mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
+        print_mesh(self.out, mesh, self.up, units_of(run.scene))
 
     def textured(self, run: Run, size: int, crop: Tensor | None) -> Mesh:
         """The simplified mesh with its texture, in the scene frame. Says what it does: it may take minutes."""
@@ -114,8 +116,8 @@ class Export:
         return [] if lost else views
 
     def write_splats(self, run: Run, splats: Gaussians | None, crop: Tensor | None) -> None:
-        from neural3d.export import upright
         from neural3d.fields.splat_files import write_splats
+        from neural3d.scene.upright import file_from_own
 
         if splats is None:
             raise UserError(
@@ -125,7 +127,7 @@ class Export:
         if crop is not None:
             low, high = crop.to(splats.means)
             splats = splats.selected(((splats.means >= low) & (splats.means <= high)).all(1))
-        turn = upright(self.up, run.up_in_capture)
+        turn = file_from_own(self.out, self.up, run.up_in_capture)
         up = (turn[:3, :3] @ turn.new_tensor(run.up_in_capture)).tolist()
         antialiased = getattr(run.method.config, "antialiased", False)
         notes = write_splats(splats.transformed(turn), self.out, antialiased=antialiased, up=up)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from neural3d.cli.console import Device, RunFolder, console, option
+from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
 
@@ -19,7 +20,7 @@ class Reconstruct:
     path: RunFolder
     """The run folder, of a folder of shapes."""
     out: Path
-    """FILE.glb, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
+    """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
     file: Annotated[Path | None, tyro.conf.Positional, option("FILE")] = None
     """Point cloud (may be noisy and partial) or mesh of one shape, in the frame and units of the category."""
     between: Annotated[tuple[Path, Path] | None, option("A B")] = None
@@ -31,25 +32,28 @@ class Reconstruct:
     seed: int = 0
     resolution: int = 128
     """Cells along the longest side of the category's box."""
+    up: Up = None
     device: Device = "auto"
 
     def run(self) -> None:
-        from neural3d.export import write_mesh
+        from neural3d.export import check_format, write_mesh
         from neural3d.reconstruct import between, new_shapes, reconstruct
         from neural3d.run import load
 
         if (self.file is not None) + (self.between is not None) + (self.samples is not None) != 1:
             raise UserError("reconstruct takes one of FILE, --between A B and --samples N.")
+        if self.file is not None:
+            check_format(self.out)
         run = load(self.path, self.device)
         if self.file is not None:
             mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)
-            write_mesh(mesh, self.out)
-            return console.print(f"{self.out}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces")
+            mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
+            return print_mesh(self.out, mesh, self.up, units_of(run.scene))
         if self.between is not None:
             a, b = self.between
             meshes = between(run, a, b, self.count, resolution=self.resolution, seed=self.seed)
         else:
             meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed)
         for i, mesh in enumerate(meshes):
-            write_mesh(mesh, self.out / f"{i:03d}.glb")
+            write_mesh(mesh, self.out / f"{i:03d}.glb", up=self.up, native_up=run.up_in_capture)
         console.print(f"{len(meshes)} meshes written to {self.out}")

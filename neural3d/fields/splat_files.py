@@ -28,10 +28,11 @@ from neural3d.fields import spz
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.spz import logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
+from neural3d.scene.upright import RDF_FROM_RUB
 
 C0 = 0.28209479177387814  # Y_0, by which f_dc becomes a colour
 COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}  # per channel, by degree
-RDF_FROM_RUB = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+USUAL_UP = (0.0, -1.0, 0.0)  # of .spz, and taken for up where a file does not say: y is down in most captures
 Arrays = dict[str, np.ndarray]
 
 
@@ -42,7 +43,7 @@ class SplatFile:
     gaussians: Gaussians
     layout: str
     antialiased: bool = False  # made for the 2D filter of Mip-Splatting
-    up: tuple[float, float, float] = (0.0, -1.0, 0.0)  # only our own .ply say; y is down in most captures
+    up: tuple[float, float, float] | None = None  # None: the file does not say; only .spz and our own .ply do
     notes: list[str] = field(default_factory=list)
 
 
@@ -77,11 +78,12 @@ def write_splats(
     path: str | Path,
     *,
     antialiased: bool = False,
-    up: Sequence[float] = (0.0, -1.0, 0.0),
+    up: Sequence[float] = USUAL_UP,
 ) -> list[str]:
     """Writes .ply, .splat or .spz (version 3), by the path's ending; returns what the format could not hold, in words.
 
-    antialiased: a flag of .spz. up: kept as a comment of .ply, for `neural3d render`.
+    antialiased: a flag of .spz. up: what is up in the frame of `gaussians`; kept as a comment of .ply, so that what
+    reads the file knows. Of .spz it is the format's own: see `scene.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
@@ -110,6 +112,7 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
             ("standard deviations", f"{longest:.3g} along the longest axis, {shortest:.3g} the shortest (medians)"),
             ("opacity", f"median {opacity.median():.2f}, {(opacity < 0.1).float().mean():.0%} under 0.1"),
         ]
+    rows.append(("up", _numbers(np.array(splats.up)) if splats.up else "the file does not say; −y is taken"))
     rows.append(("view dependence", f"degree {gaussians.sh_degree}" if gaussians.sh_degree else "none"))
     if splats.antialiased:
         rows.append(("antialiased", "yes: made for Mip-Splatting's 2D filter"))
@@ -218,14 +221,14 @@ def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
     return SplatFile(_usable(path, arrays, notes), "splats, INRIA's .ply", up=_up_in(comments), notes=notes)
 
 
-def _up_in(comments: list[str]) -> tuple[float, float, float]:
-    """What our own files say is up, or −y."""
+def _up_in(comments: list[str]) -> tuple[float, float, float] | None:
+    """What our own files say is up."""
     for comment in comments:
         with contextlib.suppress(ValueError):
             x, y, z = (float(word) for word in comment.removeprefix(_UP).split())
             if comment.startswith(_UP) and 0 < x * x + y * y + z * z < np.inf:
                 return x, y, z
-    return 0.0, -1.0, 0.0
+    return None
 
 
 def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], **_: Any) -> list[str]:
@@ -289,7 +292,7 @@ def _write_splat(gaussians: Gaussians, path: Path, file: BinaryIO, **_: Any) -> 
 def _read_spz(path: Path, file: BinaryIO) -> SplatFile:
     found = spz.unpack(path, file.read())
     gaussians = _usable(path, found.arrays, found.notes).transformed(RDF_FROM_RUB)
-    return SplatFile(gaussians, f"splats, .spz version {found.version}", found.antialiased, notes=found.notes)
+    return SplatFile(gaussians, f"splats, .spz version {found.version}", found.antialiased, USUAL_UP, found.notes)
 
 
 def _write_spz(gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, **_: Any) -> list[str]:

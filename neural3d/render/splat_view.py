@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import SplatFile, read_splats
+from neural3d.fields.splat_files import USUAL_UP, read_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.render import RenderOut
 from neural3d.render.paths import UP, look_at
@@ -38,7 +38,7 @@ class SplatView:
 def open_splats(path: Path, device: torch.device, up: str | None = None) -> SplatView:
     """Reads a file of splats, and makes a scene of it: upright, centred, with one camera that sees most of it.
 
-    up: "x", "-x" … "-z", the file's axis that points up; None: what the file says of it.
+    up: "x", "-x" … "-z", the file's axis that points up; None: what the file says of it, or −y, which a note says.
     Raises UserError where the file is damaged or empty.
     """
     file = read_splats(path)
@@ -47,7 +47,9 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
     if up is not None:
         axis = torch.zeros(3).index_fill(0, torch.tensor("xyz".index(up[-1])), -1.0 if up[0] == "-" else 1.0)
         file.up = tuple(axis.tolist())
-    similarity = _upright_and_centred(file)
+    elif file.up is None:
+        file.notes.append(f"{path.name} does not say what is up; −y is taken, as in most captures.")
+    similarity = _upright_and_centred(file.gaussians, file.up or USUAL_UP)
     width, height, angle = PICTURE
     focal = 0.5 * height / torch.tan(torch.deg2rad(torch.tensor(angle / 2, dtype=torch.float64)))
     eye = torch.tensor([0.0, -2.3, 0.8], dtype=torch.float64)
@@ -70,16 +72,15 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
     return SplatView(scene, file.gaussians.transformed(similarity).to(device), file.antialiased)
 
 
-def _upright_and_centred(file: SplatFile) -> Float[Tensor, "4 4"]:
+def _upright_and_centred(gaussians: Gaussians, up: tuple[float, float, float]) -> Float[Tensor, "4 4"]:
     """To where the nearest 60 % of the better half of the splats, by opacity, lie within 1 of the origin, up is +z."""
-    opacity = file.gaussians.opacity_logits.detach()
-    means = file.gaussians.means.detach().double()[opacity >= opacity.median()]
+    opacity = gaussians.opacity_logits.detach()
+    means = gaussians.means.detach().double()[opacity >= opacity.median()]
     centre = means.median(0).values
     distances = (means - centre).norm(dim=1)
     radius = distances.kthvalue(max(1, round(0.6 * len(means)))).values
     radius = torch.where(radius > 0, radius, 1)  # one splat, or all in one place: any distance will do
-    up = torch.nn.functional.normalize(torch.tensor(file.up).double(), dim=0)
-    linear = rotation_to_z(up) / radius
+    linear = rotation_to_z(torch.nn.functional.normalize(torch.tensor(up).double(), dim=0)) / radius
     similarity = torch.eye(4, dtype=torch.float64)
     similarity[:3, :3], similarity[:3, 3] = linear, -linear @ centre
     return similarity

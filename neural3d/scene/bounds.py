@@ -13,28 +13,40 @@ from torch import Tensor
 from neural3d.geometry.cameras import Camera
 
 ENOUGH = 50  # points from which to estimate a box
+LEANING = 0.1  # mean cosine from which a camera axis counts as pointing up or down
 PARALLEL = 0.01  # least eigenvalue of mean (I − d dᵀ) below which viewing directions (within about 6°) do not converge
 
 
 def up_direction(cameras: list[Camera]) -> Float[Tensor, "3"]:
-    """Unit vector that points up, if photographers hold cameras level.
+    """Unit vector that points up, if photographers hold cameras level: `level_axis`, or where cameras hardly turn the
+    mean −y (+z where that is nothing)."""
+    level = level_axis(cameras)
+    if level is not None:
+        return level[0]
+    mean_up = -torch.stack([c.world_from_camera[:3, 1] for c in cameras]).mean(0)
+    return mean_up / mean_up.norm() if mean_up.norm() > 0.1 else mean_up.new_tensor([0.0, 0.0, 1.0])
+
+
+def level_axis(cameras: list[Camera]) -> tuple[Float[Tensor, "3"], float] | None:
+    """The unit vector up about which cameras turned while they were level, and how far it may be off, in radians.
+
+    None where cameras have a single heading, or no axis in common.
 
     Level cameras have x axes perpendicular to up: up is the eigenvector of Σ x xᵀ with the least eigenvalue, and its
-    sign agrees with the mean −y. Photos all taken sideways are level in y instead (and which way they were turned is a
-    guess). Where cameras hardly turn, that eigenvector is undetermined and the mean −y itself is the answer.
+    sign agrees with the mean −y. Photos all taken sideways are level in y instead. Where −y says nothing, of cameras
+    held sideways or straight down, they look down rather than up. A lean that grew with the heading by as much as the
+    cameras lean altogether would turn the axis by √(λ₀ / λ₁).
     """
     axes = torch.stack([c.world_from_camera[:3, :3] for c in cameras])
-    mean_up = -axes[:, :, 1].mean(0)
     level = [torch.linalg.eigh((axes[:, :, i].T @ axes[:, :, i]) / len(cameras)) for i in (0, 1)]
     sideways = level[1].eigenvalues[0] < 0.25 * level[0].eigenvalues[0]
     values, vectors = level[1 if sideways else 0]
-    if values[1] < 0.05 or values[0] > 0.25 * values[1]:  # a single heading, or no common axis at all
-        if mean_up.norm() < 0.1:
-            return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-        return mean_up / mean_up.norm()
+    if values[1] < 0.05 or values[0] > 0.25 * values[1]:
+        return None
     up = vectors[:, 0]
-    toward = axes[:, :, 0].mean(0) if sideways else mean_up
-    return up if torch.dot(up, toward) >= 0 else -up
+    right, down, ahead = (torch.dot(up, axes[:, :, i].mean(0)) for i in range(3))
+    against = next((a for a in (down, ahead) if abs(a) > LEANING), -right)
+    return -up if against > 0 else up, float(values[0].clamp(min=0) / values[1]) ** 0.5
 
 
 def rotation_to_z(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -12,6 +14,7 @@ from neural3d.scene.bounds import (
     convergence,
     every_nth,
     in_picture,
+    level_axis,
     rotation_to_z,
     silhouette_box,
     silhouette_of,
@@ -22,6 +25,7 @@ from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.options import SceneOptions
 
 AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
+LEAN = math.radians(10)  # least angle between +z and what cameras are level about from which these are believed
 HULL_VIEWS = 24  # pictures decoded to find the subject's bounding box from its silhouettes
 
 
@@ -32,10 +36,7 @@ def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tu
     the silhouettes of the training views; what cameras and points say; the format's box.
     """
     turn = torch.eye(4, dtype=torch.float64)
-    if options.up in AXES:
-        turn[:3, :3] = rotation_to_z(torch.tensor(AXES[options.up], dtype=torch.float64))
-    elif options.up == "guess" or not capture.upright:
-        turn[:3, :3] = rotation_to_z(up_direction([f.camera for f in capture.frames]))
+    turn[:3, :3] = rotation_to_z(up_in_capture(capture, options))
     given = options.aabb if options.aabb is not None else capture.box
     ball = capture.box_is_ball and options.aabb is None
     box = None if given is None else turned_box(turn, torch.as_tensor(given, dtype=torch.float64), ball)
@@ -56,6 +57,26 @@ def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tu
     scale[:3, :3] /= half
     scale[:3, 3] = -centre / half
     return scale @ turn, ((box - centre) / half).float()
+
+
+def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]:
+    """What the options say is up; else +z where the format says so, unless cameras plainly differ; else what they say.
+
+    Some programs write transforms.json in whatever frame the poses came in.
+    """
+    if options.up in AXES:
+        return torch.tensor(AXES[options.up], dtype=torch.float64)
+    cameras = [f.camera for f in capture.frames]
+    if options.up == "guess" or not capture.upright:
+        return up_direction(cameras)
+    axis, doubt = level_axis(cameras) or (torch.tensor(AXES["z"], dtype=torch.float64), 0.0)
+    if math.acos(axis[2].clamp(-1, 1)) < max(LEAN, 3 * doubt):
+        return torch.tensor(AXES["z"], dtype=torch.float64)
+    capture.notes.append(
+        "The cameras are level about ({:.2f}, {:.2f}, {:.2f}), which is taken for up, and not about +z as the format "
+        "has it; if +z is up all the same, say so: --set scene.up=z.".format(*axis.tolist())
+    )
+    return axis
 
 
 def transform(matrix: Float[Tensor, "4 4"], points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, merge_vertices
+from neural3d.scene.upright import Y_UP
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".pcd", ".ply", ".pts", ".stl", ".xyz", ".xyzn")
 CLOUD_SUFFIXES = (".pcd", ".pts", ".xyz", ".xyzn")
 HALF_SIDE = 0.9  # of the shape's box along its longest axis, in scene units: leaves room around it in [-1, 1]³
 MARGIN = 0.1  # of the region of interest around the shape's box
-Y_UP = (".glb", ".gltf", ".obj", ".off")  # formats whose files mostly have +y up; it becomes +z of the scene frame
 
 
 @dataclass
