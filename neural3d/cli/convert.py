@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from neural3d.cli.console import Device, console
+from neural3d.cli.console import Device, StageProgress, console
 from neural3d.errors import UserError
 
 
@@ -22,6 +22,8 @@ class Convert:
     """A mesh (.glb, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a new run folder for signed distances."""
     resolution: int = 256
     """Of a mesh: cells along its longest side."""
+    faces: int = 200_000
+    """Of a mesh: at most so many, 0: as many as come."""
     splats: int = 200_000
     """How many splats on a mesh."""
     minutes: float = 2.0
@@ -38,7 +40,10 @@ class Convert:
         if to == "field":
             return self.fit_field()
         if to == "mesh":
-            mesh, cost = convert.mesh_of_splats(self.source, self.out, self.resolution, self.device)
+            with StageProgress() as shown:
+                mesh, cost = convert.mesh_of_splats(
+                    self.source, self.out, self.resolution, self.device, self.faces, shown.update
+                )
             what = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
         elif of == "mesh":
             splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats)
