@@ -24,11 +24,12 @@ from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 
 MOST_VIEWS, LONGEST = 120, 640  # pictures that are fused, and their longer side in pixels
+NEIGHBOURS, CONFIRM = 8, 3  # views that check another one's depth, and how many must agree
 
 
 @dataclass
 class _Look:
-    """One view. depth: Inf where nothing is seen."""
+    """One view. depth: Inf where nothing is seen, not a number where what is seen is not to be trusted."""
 
     camera: Camera
     depth: Float[Tensor, "H W"]
@@ -59,6 +60,27 @@ class Fused:
             self.device = depth.device
             self._looks.append(_Look(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
             progress("drawing depth", len(self._looks), len(cameras))
+
+    def confirm(self) -> None:
+        """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see as deep, up to τ.
+
+        For views where no photo was taken: what splats show there is often haze, or a wall from its back.
+        """
+        centres = torch.stack([look.camera.centre for look in self._looks])
+        checked = []
+        for look in self._looks:
+            origin, direction = (x.reshape(-1, 3).to(self.device) for x in look.camera.rays())
+            t = look.depth.flatten() / (direction @ look.camera.forward.to(direction))
+            x = origin + t.nan_to_num(posinf=0)[:, None] * direction
+            nearest = (centres - look.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
+            agreeing = torch.zeros(len(x), device=self.device)
+            for other in (self._looks[i] for i in nearest.tolist()):
+                d, inside = self._before(other, x)
+                agreeing += inside & (d.abs() < self.truncation)
+            silent = (agreeing < CONFIRM) & t.isfinite()
+            checked.append(torch.where(silent.view(look.depth.shape), math.nan, look.depth))
+        for look, depth in zip(self._looks, checked):
+            look.depth = depth
 
     def distance(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """A quarter of the mean, in [-τ / 4, τ / 4], where some view says less than τ; ± 1000 τ elsewhere.
