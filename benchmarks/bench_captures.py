@@ -1,4 +1,4 @@
-"""The whole path with default commands: photos to cameras, scene, scores, textured mesh and film. Poses are thrown away.
+"""The whole path with default commands: photos to cameras, scene, scores, textured mesh, film. Poses are thrown away.
 
     NEURAL3D_DATA=../shared/data NEURAL3D_ISA=avx2 python benchmarks/bench_captures.py --out runs/captures
     NEURAL3D_DATA=../shared/data python benchmarks/bench_captures.py fox plush --harder half lens shrunk portrait
@@ -7,13 +7,13 @@
 Nothing is set per capture: `--minutes` of training, the same for all, is the only number. Commands run as a user runs
 them, each a program of its own:
 
-    process PHOTOS CAPTURE · train CAPTURE --minutes M · eval RUN · export RUN mesh.glb --texture 2048 · render RUN film.mp4
+    process PHOTOS CAPTURE; train CAPTURE --minutes M; eval RUN; export RUN mesh.glb --texture 2048; render RUN film.mp4
 
 Texture PSNR: mesh.glb, read back and drawn into the held-out views, beside their photos, where the mesh is. Tilt: the
-angle between the model's up and that of the given poses, after the best similarity between both sets of cameras; what no
-poses are known of has none, and is judged by its picture. A film and a scan made of a mesh have their cameras known and
-are no photos. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the same view of the scene and of
-the textured mesh, mesh.glb with +Y up from the side, and a frame of the film. A capture that is done is not done again.
+angle between the model's up and that of the given poses, after the best similarity between both sets of cameras; where
+no poses are known, the picture tells. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the
+same view of the scene and of the textured mesh, mesh.glb with +Y up from the side, and two frames of the film. A
+capture that is done is not done again.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ import neural3d
 from neural3d.export import linear_to_srgb, write_mesh
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
-from neural3d.geometry.unwrap import Paint, simplified, unwrapped
-from neural3d.render.bake import textured
+from neural3d.meshing import surface
+from neural3d.render.photo_error import colors_at
 from neural3d.scene import View
 from neural3d.scene.images import read_header
 
@@ -34,31 +34,23 @@ class Read:
     """An exported file, drawn as a standard reader understands it. The file is in the capture's frame."""
 
     def __init__(self, path: Path):
-        mesh = trimesh.load(path, force="mesh", process=False)
-        self.faces = np.asarray(mesh.faces)
-        self.solid = Solid(Mesh(np.asarray(mesh.vertices, np.float32), self.faces.astype(np.int32)))
-        self.uv = self.colors = None
-        if isinstance(mesh.visual, trimesh.visual.TextureVisuals):
-            self.uv = np.asarray(mesh.visual.uv)
-            self.picture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), np.float32) / 255
+        read = trimesh.load(path, force="mesh", process=False)
+        vertices, faces = np.asarray(read.vertices, np.float32), np.asarray(read.faces, np.int32)
+        if isinstance(read.visual, trimesh.visual.TextureVisuals):
+            uv = np.asarray(read.visual.uv) * [1, -1] + [0, 1]  # trimesh's v points up
+            picture = np.asarray(read.visual.material.baseColorTexture.convert("RGB"))
+            self.mesh = Mesh(vertices, faces, uv=uv, texture=picture)
         else:
-            self.colors = linear_to_srgb(np.asarray(mesh.visual.vertex_colors)[:, :3] / 255)
+            colors = linear_to_srgb(np.asarray(read.visual.vertex_colors)[:, :3] / 255)
+            self.mesh = Mesh(vertices, faces, colors)
+        self.solid = Solid(self.mesh)
 
     def hit(self, camera):
         origins, directions = (x.reshape(-1, 3).numpy() for x in camera.rays())
         return self.solid.hit_place(origins, directions)
 
     def draw(self, face: np.ndarray, share: np.ndarray) -> np.ndarray:
-        corners = self.faces[face]
-        if self.uv is None:
-            return np.einsum("nk,nkc->nc", share, self.colors[corners])
-        u, v = np.einsum("nk,nkc->nc", share, self.uv[corners]).T
-        height, width = self.picture.shape[:2]
-        x, y = u * width - 0.5, (1 - v) * height - 0.5  # trimesh's v points up
-        j, i = np.clip(np.floor(x), 0, width - 2).astype(int), np.clip(np.floor(y), 0, height - 2).astype(int)
-        s, t = np.clip(x - j, 0, 1)[:, None], np.clip(y - i, 0, 1)[:, None]
-        p = self.picture
-        return (1 - t) * ((1 - s) * p[i, j] + s * p[i, j + 1]) + t * ((1 - s) * p[i + 1, j] + s * p[i + 1, j + 1])
+        return colors_at(self.mesh, face, share)
 
 
 def score(view: View, capture_from_scene: torch.Tensor, files: dict[str, Read], picture: Path | None) -> dict:
@@ -95,22 +87,30 @@ def bench(path: Path, args: argparse.Namespace) -> None:
 
     def lap(name: str) -> None:
         nonlocal start
-        seconds[name], start = time.process_time() - start, time.process_time()
+        seconds[name], start = seconds.get(name, 0) + time.process_time() - start, time.process_time()
 
-    whole = run.method.mesh(args.resolution, None if args.crop is None else torch.tensor(args.crop).reshape(2, 3))
-    lap("mesh")
-    small = simplified(whole, args.faces)
-    lap("simplify")
-    flat = unwrapped(small, args.size)
-    lap("unwrap")
+    def watch(stage: str, done: int, total: int) -> None:
+        if done == total:
+            lap(stage)
+
+    crop = None if args.crop is None else torch.tensor(args.crop).reshape(2, 3)
+    made = surface(run, args.resolution, crop, faces=args.faces, progress=watch)
     photos = [scene.views[i] for i in scene.split["train"]]
-    painted, seen = textured(flat, args.size, photos, Paint(whole))
-    lap("bake")
+    painted, seen = made.textured(args.size, photos, watch)
+    lap("fill")
+    small, whole = made.colored(), made.cleaning.mesh.colored(made.color)
+    lap("colours")
     for name, mesh in (("whole", whole), ("colours", small), ("texture", painted)):
         write_mesh(mesh.transformed(run.capture_from_scene), out / f"{name}.glb", up="capture")
     lap("write")
-    print(f"{path.name} ({run.config.method}): {len(whole.faces):,} → {len(small.faces):,} faces;", end=" ")
-    print(f"{seen:.1%} of texels seen;", "CPU seconds:", ", ".join(f"{k} {v:.0f}" for k, v in seconds.items()))
+    print(
+        f"{path.name} ({run.config.method}): {made.whole:,} → {len(painted.faces):,} faces; {made.cleaning};", end=" "
+    )
+    print(
+        f"{made.coverage}; {seen:.1%} of texels seen;",
+        "CPU seconds:",
+        ", ".join(f"{k} {v:.0f}" for k, v in seconds.items()),
+    )
     files = {name: Read(out / f"{name}.glb") for name in ("whole", "colours", "texture")}
     views = [scene.views[i] for i in scene.split["test"]]
     for label, resize in (("stored", full_size), ("training", lambda view: view)):

@@ -58,7 +58,10 @@ def lens(folder: Path) -> None:
         u, v = (2 * x + 1 - width) / max(width, height), (2 * y + 1 - height) / max(width, height)
         widest = float((u**2 + v**2).max())
         inverse = 1 / (1 + BARREL * (u**2 + v**2)) * (1 + BARREL * widest)  # corners stay inside the photo
-        where = [(v * inverse * max(width, height) + height - 1) / 2, (u * inverse * max(width, height) + width - 1) / 2]
+        where = [
+            (v * inverse * max(width, height) + height - 1) / 2,
+            (u * inverse * max(width, height) + width - 1) / 2,
+        ]
         channels = [ndimage.map_coordinates(pixels[..., k], where, order=1) for k in range(pixels.shape[2])]
         Image.fromarray(np.stack(channels, -1)).save(path, quality=QUALITY)
 

@@ -23,11 +23,14 @@ from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import C0, is_splat_file, read_splats, write_splats
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.mesh_metrics import sample_places
 from neural3d.geometry.rotations import quaternion_from_rotation
+from neural3d.meshing import FACES
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
-from neural3d.render.fusion import Fused, fused_mesh, truncation
+from neural3d.render.fusion import Fused, fused_surface, truncation
 from neural3d.render.paths import orbit, surround
 from neural3d.render.splats import render_splats
 from neural3d.run import load, read_config
@@ -86,25 +89,36 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
 
 
 def mesh_of_splats(
-    source: Path, out: Path, resolution: int = 256, device: str = "auto", up: str | None = None, of: str | None = None
+    source: Path,
+    out: Path,
+    resolution: int = 256,
+    device: str = "auto",
+    up: str | None = None,
+    of: str | None = None,
+    faces: int = FACES,
+    progress: Progress = silent,
 ) -> tuple[Mesh, Cost, list[str]]:
     """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
 
-    up: how it stands in its file, see `scene.upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
-    Returns the mesh as written, and what had to be assumed. Raises UserError where there is no surface.
+    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `scene.upright`. of: what is up in a
+    source that is a file, "x", "-x" … "-z". Returns the mesh as written, and what had to be assumed.
+    Raises UserError where there is no surface.
     """
     subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None
     render: Render
     if subject.scene is not None:
-        mesh = load(source, device).method.mesh(resolution)
+        surface, color = load(source, device).method.surface(resolution, progress=progress)
         cameras, box, render = orbit(subject.scene, LOOKS), subject.aabb, subject.render
     else:
         box, render = _core(subject.splats), _from_outside(subject)
         views = surround(box, (-15, 15, 45, 75), 12)
-        fused = Fused(render, views, truncation(box, resolution))
-        mesh = fused_mesh(fused, lambda field: extract(field, box, resolution), closed=False)
+        fused = Fused(render, views, truncation(box, resolution), progress)
+        fused.confirm()
+        surface, color = fused_surface(fused, lambda f: extract(f, box, resolution, progress=progress), closed=False)
         cameras = surround(box, (5, 35), LOOKS // 2, SIDE)
+    surface = cleaned(surface, progress=progress).mesh
+    mesh = (simplified(surface, faces) if faces else surface).colored(color, progress)
     own = subject.capture_from_scene
     written = write_mesh(mesh.transformed(own), out, up=up, native_up=own[:3, 2])
     return written, cost(render, _drawn(_solid(mesh)), cameras, box), subject.notes

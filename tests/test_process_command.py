@@ -68,7 +68,7 @@ def test_info_names_the_command(photos, capsys):
 
 def test_plain_progress_is_a_line_now_and_then(monkeypatch, capsys):
     monkeypatch.setattr(neural3d.cli.process.time, "monotonic", lambda: 100.0)
-    with neural3d.cli.process.SfmProgress() as shown:
+    with neural3d.cli.console.StageProgress() as shown:
         for done in range(1001):
             shown.update("matching", done, 1000)
     assert capsys.readouterr().out.splitlines() == ["matching: 0 of 1000", "matching: 1000 of 1000"]

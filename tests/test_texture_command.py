@@ -13,6 +13,7 @@ from neural3d.cli import main
 from neural3d.cli.export import Export
 from neural3d.errors import UserError
 from neural3d.methods.sdf import Sdf
+from neural3d.progress import silent
 from neural3d.run import Run, configure
 from neural3d.train import Trainer
 
@@ -97,4 +98,4 @@ def test_a_shape_has_nothing_to_bake(tmp_path):
     config, shape = configure(tmp_path / "ball.ply", "sdf")
     run = Run(tmp_path, config, shape, Sdf(config.method_config(), shape), 0)
     with pytest.raises(UserError, match="sdf has learnt a shape without colours, so there is nothing to bake"):
-        Export(tmp_path, tmp_path / "ball.glb", texture=256).textured(run, 256, None)
+        Export(tmp_path, tmp_path / "ball.glb", texture=256).mesh(run, None, silent)

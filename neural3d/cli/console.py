@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,42 @@ def progress_bar() -> Any:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
     )
+
+
+class StageProgress:
+    """Work of several stages: a bar for each on a terminal; elsewhere a line at its ends and every few seconds.
+
+    Both say how much time is left.
+    """
+
+    def __init__(self) -> None:
+        self.bar = progress_bar() if console.is_terminal else None
+        self.stage, self.began, self.last_line = "", 0.0, 0.0
+        self.task: Any = None
+
+    def __enter__(self) -> StageProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """A `neural3d.progress.Progress`."""
+        now, new = time.monotonic(), stage != self.stage
+        self.stage = stage
+        if new:
+            self.began = now
+        if self.bar is not None:
+            if new:
+                self.task = self.bar.add_task(stage, total=total)
+            self.bar.update(self.task, completed=done, total=total)
+        elif new or done == total or now - self.last_line >= 5:
+            self.last_line = now
+            left = (now - self.began) / max(done, 1) * (total - done)
+            print(f"{stage}: {done} of {total}" + (f", {left:.0f} s left" if left >= 1 else ""), flush=True)
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, console, option
+from neural3d.cli.console import Device, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh
 from neural3d.errors import UserError
 
@@ -23,6 +23,8 @@ class Convert:
     """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a run folder for signed distances."""
     resolution: int = 256
     """Of a mesh: cells along its longest side."""
+    faces: int = 200_000
+    """Of a mesh: at most so many, 0: as many as come."""
     splats: int = 200_000
     """How many splats on a mesh."""
     minutes: float = 2.0
@@ -43,8 +45,9 @@ class Convert:
         if to == "field":
             return self.fit_field()
         if to == "mesh":
-            how = self.resolution, self.device, self.up, self.source_up
-            mesh, cost, notes = convert.mesh_of_splats(self.source, self.out, *how)
+            how = self.resolution, self.device, self.up, self.source_up, self.faces
+            with StageProgress() as shown:
+                mesh, cost, notes = convert.mesh_of_splats(self.source, self.out, *how, progress=shown.update)
             print_mesh(self.out, mesh, self.up, "in the source's own units")
         elif of == "mesh":
             splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats, self.up)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, RunFolder, console, option, progress_bar
+from neural3d.cli.console import Device, RunFolder, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from neural3d.fields.gaussians import Gaussians
     from neural3d.geometry.mesh import Mesh
+    from neural3d.meshing import Surface
+    from neural3d.progress import Progress
     from neural3d.run import Run
     from neural3d.scene import Scene, View
 
-FACES = 50_000  # with a texture: what xatlas unwraps in a minute; detail of colour lies in the texture
 SMALLEST, LARGEST = 64, 8192  # texels: GPUs take 8192; below 64 charts have no room
 
 
@@ -41,7 +42,13 @@ class Export:
     bake: Annotated[Literal["photos", "field"] | None, option("photos|field")] = None
     """What the texture shows: the training photos, or the colours learnt; default: photos, if they are still there."""
     faces: Annotated[int | None, option("N")] = None
-    """Simplify to at most N faces; default: all of them, with a texture 50,000."""
+    """At most N faces, 0: as many as come; default 200,000, since vertices carry the colours; with a texture 50,000."""
+    keep_largest: bool = False
+    """Keep only the largest piece; default: all with at least 1 % of its area."""
+    fill_holes: Annotated[float, option("SIZE")] = 0.02
+    """Fill holes up to this width, as a share of the diagonal of the mesh's box, 0: none; default 0.02."""
+    smooth: Annotated[int, option("N")] = 0
+    """Rounds of smoothing that keep the volume (Taubin's filter); default 0."""
     up: Up = None
     device: Device = "auto"
 
@@ -49,7 +56,6 @@ class Export:
         import torch
 
         from neural3d.export import check_format, write_mesh
-        from neural3d.geometry.unwrap import simplified
         from neural3d.run import load
 
         if self.texture is not None or self.out.suffix.lower() not in (".splat", ".spz"):
@@ -64,43 +70,48 @@ class Export:
         splats = getattr(run.method, "splats", None)
         if self.out.suffix.lower() in (".splat", ".spz") or (splats and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, splats, crop)
-        if self.texture is not None:
-            mesh = self.textured(run, self.texture, crop)
-        else:
-            mesh = run.method.mesh(self.resolution, crop)
-            mesh = mesh if self.faces is None else simplified(mesh, self.faces)
+        with StageProgress() as shown:
+            mesh = self.mesh(run, crop, shown.update)
         mesh = mesh.transformed(run.capture_from_scene)
         mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
         print_mesh(self.out, mesh, self.up, units_of(run.scene))
 
-    def textured(self, run: Run, size: int, crop: Tensor | None) -> Mesh:
-        """The simplified mesh with its texture, in the scene frame. Says what it does: it may take minutes."""
-        from neural3d.geometry.unwrap import Paint, simplified, unwrapped
-        from neural3d.render.bake import textured
+    def mesh(self, run: Run, crop: Tensor | None, progress: Progress) -> Mesh:
+        """The mesh to write, in the scene frame. Says what was done to it, and what it covers."""
+        from neural3d.meshing import FACES, TEXTURED, surface
         from neural3d.scene import Scene
 
-        if not isinstance(run.scene, Scene):
+        if self.texture is not None and not isinstance(run.scene, Scene):
             raise UserError(
                 f"{self.path}: {run.config.method} has learnt a shape without colours, so there is nothing to bake; "
                 "leave --texture out."
             )
+        faces = (FACES if self.texture is None else TEXTURED) if self.faces is None else self.faces
+        made = surface(
+            run, self.resolution, crop, faces=faces, keep_largest=self.keep_largest, fill_holes=self.fill_holes,
+            smooth=self.smooth, progress=progress,
+        )  # fmt: skip
+        console.print(f"{made.whole:,} faces extracted; {made.cleaning}", soft_wrap=True)
+        self.report_coverage(made)
+        if self.texture is None:
+            return made.colored(progress)
         views = self.photos(run.scene)
-        console.print("extracting the surface")
-        whole = run.method.mesh(self.resolution, crop)
-        console.print(f"simplifying {len(whole.faces):,} faces")
-        small = simplified(whole, FACES if self.faces is None else self.faces)
-        console.print(f"unwrapping {len(small.faces):,} faces")
-        flat = unwrapped(small, size)
-        # Photos need the learnt colours only where they show nothing, and splats have no others than their mesh's.
-        of_field = not views and not hasattr(run.method, "splats")
-        color = run.method.surface_color if of_field else Paint(whole)
-        with progress_bar() as bar:
-            task = bar.add_task("baking", total=1)
-            mesh, seen = textured(flat, size, views, color, lambda done, n: bar.update(task, completed=done, total=n))
-            bar.update(task, total=1, completed=1)  # colours of the field come without steps
+        mesh, seen = made.textured(self.texture, views, progress)
         shown = f"{len(views)} photos show {seen:.0%} of the surface" if views else "baked from the learnt colours"
-        console.print(f"texture {size} × {size}: {shown}")
+        console.print(f"texture {self.texture} × {self.texture}: {shown}")
         return mesh
+
+    def report_coverage(self, made: Surface) -> None:
+        if made.coverage is None:
+            return
+        console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them", soft_wrap=True)
+        if not made.coverage.good:
+            console.print(
+                f"[yellow]the surface is missing or foggy:[/] train longer (neural3d train --resume {self.path} "
+                "--minutes 10), or with another method (--method splat; --method neus for smooth surfaces); if the box "
+                "cuts the subject off, give another --crop",
+                soft_wrap=True,
+            )
 
     def photos(self, scene: Scene) -> list[View]:
         """The training views to bake from; none where the field is to be baked."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import console, option, progress_bar
+from neural3d.cli.console import StageProgress, console, option
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
     from neural3d.scene.sfm import process
 
     try:
-        with SfmProgress() as shown:
+        with StageProgress() as shown:
             report = process(photos, out, options, shown.update)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the features and matches found so far")
@@ -94,31 +93,3 @@ def with_poses(scene: Path, folder: Path, seed: int) -> Path:
             f"capture elsewhere: neural3d process {scene} CAPTURE."
         )
     return out
-
-
-class SfmProgress:
-    """A bar for each stage on a terminal; a line at its beginning, its end and every few seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self.bar = progress_bar() if console.is_terminal else None
-        self.stage, self.last_line = "", 0.0
-        self.task: Any = None
-
-    def __enter__(self) -> SfmProgress:
-        if self.bar is not None:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def update(self, stage: str, done: int, total: int) -> None:
-        new, self.stage = stage != self.stage, stage
-        if self.bar is not None:
-            if new:
-                self.task = self.bar.add_task(stage, total=total)
-            self.bar.update(self.task, completed=done)
-        elif new or done == total or time.monotonic() - self.last_line >= 5:
-            self.last_line = time.monotonic()
-            print(f"{stage}: {done} of {total}", flush=True)

@@ -18,8 +18,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.progress import Progress, silent
 
 Field = Callable[[Float[Tensor, "n 3"]], Float[Tensor, "n"]]
+Colors = Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]]  # (positions, normals) → sRGB
 
 BATCH = 1 << 18  # points per field evaluation
 SLAB = 32  # layers of cells that are held in memory at a time
@@ -81,14 +83,15 @@ class Mesh:
             normals=None if self.normals is None else (self.normals @ rotation.T).astype(np.float32),
         )
 
-    def colored(self, color: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]]) -> Mesh:
+    def colored(self, color: Colors, progress: Progress = silent) -> Mesh:
         """With `color(position, outward normal)`, sRGB, at vertices; for radiance fields see `seen_from_outside`."""
         normals = self.vertex_normals() if self.normals is None else self.normals
+        batches = []
         with torch.no_grad():
-            batches = [
-                color(torch.from_numpy(self.vertices[i : i + BATCH]), torch.from_numpy(normals[i : i + BATCH])).cpu()
-                for i in range(0, len(self.vertices), BATCH)
-            ]
+            for i in range(0, len(self.vertices), BATCH // 8):
+                part = slice(i, i + BATCH // 8)
+                batches.append(color(torch.from_numpy(self.vertices[part]), torch.from_numpy(normals[part])).cpu())
+                progress("colouring", min(part.stop, len(self.vertices)), len(self.vertices))
         colors = torch.cat(batches).clamp(0, 1).numpy() if batches else np.zeros((0, 3), np.float32)
         return replace(self, colors=colors, normals=normals)
 
@@ -108,9 +111,7 @@ class Mesh:
         )
 
 
-def seen_from_outside(
-    color: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]], tilt: float = 0.5
-) -> Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]]:
+def seen_from_outside(color: Colors, tilt: float = 0.5) -> Colors:
     """Turn a radiance field's color(position, viewing direction) into a colour per (position, normal).
 
     The mean over an eye above the surface and four eyes tilted away from the normal by `tilt` (radians), so that one
@@ -176,6 +177,7 @@ def extract(
     level: float | None = None,
     hidden: Callable[[Float[Tensor, "n 3"]], Bool[Tensor, "n"]] | None = None,
     fill_open: bool = False,
+    progress: Progress = silent,
 ) -> Mesh:
     """The surface of a field inside a box as a closed mesh, by marching cubes (Lewiner et al. 2003).
 
@@ -195,7 +197,9 @@ def extract(
     from skimage.measure import marching_cubes  # only here: it takes long to import
 
     value = _outwardness(field, grid, level)
-    inside, active, solid = _coarse_pass(value, grid, conservative=level is None, hidden=hidden, fill_open=fill_open)
+    inside, active, solid = _coarse_pass(
+        value, grid, conservative=level is None, hidden=hidden, fill_open=fill_open, progress=progress
+    )
     vertices, faces, count = [], [], 0
     last_layer = None
     for x0 in range(0, grid.cells[0], SLAB):
@@ -208,6 +212,7 @@ def extract(
             vertices.append(v - 1 + [x0 + (x0 > 0), 0, 0])
             faces.append(f + count)
             count += len(v)
+        progress("extracting the surface", int(x1), int(grid.cells[0]))
     if not vertices:
         what = "signed distance is nowhere negative" if level is None else f"density nowhere exceeds {level:g}"
         raise UserError(f"The {what} inside the box: no surface. Train longer, or choose another level or box.")
@@ -274,7 +279,7 @@ def _outwardness(field: Field, grid: _Grid, level: float | None) -> Callable[[np
 
 
 def _coarse_pass(
-    value: Callable, grid: _Grid, conservative: bool, hidden: Callable | None, fill_open: bool
+    value: Callable, grid: _Grid, conservative: bool, hidden: Callable | None, fill_open: bool, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(is each coarse grid point inside?, may each coarse cell hold surface?, is it solid whatever the field says?)
 
@@ -290,6 +295,7 @@ def _coarse_pass(
         v = value(layer.reshape(-1, 3)).reshape(shape[1:])
         inside[i] = v < 0
         near[i] = np.abs(v) <= reach
+        progress("looking for the surface", i + 1, len(axes[0]))
 
     def over_corners(a: np.ndarray, combine: np.ufunc) -> np.ndarray:
         for axis in range(3):

@@ -1,4 +1,4 @@
-"""A mesh made ready for a texture: fewer faces, and a place in the picture for each of them.
+"""A mesh made ready for a texture: a place in the picture for each of its faces.
 
 uv: u to the right, v down, (0, 0) and (1, 1) the picture's outer corners, as in glTF; the centre of texel (row i,
 column j) of a picture of n × n is ((j + 0.5) / n, (i + 0.5) / n).
@@ -7,98 +7,120 @@ column j) of a picture of n × n is ((j + 0.5) / n, (i + 0.5) / n).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.geometry.mesh import Mesh, remove_floaters
-from neural3d.geometry.solid import Solid, load_open3d
+from neural3d.geometry.clean import simplified, smoothed
+from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.solid import Solid
+from neural3d.progress import Progress, silent
 
 PADDING = 4  # texels between charts: two levels of mip-maps do not mix them
+BLOCK = 5_000  # faces that xatlas cuts into charts at a time, a few seconds of a rough surface
+SMOOTHING = 5  # rounds before that: noise of normals, and thereby charts, falls by a third
+MOST_CHARTS = 20_000  # packed in a few seconds; in a texture of 2048² each has 200 texels
 
 
-def simplified(mesh: Mesh, faces: int) -> Mesh:
-    """The mesh with at most so many faces, by quadric error (Garland & Heckbert 1997); itself if it has no more.
-
-    Colours are those of the nearest points of the original, normals are computed anew. Raises UserError where `faces`
-    is under 4.
-    """
-    if faces < 4:
-        raise UserError(f"A surface of {faces} faces is none; ask for at least 4 faces.")
-    if len(mesh.faces) <= faces:
-        return mesh
-    geometry, utility = load_open3d().geometry, load_open3d().utility
-    full = geometry.TriangleMesh(
-        utility.Vector3dVector(mesh.vertices.astype(np.float64)), utility.Vector3iVector(mesh.faces.astype(np.int32))
-    )
-    fewer = full.simplify_quadric_decimation(faces)
-    # Splinters that the budget left of thin parts would each become a chart of a few texels.
-    small = remove_floaters(
-        Mesh(np.asarray(fewer.vertices, np.float32), np.asarray(fewer.triangles, np.int32)), fraction=1e-4
-    )
-    small = replace(small, normals=small.vertex_normals())
-    if mesh.colors is None:
-        return small
-    return small.colored(Paint(mesh))
-
-
-class Paint:
-    """The vertex colours of a mesh, anywhere near it, for `Mesh.colored`: those of the nearest point of its surface."""
-
-    def __init__(self, mesh: Mesh):
-        assert mesh.colors is not None
-        self.mesh, self.colors, self.solid = mesh, mesh.colors, Solid(mesh)
-
-    def __call__(self, points: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        _, face = self.solid.closest(points.numpy())
-        corners = self.mesh.faces[face]
-        share = barycentric(points.numpy(), self.mesh.vertices[corners])
-        return torch.from_numpy(np.einsum("nk,nkc->nc", share, self.colors[corners]).astype(np.float32))
-
-
-def barycentric(
-    points: Float[np.ndarray, "N 3"], triangles: Float[np.ndarray, "N corner 3"]
-) -> Float[np.ndarray, "N corner"]:
-    """Shares of the corners in each point's projection onto its triangle's plane, kept from leaving the triangle."""
-    a, b, c = triangles.astype(np.float64).swapaxes(0, 1)
-    e, f, d = b - a, c - a, points - a
-    ee, ef, ff, de, df = ((x * y).sum(1) for x, y in ((e, e), (e, f), (f, f), (d, e), (d, f)))
-    double_area = np.maximum(ee * ff - ef**2, 1e-30)  # 1e-30: triangles without area give their first corner
-    second, third = (ff * de - ef * df) / double_area, (ee * df - ef * de) / double_area
-    share = np.clip(np.stack([1 - second - third, second, third], axis=1), 0, 1)
-    return share / np.maximum(share.sum(1, keepdims=True), 1e-30)
-
-
-def unwrapped(mesh: Mesh, size: int) -> Mesh:
+def unwrapped(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     """The mesh with `uv` for a texture of size × size: charts by xatlas, packed without overlap.
 
+    xatlas cuts charts block by block, because its time grows with more than the square of their number, and of a
+    smoothed copy, where fewer do: 50,000 faces of pure noise take 7 instead of more than 250 s of one core. A mesh that
+    still makes more than MOST_CHARTS is simplified until it does not.
     Vertices on the charts' borders are doubled. Raises UserError where xatlas is missing, or where the faces need more
     room than the texture has.
     """
-    try:
-        import xatlas
-    except ImportError as error:
-        raise UserError(f"xatlas cannot be loaded ({error}); install it: pip install xatlas.") from None
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
-    packing = xatlas.PackOptions()
+    xatlas = _load_xatlas()
+    while (charts := _cut(xatlas, mesh, progress)) is None:
+        mesh = simplified(Mesh(mesh.vertices, mesh.faces), len(mesh.faces) // 2)
+    atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
     packing.resolution, packing.padding, packing.bilinear = size, PADDING, True
+    for block in charts:
+        atlas.add_uv_mesh(block.uv, block.corners.astype(np.uint32))
+    progress("packing", 0, 1)
     atlas.generate(xatlas.ChartOptions(), packing)
-    origin, faces, uv = atlas[0]
-    if not np.isfinite(uv).all() or len(faces) != len(mesh.faces) or min(atlas.width, atlas.height) == 0:
+    progress("packing", 1, 1)
+
+    origins, uvs, count = [], [], 0
+    faces = np.empty_like(mesh.faces)
+    for k, block in enumerate(charts):
+        vertex, corners, uv = atlas[k]
+        faces[block.faces] = count + corners
+        origins.append(block.vertices[vertex])
+        uvs.append(uv)
+        count += len(vertex)
+    origin, uv = np.concatenate(origins), np.concatenate(uvs)
+    if not np.isfinite(uv).all() or min(atlas.width, atlas.height) == 0:
         raise UserError(f"xatlas found no texture coordinates for {len(mesh.faces):,} faces; ask for fewer.")
     pixels = uv * [atlas.width, atlas.height]
     return replace(
         mesh,
         vertices=mesh.vertices[origin],
-        faces=faces.astype(np.int32),
+        faces=faces,
         colors=None if mesh.colors is None else mesh.colors[origin],
         normals=None if mesh.normals is None else mesh.normals[origin],
         uv=(pixels / max(atlas.width, atlas.height)).astype(np.float32),
     )
+
+
+def _load_xatlas() -> Any:
+    try:
+        import xatlas
+    except ImportError as error:
+        raise UserError(f"xatlas cannot be loaded ({error}); install it: pip install xatlas.") from None
+    return xatlas
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Faces of a mesh that were cut into charts together. corners: of them, rows of `vertices` (the mesh's) and `uv`
+    (flat, as large as the surface).
+    """
+
+    faces: Int[np.ndarray, "F"]
+    vertices: Int[np.ndarray, "V"]
+    corners: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "V 2"]
+
+
+def _cut(xatlas: Any, mesh: Mesh, progress: Progress) -> list[_Block] | None:
+    """Charts for all faces; None where they are more than MOST_CHARTS."""
+    smooth = smoothed(mesh, SMOOTHING)
+    result, done, charts = [], 0, 0
+    for faces in _blocks(mesh):
+        progress("unwrapping", done, len(mesh.faces))
+        atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
+        packing.resolution = 256  # any will do: only the charts are wanted, and small pictures pack quickly
+        part = smooth.kept(faces)
+        atlas.add_mesh(part.vertices.astype(np.float32), part.faces.astype(np.uint32))
+        atlas.generate(xatlas.ChartOptions(), packing)
+        vertex, corners, uv = atlas[0]
+        if len(corners) != len(faces) or not atlas.texels_per_unit > 0:
+            raise UserError(f"xatlas found no texture coordinates for {len(mesh.faces):,} faces; ask for fewer.")
+        flat = (uv * [atlas.width, atlas.height] / atlas.texels_per_unit).astype(np.float32)
+        result.append(_Block(faces, np.unique(mesh.faces[faces])[vertex], corners, flat))
+        done, charts = done + len(faces), charts + atlas.chart_count
+        if charts > MOST_CHARTS:
+            return None
+    progress("unwrapping", done, len(mesh.faces))
+    return result
+
+
+def _blocks(mesh: Mesh) -> list[Int[np.ndarray, "F"]]:
+    """All faces in parts of at most BLOCK, by halving at the median along the longest side, again and again."""
+    middle = mesh.vertices[mesh.faces].mean(1)
+    waiting, parts = [np.arange(len(mesh.faces))], []
+    while waiting:
+        part = waiting.pop()
+        if len(part) <= BLOCK:
+            parts.append(part)
+            continue
+        along = middle[part][:, np.ptp(middle[part], axis=0).argmax()]
+        waiting += np.array_split(part[np.argsort(along, kind="stable")], 2)
+    return parts
 
 
 @dataclass(frozen=True)

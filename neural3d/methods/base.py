@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.geometry.cameras import Camera
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.scene import Scene
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Field, Mesh
+    from neural3d.geometry.mesh import Colors, Field, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene.batches import Source
 
@@ -101,24 +102,33 @@ class Method(nn.Module, abc.ABC):
         """Density in 1 / scene unit from which a point counts as inside, for meshes; see `density`."""
         raise NotImplementedError
 
-    @torch.no_grad()
     def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        """The surface with vertex colours, in the scene frame; closed, without floating pieces.
+        """The surface, see `surface`, with vertex colours if the method knows any."""
+        mesh, color = self.surface(resolution, crop)
+        return mesh if color is None else mesh.colored(color)
 
+    @torch.no_grad()
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        """(the bare surface in the scene frame, closed and without floating pieces; its colours, if it has any)
+
+        So that what will be thrown away by simplification need not be coloured first.
         resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
         Raises UserError where no surface is inside.
         """
-        device, box = next(self.parameters()).device, self._box(crop)
+        device, box = next(self.parameters()).device, self.box(crop)
         margin = 4 * float((box[1] - box[0]).max()) / resolution
         mesh = self._extract(
             self.density,
             resolution,
             crop,
             level=self.surface_density,
-            hidden=self._hidden(margin, device),
+            hidden=self._hidden(margin, device, progress),
             fill_open=not self.scene.unbounded,  # objects; of a place, all that is beyond the walls is hidden
+            progress=progress,
         )
-        return mesh.colored(self.surface_color)
+        return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """sRGB of points of the mesh with their outward normals: one colour for all directions. On any device."""
@@ -128,7 +138,7 @@ class Method(nn.Module, abc.ABC):
         x, normal = x.to(device), normal.to(device)
         return seen_from_outside(self.color)(self._seen_point(x, -normal), normal)
 
-    def _box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
+    def box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
         """Where to look for the surface, in the scene frame."""
         return self.scene.aabb if crop is None else _enclosing(self.scene.scene_from_capture, crop)
 
@@ -142,7 +152,7 @@ class Method(nn.Module, abc.ABC):
         level: float | None = None,
         **how: Any,
     ) -> Mesh:
-        """The surface of a field in `crop` (see `mesh`) by `geometry.mesh.extract`, without floating pieces."""
+        """The surface of a field in `crop` (see `surface`) by `geometry.mesh.extract`, without floating pieces."""
         from neural3d.geometry.mesh import extract, remove_floaters
 
         device = next(self.parameters()).device
@@ -158,7 +168,7 @@ class Method(nn.Module, abc.ABC):
             beyond = torch.maximum(low - y, y - high).amax(-1) * unit  # distance to the box, or less
             return torch.maximum(value, beyond) if level is None else torch.where(beyond <= 0, value, 0)
 
-        return remove_floaters(extract(within, self._box(crop).to(device), resolution, level=level, **how))
+        return remove_floaters(extract(within, self.box(crop).to(device), resolution, level=level, **how))
 
     def _seen_point(self, x: Float[Tensor, "N 3"], direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Where most of the light is lost that comes to points of the surface and goes on along `direction`.
@@ -174,16 +184,18 @@ class Method(nn.Module, abc.ABC):
             most, light = torch.maximum(most, light - left), left
         return x + depth * direction
 
-    def _hidden(self, margin: float, device: torch.device) -> Callable[[Tensor], Tensor]:
+    def _hidden(self, margin: float, device: torch.device, progress: Progress = silent) -> Callable[[Tensor], Tensor]:
         """Which points some training camera faces, and all that do see a surface more than `margin` before them."""
         cameras = self.scene.cameras("train")
+        chosen = cameras[:: math.ceil(len(cameras) / HIDING_VIEWS)]
         looks = []
-        for camera in cameras[:: math.ceil(len(cameras) / HIDING_VIEWS)]:
+        for camera in chosen:
             shrink = max(1.0, max(camera.width, camera.height) / HIDING_PIXELS)
             camera = camera.resized(round(camera.width / shrink), round(camera.height / shrink))
             out = self.render(camera)
             depth = torch.where(out.alpha > 0.5, out.depth, math.inf)[..., 0]
             looks.append((camera, depth.to(device)))
+            progress("looking at it from the photos' places", len(looks), len(chosen))
 
         def hidden(x: Tensor) -> Tensor:
             faced, visible = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)

@@ -13,12 +13,13 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.samples import sample_surface
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Field, Mesh
+    from neural3d.geometry.mesh import Colors, Field, Mesh
 
 
 SEEN = 4096  # points of a surface that is given as a mesh
@@ -61,7 +62,9 @@ class CategoryMethod(Method):
         """The surface in the scene frame, closed. resolution: cells along the longest side of the set's box."""
         return self._extract(self.field(code), resolution, None, level=self.level)
 
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
         raise UserError(
             "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of a cloud."
         )

@@ -32,12 +32,13 @@ from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import photo_resolution
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
 from neural3d.scene.silhouettes import SilhouetteSource
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
@@ -272,17 +273,20 @@ class Dvr(Method):
         )
 
     @torch.no_grad()
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        """As `Method.mesh`. Cavities that no camera could see, of which training learns nothing, are filled."""
-        device, box = self.frame.device, self._box(crop)
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        """As `Method.surface`. Cavities that no camera could see, of which training learns nothing, are filled."""
+        device, box = self.frame.device, self.box(crop)
         mesh = self._extract(
             lambda x: torch.sigmoid(self.logit(x)),
             resolution,
             crop,
             level=self.config.tau,
-            hidden=self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device),
+            hidden=self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device, progress),
+            progress=progress,
         )
-        return mesh.colored(self.surface_color)
+        return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         return self._rgb(x.to(self.frame.device))

@@ -53,12 +53,13 @@ from neural3d.ops.composite import Composite, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, compact, ray_aabb, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.fusion import Fused, truncation
 from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
     from neural3d.scene.batches import RayBatch
 
@@ -447,13 +448,15 @@ class Neus(Method):
         background, _ = self._background(origins, directions, leave, background)
         return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
 
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
         if self._scouting:
             raise UserError(f"There is no surface before {self.config.scout_until:.0%} of the training; go on with it.")
-        box = self._box(crop)
-        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device)
-        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden)
-        return mesh.colored(self.surface_color)
+        box = self.box(crop)
+        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device, progress)
+        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden, progress=progress)
+        return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         from neural3d.geometry.mesh import seen_from_outside

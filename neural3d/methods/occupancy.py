@@ -18,13 +18,14 @@ from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
 from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import render_surface
 from neural3d.scene.samples import DistanceBatch, SolidSource
 from neural3d.scene.shape import Shape
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
 
 REACH = 0.1  # scene units around the surface in which most points are
 SHARPNESS = 40.0  # logits per scene unit at the start, when the field is the distance to a ball
@@ -90,5 +91,8 @@ class Occupancy(Method):
         box = self.scene.aabb.to(self.field.table.device)
         return render_surface(self.logits, camera, box, level=0.0, background=background)
 
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        return self._extract(lambda x: torch.sigmoid(self.logits(x)), resolution, crop, level=0.5)
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        inside = self._extract(lambda x: torch.sigmoid(self.logits(x)), resolution, crop, level=0.5, progress=progress)
+        return inside, None

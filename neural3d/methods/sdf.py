@@ -17,13 +17,14 @@ from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
 from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import render_surface
 from neural3d.scene.samples import DistanceBatch, SolidSource
 from neural3d.scene.shape import Shape
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,7 @@ class Sdf(Method):
         box = self.scene.aabb.to(self.field.table.device)
         return render_surface(self.signed_distance, camera, box, background=background)
 
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        return self._extract(self.signed_distance, resolution, crop)
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        return self._extract(self.signed_distance, resolution, crop, progress=progress), None

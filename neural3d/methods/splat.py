@@ -24,6 +24,7 @@ from neural3d.methods.seeds import seed_splats
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.splats import pinhole_intrinsics, render_splats
 from neural3d.scene.batches import PhotoBatch, PhotoSource
@@ -31,7 +32,7 @@ from neural3d.scene.photos import available_memory
 from neural3d.scene.undistort import pinhole_scene
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
 
@@ -277,14 +278,16 @@ class Splat(Method):
         )  # fmt: skip
 
     @torch.no_grad()
-    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
-        """See the base: of the depth in the training views. Of a place, not of an object, it ends where none looks."""
-        from neural3d.render.fusion import Fused, fewer_and_smaller, fused_mesh, truncation
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks."""
+        from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
-        fused = Fused(self.render, cameras, truncation(self._box(crop), resolution))
+        fused = Fused(self.render, cameras, truncation(self.box(crop), resolution), progress)
         closed = not self.scene.unbounded
-        return fused_mesh(fused, lambda field: self._extract(field, resolution, crop), closed=closed)
+        return fused_surface(fused, lambda f: self._extract(f, resolution, crop, progress=progress), closed=closed)
 
 
 class _Gain(torch.autograd.Function):

@@ -12,7 +12,7 @@ their median are left out: highlights, and whatever passed before the camera.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,15 @@ from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.mesh import BATCH, Mesh
+from neural3d.geometry.mesh import BATCH, Colors, Mesh
 from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import Texels, texels_of
+from neural3d.progress import Progress, silent
 from neural3d.scene.images import read_header
 
 if TYPE_CHECKING:
     from neural3d.scene import View
 
-Progress = Callable[[int, int], None]
-Colors = Callable[[Float[Tensor, "N 3"], Float[Tensor, "N 3"]], Float[Tensor, "N 3"]]
 
 VIEWS = 16  # photos that a texel may remember
 FACING = 2.0  # P
@@ -49,7 +48,7 @@ MOST_RAYS = 1 << 20  # per photo, for what hides what
 
 
 def textured(
-    mesh: Mesh, size: int, views: Sequence[View], color: Colors, progress: Progress = lambda done, total: None
+    mesh: Mesh, size: int, views: Sequence[View], color: Colors, progress: Progress = silent
 ) -> tuple[Mesh, float]:
     """(an unwrapped mesh with a texture of size × size, the share of its surface that photos show)
 
@@ -86,7 +85,7 @@ def _from_photos(
         memory = _Memory(points.shape[1])
         for k, view in enumerate(views):
             memory.add(*_Photo(view, solid).look(points, normals))
-            progress(n * len(views) + k + 1, len(starts) * len(views))
+            progress("painting", n * len(views) + k + 1, len(starts) * len(views))
         colors[part], seen[part] = memory.blended()
     return colors, seen
 

@@ -10,7 +10,7 @@ volume in memory. Pixels that see nothing (alpha under a half) say τ: they carv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,15 +19,17 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.mesh import BATCH, Field, Mesh, remove_floaters
+from neural3d.geometry.mesh import BATCH, Colors, Field, Mesh, remove_floaters
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 
 MOST_VIEWS, LONGEST = 120, 640  # pictures that are fused, and their longer side in pixels
+NEIGHBOURS, CONFIRM = 8, 3  # views that check another one's depth, and how many must agree
 
 
 @dataclass
 class _Look:
-    """One view. depth: Inf where nothing is seen."""
+    """One view. depth: Inf where nothing is seen, not a number where what is seen is not to be trusted."""
 
     camera: Camera
     depth: Float[Tensor, "H W"]
@@ -41,7 +43,13 @@ class Fused:
     All positions are in the cameras' frame; the work is done where `render`'s pictures are.
     """
 
-    def __init__(self, render: Callable[[Camera, Tensor], RenderOut], cameras: Iterable[Camera], truncation: float):
+    def __init__(
+        self,
+        render: Callable[[Camera, Tensor], RenderOut],
+        cameras: Sequence[Camera],
+        truncation: float,
+        progress: Progress = silent,
+    ):
         self.truncation = truncation
         self._looks = []
         for camera in cameras:
@@ -51,6 +59,28 @@ class Fused:
             depth = torch.where(seen, out.depth, math.inf)[..., 0]
             self.device = depth.device
             self._looks.append(_Look(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
+            progress("drawing depth", len(self._looks), len(cameras))
+
+    def confirm(self) -> None:
+        """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see as deep, up to τ.
+
+        For views where no photo was taken: what splats show there is often haze, or a wall from its back.
+        """
+        centres = torch.stack([look.camera.centre for look in self._looks])
+        checked = []
+        for look in self._looks:
+            origin, direction = (x.reshape(-1, 3).to(self.device) for x in look.camera.rays())
+            t = look.depth.flatten() / (direction @ look.camera.forward.to(direction))
+            x = origin + t.nan_to_num(posinf=0)[:, None] * direction
+            nearest = (centres - look.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
+            agreeing = torch.zeros(len(x), device=self.device)
+            for other in (self._looks[i] for i in nearest.tolist()):
+                d, inside = self._before(other, x)
+                agreeing += inside & (d.abs() < self.truncation)
+            silent = (agreeing < CONFIRM) & t.isfinite()
+            checked.append(torch.where(silent.view(look.depth.shape), math.nan, look.depth))
+        for look, depth in zip(self._looks, checked):
+            look.depth = depth
 
     def distance(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """A quarter of the mean, in [-τ / 4, τ / 4], where some view says less than τ; ± 1000 τ elsewhere.
@@ -72,8 +102,9 @@ class Fused:
     def color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """sRGB of surface points: the mean of views that see them, weighted by the squared cosine of their slant.
 
-        Points that none sees get what lies before them.
+        Points that none sees get what lies before them. On any device.
         """
+        x, normal = x.to(self.device), normal.to(self.device)
         total, weights = torch.zeros(len(x), 3, device=x.device), torch.zeros(len(x), 1, device=x.device)
         for look in self._looks:
             d, inside = self._before(look, x)
@@ -100,8 +131,8 @@ class Fused:
         return image[row.clamp(0, height - 1), column.clamp(0, width - 1)], z, inside
 
 
-def fused_mesh(fused: Fused, extract: Callable[[Field], Mesh], *, closed: bool) -> Mesh:
-    """The surface with vertex colours, without floating pieces. extract: makes a mesh of a signed distance.
+def fused_surface(fused: Fused, extract: Callable[[Field], Mesh], *, closed: bool) -> tuple[Mesh, Colors]:
+    """(the surface without floating pieces, its colours). extract: makes a mesh of a signed distance.
 
     closed: keep what closes it where nobody looked; else it ends there.
     """
@@ -112,7 +143,7 @@ def fused_mesh(fused: Fused, extract: Callable[[Field], Mesh], *, closed: bool) 
         mesh = mesh.kept(near.cpu().numpy()[mesh.faces].all(1))
     if not len(mesh.faces):
         raise UserError("The views see no surface inside the box; choose another --crop, or train longer.")
-    return remove_floaters(mesh).colored(lambda x, n: fused.color(x.to(fused.device), n.to(fused.device)))
+    return remove_floaters(mesh), fused.color
 
 
 def truncation(box: Float[Tensor, "2 3"], resolution: int) -> float:

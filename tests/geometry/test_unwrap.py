@@ -3,10 +3,12 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+import trimesh
 
-from neural3d.errors import UserError
+from neural3d.geometry import unwrap
+from neural3d.geometry.clean import simplified
 from neural3d.geometry.mesh import Mesh, extract
-from neural3d.geometry.unwrap import Paint, barycentric, simplified, texels_of, unwrapped
+from neural3d.geometry.unwrap import texels_of, unwrapped
 from neural3d.scene.analytic import Torus
 
 pytestmark = [
@@ -19,8 +21,7 @@ SIZE = 256
 
 @pytest.fixture(scope="module")
 def torus() -> Mesh:
-    mesh = extract(TORUS.sdf, torch.tensor([[-1.0, -1, -1], [1, 1, 1]]), 64)
-    return mesh.colored(lambda x, n: (x * torch.tensor([0.5, 0.4, 0.9]) + 0.5).clamp(0, 1))
+    return extract(TORUS.sdf, torch.tensor([[-1.0, -1, -1], [1, 1, 1]]), 64)
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +34,9 @@ def flat(small) -> Mesh:
     return unwrapped(small, SIZE)
 
 
-def test_the_budget_holds_and_the_shape_stays(torus, small):
-    assert 1900 < len(small.faces) <= 2000 < len(torus.faces)
-    assert TORUS.sdf(torch.from_numpy(small.vertices)).abs().max() < 0.01
-    assert small.volume == pytest.approx(torus.volume, rel=0.01)
-    wanted = np.clip(small.vertices * [0.5, 0.4, 0.9] + 0.5, 0, 1)
-    assert np.abs(small.colors - wanted).max() < 0.01
-    outward = TORUS.gradient(torch.from_numpy(small.vertices)).numpy()
-    assert (small.normals * outward).sum(1).min() > 0.9
-    assert simplified(torus, len(torus.faces)) is torus
-    with pytest.raises(UserError, match="at least 4 faces"):
-        simplified(torus, 3)
-
-
-def test_colours_of_points_between_vertices():
-    triangle = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.eye(3, dtype=np.float32))
-    place = np.array([[0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3], [2, -1, 0]])
-    share = barycentric(place + 0.1, np.repeat(np.eye(3)[None], 3, 0))  # moved along the normal
-    np.testing.assert_allclose(share[:2], place[:2], atol=1e-9)
-    assert (share >= 0).all() and share.sum(1) == pytest.approx(1)  # the third lies outside
-    found = Paint(triangle)(torch.from_numpy(place[:2]), torch.empty(0))
-    np.testing.assert_allclose(found, place[:2], atol=1e-6)
-
-
 def test_unwrapping_keeps_the_surface(small, flat):
     np.testing.assert_array_equal(flat.vertices[flat.faces], small.vertices[small.faces])
-    np.testing.assert_array_equal(flat.colors[flat.faces], small.colors[small.faces])
+    np.testing.assert_array_equal(flat.normals[flat.faces], small.normals[small.faces])
     assert flat.uv.min() >= 0 and flat.uv.max() <= 1
     assert len(flat.uv) == len(flat.vertices) == len(flat.normals)
 
@@ -74,12 +52,12 @@ def test_charts_do_not_overlap_and_keep_their_distance(flat):
         sides = [(q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]) for p, q in ((a, b), (b, c), (c, a))]
         inside = np.all([s > 1e-6 for s in sides], axis=0) | np.all([s < -1e-6 for s in sides], axis=0)
         covered[low[1] : high[1], low[0] : high[0]] += inside
-    assert covered.max() == 1
+    assert (covered > 1).sum() < 1e-4 * covered.sum()  # rounding may fold a face of the smoothed copy
     texels = texels_of(flat, SIZE)
     assert len(np.unique(texels.index)) == len(texels)
     found = np.zeros(SIZE * SIZE, bool)
     found[texels.index] = True
-    assert np.count_nonzero(found.reshape(SIZE, SIZE) != (covered == 1)) < 1e-3 * covered.sum()  # centres on edges
+    assert np.count_nonzero(found.reshape(SIZE, SIZE) != (covered >= 1)) < 1e-3 * covered.sum()  # centres on edges
     assert covered.mean() > 0.3
 
 
@@ -92,3 +70,19 @@ def test_texels_lie_on_the_surface_at_their_uv(flat):
     outward = TORUS.gradient(torch.from_numpy(texels.points)).numpy()
     assert (texels.normals * outward).sum(1).min() > 0.9
     np.testing.assert_allclose(np.linalg.norm(texels.normals, axis=1), 1, atol=1e-5)
+
+
+def test_charts_of_a_noisy_ball_are_bounded(monkeypatch):
+    """Noise of a whole edge's length: each face would be a chart. They are cut in blocks, then of fewer faces."""
+    ball = trimesh.creation.icosphere(5)
+    noise = np.random.default_rng(0).normal(0, 0.03, ball.vertices.shape)
+    rough = Mesh((ball.vertices + noise).astype(np.float32), ball.faces.astype(np.int32))
+    steps = []
+    whole = unwrapped(rough, SIZE, lambda *step: steps.append(step))
+    np.testing.assert_array_equal(whole.vertices[whole.faces], rough.vertices[rough.faces])
+    done = [done for stage, done, _ in steps if stage == "unwrapping"]
+    assert len(done) == 1 + 8 and done == sorted(done) and done[-1] == len(rough.faces)
+    monkeypatch.setattr(unwrap, "MOST_CHARTS", 600)
+    few = unwrapped(rough, SIZE)
+    assert len(few.faces) <= len(rough.faces) // 2
+    assert few.uv.min() >= 0 and few.uv.max() <= 1

@@ -7,7 +7,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import extract
 from neural3d.geometry.solid import open_edges
 from neural3d.render import RenderOut
-from neural3d.render.fusion import LONGEST, MOST_VIEWS, Fused, fewer_and_smaller, fused_mesh, truncation
+from neural3d.render.fusion import LONGEST, MOST_VIEWS, Fused, fewer_and_smaller, fused_surface, truncation
 from neural3d.render.paths import look_at
 
 BOX = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
@@ -41,7 +41,8 @@ BELOW = [(1, 1, -1), (-1, 1, -1), (1, -1, -1), (-1, -1, -1)]
 
 def fused_ball(directions: list[tuple], closed: bool, resolution: int = 64):
     fused = Fused(ball, [camera(d) for d in directions], truncation(BOX, resolution))
-    return fused_mesh(fused, lambda field: extract(field, BOX, resolution), closed=closed)
+    mesh, color = fused_surface(fused, lambda field: extract(field, BOX, resolution), closed=closed)
+    return mesh.colored(color)
 
 
 def test_a_ball_seen_from_all_sides_is_that_ball_in_its_colours():
@@ -72,7 +73,7 @@ def test_nothing_is_a_sentence():
 
     fused = Fused(empty, [camera((1, 0, 0))], 0.1)
     with pytest.raises(UserError, match="no surface"):
-        fused_mesh(fused, lambda field: extract(field, BOX, 32), closed=True)
+        fused_surface(fused, lambda field: extract(field, BOX, 32), closed=True)
 
 
 def test_many_large_views_become_fewer_and_smaller():
