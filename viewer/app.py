@@ -26,7 +26,7 @@ from open3d.visualization import gui, rendering
 
 from neural3d.errors import UserError
 from neural3d.render.images import save_png
-from neural3d.render.paths import write_camera_path
+from neural3d.render.path_files import write_camera_path
 from neural3d.render.spline import frames_between
 
 TURN = math.radians(0.4)  # per pixel of a drag

@@ -27,7 +27,8 @@ from neural3d.run import load, resolve_device
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.load import load_data, resolve
-from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, SUFFIXES, read_cloud, scene_turn
+from neural3d.scene.outline import cloud_outline, outline_of
+from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, STRAYS, SUFFIXES, read_cloud, scene_turn
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -42,13 +43,14 @@ class Subject:
     scene: cameras and photos, of runs on photos, captures and splat files. render: our own picture of it, from a camera
     in the subject's frame on a background (3,) sRGB, None: the subject's own. splats: of splat runs and files.
     meshes: the parts of a mesh file, each with its vertex colours or texture. points: positions and colours (or None)
-    of a cloud, or of a capture's sparse points. aabb: what matters. facts: (label, text) pairs worth showing.
+    of a cloud, or of a capture's sparse points. aabb: what matters. outline: what first views frame. facts: (label, text) pairs worth showing.
     """
 
     kind: Literal["field", "splats", "mesh", "points", "scene"]
     name: str
     path: Path
     aabb: Float[Tensor, "2 3"]
+    outline: Float[Tensor, "K 3"]
     capture_from_scene: Float[Tensor, "4 4"]
     scene: Scene | None = None
     render: Render | None = None
@@ -58,6 +60,11 @@ class Subject:
     antialiased: bool = False  # of splats: made for the 2D filter of Mip-Splatting
     up: Float[Tensor, "3"] = field(default_factory=lambda: torch.tensor([0.0, 0.0, 1.0]))
     facts: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def middle(self) -> Float[Tensor, "3"]:
+        """Of the outline."""
+        return (self.outline.amin(0) + self.outline.amax(0)) / 2
 
 
 def open_subject(path: str | Path, device: str = "auto") -> Subject:
@@ -94,6 +101,7 @@ def _open_run(path: Path, device: str) -> Subject:
         name=path.resolve().name,
         path=path,
         aabb=run.scene.aabb,
+        outline=outline_of(run.scene),
         capture_from_scene=run.capture_from_scene,
         scene=run.scene if isinstance(run.scene, Scene) else None,
         render=run.render,
@@ -110,6 +118,7 @@ def _open_scene(scene: Scene) -> Subject:
         name=scene.name,
         path=scene.path,
         aabb=scene.aabb,
+        outline=outline_of(scene),
         capture_from_scene=torch.linalg.inv(scene.scene_from_capture),
         scene=scene,
         points=scene.points if count else None,
@@ -129,6 +138,7 @@ def _open_splat_file(path: Path, device: str) -> Subject:
         name=path.name,
         path=path,
         aabb=view.scene.aabb,
+        outline=outline_of(view.scene),
         capture_from_scene=torch.linalg.inv(view.scene.scene_from_capture),
         render=view.render,
         splats=view.gaussians,
@@ -167,6 +177,7 @@ def _open_mesh(path: Path) -> Subject:
         path=path,
         aabb=aabb,
         capture_from_scene=torch.from_numpy(np.linalg.inv(scene_from_file)),
+        outline=cloud_outline(torch.from_numpy(np.concatenate([mesh.vertices for mesh in meshes]))),
         meshes=meshes,
         facts=facts + ([("textures", str(textures))] if textures else []),
     )
@@ -190,6 +201,7 @@ def _open_cloud(path: Path) -> Subject:
         path=path,
         aabb=aabb,
         capture_from_scene=torch.from_numpy(np.linalg.inv(scene_from_file)),
+        outline=cloud_outline(torch.from_numpy(points), trim=STRAYS),
         points=(points, np.round(colors * 255).astype(np.uint8) if len(colors) else None),
         facts=[("points", f"{len(points):,}")],
     )

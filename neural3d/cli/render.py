@@ -32,7 +32,7 @@ class Render:
     fps: Annotated[float | None, option("F")] = None
     """Frames per second of a film; default: the path's own, 24 for an orbit."""
     show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
-    """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
+    """What a film shows side by side, and a folder gets; with depth also its 16-bit PNGs."""
     background: Annotated[Literal["white", "black", "transparent"] | None, option("{white,black,transparent}")] = None
     """Default: the scene's. transparent: PNGs with alpha, for folders."""
     up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
@@ -45,6 +45,7 @@ class Render:
 
         from neural3d.evaluate import background_color
         from neural3d.fields.splat_files import is_splat_file
+        from neural3d.files import written_behind
         from neural3d.render.images import picture_of, save_film, save_render
         from neural3d.render.paths import camera_path, depth_span
         from neural3d.render.splat_view import open_splats
@@ -77,6 +78,7 @@ class Render:
             rows = (np.concatenate([picture_of(out, kind, span) for kind in self.show], 1) for out in frames())
             save_film(self.out, rows, self.fps or path.fps)
         else:
-            for name, out in zip(path.names, frames()):
-                save_render(out, self.out, name, unit, transparent=transparent)
+            with written_behind() as later:
+                for name, out in zip(path.names, frames()):
+                    later(save_render, out, self.out, name, unit, show=self.show, transparent=transparent)
         console.print(f"{len(path.cameras)} frames written to {self.out}")

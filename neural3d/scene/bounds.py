@@ -102,13 +102,22 @@ def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> F
     if centre is None:
         return _box_of_everything(cameras, points)
     radius = ((o - centre).norm(dim=-1) * half_fields(cameras).sin()).median()
-    if points is not None:
-        near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
-        if len(near) >= ENOUGH:
-            near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
-        if len(near) >= ENOUGH:
-            return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
+    near = subject_points(cameras, points, centre, radius)
+    if near is not None:
+        return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
     return torch.stack([centre - radius, centre + radius])
+
+
+def subject_points(
+    cameras: list[Camera], points: Float[Tensor, "N 3"] | None, centre: Float[Tensor, "3"], radius: Tensor | float
+) -> Float[Tensor, "M 3"] | None:
+    """Points of a ball that at least half of the cameras see; None where these are too few to say anything."""
+    if points is None:
+        return None
+    near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
+    if len(near) >= ENOUGH:
+        near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
+    return near if len(near) >= ENOUGH else None
 
 
 def _box_of_everything(cameras: list[Camera], points: Tensor | None) -> Tensor:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from neural3d.errors import UserError
 from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
+from neural3d.scene.outline import box_outline, photos_outline
 from neural3d.scene.photos import check_photos, choose_downscale
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
@@ -76,6 +78,10 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     if capture.points is not None:
         points = (transform(scene_from_capture, capture.points[0]).astype(np.float32), capture.points[1])
     cameras = [f.camera.moved(scene_from_capture) for f in capture.frames]
+    if capture.silhouettes or capture.box_is_tight or options.aabb is not None:
+        outline = box_outline(aabb)
+    else:
+        outline = photos_outline(cameras, None if points is None else torch.from_numpy(points[0]), aabb)
     near, far = depth_range(cameras, aabb, unbounded, None if points is None else points[0])
     return Scene(
         name=name,
@@ -88,6 +94,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
         near=near,
         far=far,
         scene_from_capture=scene_from_capture,
+        outline=outline,
         points=points,
         has_alpha=capture.silhouettes,
         background=options.background or capture.background or ("white" if capture.silhouettes else None),

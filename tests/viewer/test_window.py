@@ -11,7 +11,7 @@ import torch
 from neural3d.viewer import screen
 
 from neural3d.errors import UserError
-from neural3d.render.paths import read_camera_path
+from neural3d.render.path_files import read_camera_path
 
 DRIVER = Path(__file__).with_name("drive.py")
 
