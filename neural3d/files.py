@@ -35,8 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def written_behind(threads: int = 2) -> Iterator[Callable[..., None]]:
     """Yields `later(function, *arguments)`: threads call the function, so that whoever renders need not wait for disks.
 
-    Compression lets go of Python's lock. Only a few calls may wait, which bounds the memory; the block ends when all are
-    done, and raises what one of them raised.
+    Compression lets go of Python's lock. Only a few calls may wait, which bounds the memory. The block ends when all
+    are done, and raises what one of them raised.
     """
     with ThreadPoolExecutor(threads, "neural3d-write") as pool:
         waiting: deque[Future] = deque()

@@ -95,7 +95,7 @@ def save_render(
     show: Sequence[str] = ("rgb", "depth", "normal"),
     transparent: bool = False,
 ) -> list[Path]:
-    """Write what `show` names as folder/kind/name.png, depth for the eye and as 16-bit PNG (depth16); the files written.
+    """Write what `show` names as folder/kind/name.png, depth also as 16-bit PNG (depth16); the files written.
 
     transparent: rgb as RGBA, of a view rendered on black (see `cut_out`).
     scene_unit: the capture's units per scene unit. The 16-bit depth carries its scale inside, as PNG text

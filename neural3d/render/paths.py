@@ -1,4 +1,4 @@
-"""Where the camera goes in `neural3d render`: the captured views, an orbit, a spiral, a walk, or a path drawn elsewhere.
+"""Where the camera goes in `neural3d render`: captured views, an orbit, a spiral, a walk, or a path drawn elsewhere.
 
 All cameras are in the scene frame, whose +z is up. Orbits, spirals and walks are pinholes of the first training view's
 size. Orbits and spirals stay at the distance and height that the photos have around the subject, and their field of
@@ -28,7 +28,7 @@ from neural3d.scene.outline import outline_of
 from neural3d.scene.scene import Scene
 from neural3d.scene.shape import Shape
 
-KINDS = ("auto", "train", "val", "test", "orbit", "spiral", "walk")
+KINDS = ("train", "val", "test", "orbit", "spiral", "walk")
 FILL = 0.85  # of the picture's nearer sides, that the subject's outline takes where it is widest
 WIDEST = 90.0  # degrees across the picture's longer side: wider ones look odd and show what no photo does
 GAP = 90.0  # degrees of the horizon without a photo, from which on a capture is from one side
@@ -38,15 +38,13 @@ UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
 def camera_path(scene: Scene | Shape, kind: str, count: int = 120) -> CameraPath:
-    """The path called `kind`: one of KINDS, or a JSON file of nerfstudio's layout, of all its pictures or of key frames.
+    """The path called `kind`: one of KINDS, or a JSON file of nerfstudio's layout (see `read_camera_path`).
 
     count: pictures of an orbit, a spiral or a walk. Raises UserError where the kind is unknown, the split empty, the
     cameras do not suit the path, or the file is damaged.
     """
     if kind.endswith(".json"):
         return read_camera_path(Path(kind), scene.scene_from_capture)
-    if kind == "auto":
-        kind, _ = suited_path(scene)
     if isinstance(scene, Shape) and kind != "orbit":
         raise UserError(f"{scene.path} is a shape without photos; choose --path orbit, or a .json file.")
     if kind in ("train", "val", "test") and not isinstance(scene, Shape):
@@ -80,7 +78,7 @@ def suited_path(scene: Scene | Shape) -> tuple[str, str]:
 
 
 def horizon_gap(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> float:
-    """The widest angle, in degrees, seen from the middle, in which no camera stands; of those right above, no matter."""
+    """The widest angle, in degrees about the middle, in which no camera stands; those right above it do not count."""
     azimuth, elevation, _ = around(cameras, middle)
     azimuth = azimuth[elevation.abs() < math.radians(75)].sort().values
     if len(azimuth) < 2:

@@ -76,7 +76,7 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
 
 @torch.no_grad()
 def splats_outline(splats: Gaussians) -> Float[Tensor, "K 3"]:
-    """Around the opaque ones near the middle: what is farther than CORE of what `open_splats` makes 1 are surroundings."""
+    """Around the opaque ones near the middle of the frame that `open_splats` makes; beyond CORE are surroundings."""
     near = splats.means.norm(dim=1) < CORE
     if not near.any():
         return box_outline(torch.tensor([[-1.0, -1, -1], [1, 1, 1]]))
