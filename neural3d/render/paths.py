@@ -79,14 +79,14 @@ def suited_path(scene: Scene | Shape) -> tuple[str, str]:
 
 def horizon_gap(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> float:
     """The widest angle, in degrees about the middle, in which no camera stands; those right above it do not count."""
-    azimuth, elevation, _ = around(cameras, middle)
+    azimuth, elevation, _ = bearings(cameras, middle)
     azimuth = azimuth[elevation.abs() < math.radians(75)].sort().values
     if len(azimuth) < 2:
         return 360.0
     return math.degrees(torch.diff(azimuth, append=azimuth[:1] + 2 * math.pi).max())
 
 
-def around(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> tuple[Tensor, Tensor, Tensor]:
+def bearings(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> tuple[Tensor, Tensor, Tensor]:
     """Azimuth, elevation (radians) and distance of each camera, seen from the middle."""
     offset = torch.stack([c.centre for c in cameras]) - middle
     distance = offset.norm(dim=1)
@@ -137,7 +137,7 @@ def orbit(scene: Scene | Shape, count: int) -> list[Camera]:
     """
     middle = middle_of(scene)
     cameras = [whole_view(scene)] if isinstance(scene, Shape) else scene.cameras("train")
-    azimuth, elevation, distance = around(cameras, middle)
+    azimuth, elevation, distance = bearings(cameras, middle)
     angles = azimuth[0] + 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     eyes = middle + distance.median() * toward(angles, elevation.median())
     if isinstance(scene, Shape):
@@ -168,7 +168,7 @@ def spiral(scene: Scene, count: int) -> list[Camera]:
     gap = horizon_gap(cameras, middle)
     if gap <= GAP:
         raise UserError(f"{scene.path}: its photos are from all around, which no spiral shows; use --path orbit.")
-    azimuth, elevation, distance = around(cameras, middle)
+    azimuth, elevation, distance = bearings(cameras, middle)
     ordered = azimuth.sort().values
     before = torch.diff(ordered, append=ordered[:1] + 2 * math.pi).argmax()  # the camera before the gap
     centre = ordered[before] - (2 * math.pi - math.radians(gap)) / 2
