@@ -136,13 +136,13 @@ def widened(box: Float[Tensor, "2 3"], factor: float) -> Float[Tensor, "2 3"]:
     return torch.stack([middle - factor * half, middle + factor * half])
 
 
-def silhouette_box(
+def silhouette_hull(
     cameras: list[Camera],
     silhouettes: list[tuple[Bool[np.ndarray, "h w"], int]],
     start: Float[Tensor, "2 3"],
     cells: int = 48,
-) -> Float[Tensor, "2 3"] | None:
-    """Bounding box of the visual hull (Laurentini 1994), with a margin of a cell; None if nothing is left.
+) -> tuple[Float[Tensor, "2 3"], Float[Tensor, "N 3"]] | None:
+    """Bounding box, with a margin of a cell, and cells of the visual hull (Laurentini 1994); None if nothing is left.
 
     A cell stays if no picture shows it as transparent and at least half of the pictures show it at all. Silhouettes are
     small and already widened, so that looking up a cell's centre errs on the side of keeping it. Twice: the second time
@@ -165,7 +165,7 @@ def silhouette_box(
             return None
         cell = 2 * half / cells
         box = torch.stack([kept.amin(0) - 1.5 * cell, kept.amax(0) + 1.5 * cell])
-    return box
+    return box, kept
 
 
 def silhouette_of(alpha: UInt8[np.ndarray, "H W"], side: int = 96) -> tuple[Bool[np.ndarray, "h w"], int]:

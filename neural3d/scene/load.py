@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from neural3d.errors import UserError
 from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
-from neural3d.scene.outline import box_outline, photos_outline
 from neural3d.scene.photos import check_photos, choose_downscale
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
@@ -71,17 +69,13 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     split = make_split(capture, options)
     train = [capture.frames[i] for i in split["train"]]
     downscale = choose_downscale(capture, train, options, max_gib)
-    scene_from_capture, aabb = normalise(capture, train, options)
+    scene_from_capture, aabb, outline = normalise(capture, train, options)
     known = (options.unbounded, capture.unbounded, not capture.silhouettes)
     unbounded = next(u for u in known if u is not None)
     points = None
     if capture.points is not None:
         points = (transform(scene_from_capture, capture.points[0]).astype(np.float32), capture.points[1])
     cameras = [f.camera.moved(scene_from_capture) for f in capture.frames]
-    if capture.silhouettes or capture.box_is_tight or options.aabb is not None:
-        outline = box_outline(aabb)
-    else:
-        outline = photos_outline(cameras, None if points is None else torch.from_numpy(points[0]), aabb)
     near, far = depth_range(cameras, aabb, unbounded, None if points is None else points[0])
     return Scene(
         name=name,
