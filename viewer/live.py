@@ -49,6 +49,10 @@ class Live(abc.ABC):
     def status(self) -> str:
         """Where it stands, in a few words."""
 
+    def busy(self) -> bool:
+        """Whether drawing keeps somebody from working, so that pictures had better be small."""
+        return False
+
     def clock(self) -> float:
         """Seconds in which the calling thread was not kept waiting."""
         return time.perf_counter()
@@ -83,7 +87,10 @@ class Training(Live):
         return out
 
     def version(self) -> int:
-        return self.trainer.step
+        return self.trainer.step + self._over
+
+    def busy(self) -> bool:
+        return not self._over
 
     def status(self) -> str:
         return f"step {self.trainer.step:,}" + (", trained" if self._over else "")

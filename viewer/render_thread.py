@@ -174,7 +174,8 @@ class RenderThread(threading.Thread):
         assert self._painted is not None
         out, shot, span = self._painted
         started = self._clock()
-        finer = self._refine(out, shot, self._affordable(shot), span)
+        scale = self._affordable(shot) if self._live is not None and self._live.busy() else 1.0
+        finer = self._refine(out, shot, scale, span)
         if finer is not None:
             span = depth_span(finer.depth)
             self._present(finer, shot, span, self._clock() - started, done=True)
@@ -191,7 +192,7 @@ class RenderThread(threading.Thread):
 
     def _scales(self, scale: float, shot: Shot, familiar: bool) -> Iterator[float]:
         """Of the refinements after a moving picture."""
-        if self._live is not None:
+        if self._live is not None and self._live.busy():
             yield self._affordable(shot)
             return
         while not familiar and (scale := scale * FINER) < 0.7:
