@@ -423,8 +423,8 @@ class Viewer:
 
     def _tick(self) -> bool:
         if self._until():
-            self.window.close()
-            return False
+            self._until = lambda: False
+            self.app.post_to_main_thread(self.window, self.window.close)  # not from within its own event
         if self._playing is None:
             return False
         started, way = self._playing

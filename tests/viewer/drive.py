@@ -194,7 +194,7 @@ def training(folder: Path) -> None:
     """Trains in a window until it is told to stop; somebody turns the camera meanwhile."""
     config, scene = configure(ball_capture(folder / "capture", train=6, test=1, size=24), "ngp", SMALL)
     trainer = Trainer.create(folder / "run", config, scene, torch.device("cpu"))
-    viewers, pictures, stopped = [], [], threading.Event()
+    viewers, stopped = [], threading.Event()
 
     class Watched(Viewer):
         def __init__(self, *args, **options):
@@ -207,11 +207,10 @@ def training(folder: Path) -> None:
         while not viewers or viewers[0].frame is None:
             time.sleep(0.02)
         drive = Driver(viewers[0])
-        for _ in range(2):
-            turn = trainer.step
-            while trainer.step < turn + 20:
-                time.sleep(0.02)
-            pictures.append(viewers[0].frame.picture.copy())
+        first, until = viewers[0].frame.picture.astype(int), time.time() + 60
+        while time.time() < until and seen.get("changed", 0.0) < 1:  # nobody moves the camera
+            time.sleep(0.1)
+            seen["changed"] = float(np.abs(first - viewers[0].frame.picture).mean())
         drive.mouse(WHEEL, wheel=1)
         seen["status"] = drive.do(lambda: viewers[0].panel.status.text)
         stopped.set()
@@ -229,7 +228,6 @@ def training(folder: Path) -> None:
         lambda between: trainer.fit(10**6, stop=stopped.is_set, previews=False, between_steps=between),
         stopped.is_set,
     )
-    seen["changed"] = float(np.abs(pictures[0].astype(int) - pictures[1]).mean())
     seen["saved"] = (folder / "run" / "checkpoint.safetensors").exists()
     seen["closed"] = viewers[0]._closed and not viewers[0].worker.is_alive()
 
