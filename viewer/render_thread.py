@@ -76,7 +76,7 @@ class RenderThread(threading.Thread):
         self._wanted: Shot | None = None
         self._turn = self._taken = 0  # of the latest request, of the one in work
         self._stopping = False
-        self._moving_scale = 0.2  # adapts to FRAME
+        self._moving_scale = 0.2 if live is None else 0.1  # adapts to FRAME; untrained fields are slow
         self._presented, self._pressed = 0.0, False  # when the last moving picture was, and if the next was due already
         self._remember, self._live = remember, live
         self._clock = time.perf_counter if live is None else live.clock

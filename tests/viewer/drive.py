@@ -197,8 +197,8 @@ def training(folder: Path) -> None:
     viewers, stopped = [], threading.Event()
 
     class Watched(Viewer):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **options)
+        def __init__(self, subject):
+            super().__init__(subject, 480, 360)
             viewers.append(self)
 
     app.Viewer = Watched
