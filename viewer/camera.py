@@ -16,7 +16,7 @@ from neural3d.geometry.lenses import lens_of, named
 from neural3d.render.paths import FILL, fitting_distance, look_at
 
 FOV = 45.0  # vertical, degrees, where no photo suggests another
-LENSES = 20.0, 70.0  # vertical, degrees: first views of places zoom between these
+LENSES = 5.0, 70.0  # vertical, degrees: first views zoom between these
 STEEP = math.radians(89)  # a turntable does not go over the pole
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -109,23 +109,21 @@ def looking(toward: Float[Tensor, "3"], target: Float[Tensor, "3"], distance: fl
 
 
 def first_eye(subject: Subject, aspect: float) -> Eye:
-    """Upright, the subject's outline filling the picture; a place (an unbounded scene) from where a photo was taken.
-
-    aspect: width / height of the picture.
+    """Upright, the subject's outline filling the picture; of a run from as far away as its photos, as it has learnt
+    nothing of what is nearer. Of a place (an unbounded scene) from where one was taken. aspect: width / height.
     """
     middle, scene = subject.middle, subject.scene
     if scene is None or subject.kind == "scene":
         return framed(subject.outline, looking(torch.tensor([0.6, -1.0, 0.5]), middle, 1.0), aspect)
     cameras = scene.cameras("train")
-    if not scene.unbounded:
-        offset = torch.nn.functional.normalize(cameras[0].centre - middle, dim=0)
-        offset[2] = offset[2].clamp(0.25, 0.6)
-        return framed(subject.outline, looking(offset, middle, 1.0), aspect)
-    # The photo nearest to their mean that looks at the subject.
-    centres = torch.stack([c.centre for c in cameras])
-    facing = torch.stack([(middle - c.centre) @ c.forward / (middle - c.centre).norm() for c in cameras])
-    offset = centres[((centres - centres.mean(0)).norm(dim=1) + 10 * (facing < 0.9)).argmin()] - middle
-    return zoomed_on(subject.outline, looking(offset, middle, float(offset.norm())), aspect)
+    offsets = torch.stack([c.centre for c in cameras]) - middle
+    if scene.unbounded:  # the photo nearest to their mean that looks at the subject
+        facing = torch.stack([c.forward for c in cameras]).mul(-offsets).sum(1) / offsets.norm(dim=1)
+        offset = offsets[((offsets - offsets.mean(0)).norm(dim=1) + 10 * (facing < 0.9)).argmin()]
+        return zoomed_on(subject.outline, looking(offset, middle, float(offset.norm())), aspect)
+    toward = torch.nn.functional.normalize(offsets[0], dim=0)
+    toward[2] = toward[2].clamp(0.25, 0.6)
+    return zoomed_on(subject.outline, looking(toward, middle, float(offsets.norm(dim=1).median())), aspect)
 
 
 def framed(outline: Float[Tensor, "K 3"], eye: Eye, aspect: float) -> Eye:
