@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from neural3d.errors import UserError
@@ -27,3 +29,23 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def written_behind(threads: int = 2) -> Iterator[Callable[..., None]]:
+    """Yields `later(function, *arguments)`: threads call the function, so that whoever renders need not wait for disks.
+
+    Compression lets go of Python's lock. Only a few calls may wait, which bounds the memory. The block ends when all
+    are done, and raises what one of them raised.
+    """
+    with ThreadPoolExecutor(threads, "neural3d-write") as pool:
+        waiting: deque[Future] = deque()
+
+        def later(function: Callable, *arguments: object, **named: object) -> None:
+            if len(waiting) > threads:
+                waiting.popleft().result()
+            waiting.append(pool.submit(function, *arguments, **named))
+
+        yield later
+        while waiting:
+            waiting.popleft().result()

@@ -217,6 +217,8 @@ def read_scene(path: Path) -> Scene | Shape | ShapeSet:
     for key in ("aabb", "scene_from_capture"):
         value[key] = torch.tensor(value[key], dtype=torch.float64)
     value["aabb"] = value["aabb"].float()
+    if value.get("outline") is not None:
+        value["outline"] = torch.tensor(value["outline"], dtype=torch.float64)
     value["path"] = Path(value["path"])
     if "views" not in value:
         return ShapeSet(**value) if "members" in value else Shape(**value)

@@ -23,7 +23,10 @@ from neural3d.scene.category import ShapeSet
 from neural3d.scene.shape import Shape
 
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
-SAVE_EVERY = 2000  # steps between checkpoints; the end and Ctrl-C always save
+SAVE_EVERY, SAVE_SHARE = (
+    15.0,
+    0.02,
+)  # seconds between checkpoints; more where they would take a larger share
 FIRST_PREVIEW = 500  # then at every doubling
 
 
@@ -101,14 +104,16 @@ class Trainer:
         report: Callable[[dict[str, Any]], None] = lambda line: None,
         stop: Callable[[], bool] = lambda: False,
         previews: bool = True,
+        between_steps: Callable[[], None] = lambda: None,
     ) -> None:
         """Trains until `steps` in total, or for `minutes` more; saves at the end, and when `stop()` turns true.
 
+        between_steps: called after each step; it may look at the method, but must leave it as it was.
         With `minutes`, schedules follow the elapsed time instead of the step, so the result depends on the machine.
         """
         self.method.train()
         begin = last_report = time.perf_counter() - self.seconds
-        drawn = 0
+        drawn, save_at = 0, time.perf_counter() + SAVE_EVERY
         while True:
             self.seconds = time.perf_counter() - begin
             progress = min(1.0, self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon)
@@ -147,9 +152,17 @@ class Trainer:
                 and (self.step & (self.step - 1) == 0 or self.step == FIRST_PREVIEW)
             ):
                 self.preview()
-            if self.step % SAVE_EVERY == 0:
-                self.save()
+            if time.perf_counter() > save_at:
+                save_at = self._save_again()
+            between_steps()
         self.save()
+
+    def _save_again(self) -> float:
+        """Saves; when to do so next."""
+        begin = time.perf_counter()
+        self.save()
+        now = time.perf_counter()
+        return now + max(SAVE_EVERY, (now - begin) / SAVE_SHARE)
 
     def preview(self) -> None:
         """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.

@@ -14,6 +14,7 @@ from toy import ball_capture
 
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import load_scene
+from neural3d.scene.outline import cloud_outline
 
 RADIUS = 0.6
 
@@ -36,6 +37,7 @@ def ball_field(folder: Path, seconds: float = 0.0, size: int = 48) -> Subject:
         name="ball",
         path=folder,
         aabb=torch.tensor([[-RADIUS] * 3, [RADIUS] * 3]),
+        outline=cloud_outline(torch.from_numpy(ball_mesh().vertices)),
         capture_from_scene=torch.linalg.inv(scene.scene_from_capture),
         scene=scene,
         render=render,

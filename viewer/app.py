@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from open3d.visualization import gui, rendering
 
 from neural3d.errors import UserError
 from neural3d.render.images import save_png
-from neural3d.render.paths import write_camera_path
+from neural3d.render.path_files import write_camera_path
 from neural3d.render.spline import frames_between
 
 TURN = math.radians(0.4)  # per pixel of a drag
@@ -58,6 +59,7 @@ class Viewer:
         self._playing: tuple[float, list[Eye]] | None = None
         self._note = ""
         self._closed = False
+        self._until: Callable[[], bool] = lambda: False
         self._scene: gui.SceneWidget | None = None
         self._fit = True  # nobody has moved the camera yet
 
@@ -71,8 +73,8 @@ class Viewer:
         self.window.set_on_layout(self._layout)
         self.window.set_on_tick_event(self._tick)
         self.window.set_on_close(self._close)
-        smooth, remember = subject.meshes is not None, subject.kind == "field"
-        self.worker = RenderThread(painter(subject), self._deliver, smooth=smooth, remember=remember)
+        smooth, remember = subject.meshes is not None, subject.kind == "field" and subject.live is None
+        self.worker = RenderThread(painter(subject), self._deliver, smooth=smooth, remember=remember, live=subject.live)
         self.worker.start()
         self.panel.refresh()
 
@@ -114,7 +116,9 @@ class Viewer:
         """The status line, and the score of an error view."""
         if self.frame is None:
             return
-        text = "sharp" if self.frame.done else f"{min(self.frame.scale, 1):.0%} of the size"
+        text = "sharp" if self.frame.done and self.frame.scale >= 1 else f"{min(self.frame.scale, 1):.0%} of the size"
+        if (live := self.state.subject.live) is not None:
+            text = f"{live.status()}, {text}"
         recent = [t for t in self.shown if t > time.monotonic() - 1]
         if len(recent) > 3:
             text += f", {(len(recent) - 1) / max(recent[-1] - recent[0], 1e-3):.0f} frames/s"
@@ -418,6 +422,9 @@ class Viewer:
             self.update(refresh=False)
 
     def _tick(self) -> bool:
+        if self._until():
+            self._until = lambda: False
+            self.app.post_to_main_thread(self.window, self.window.close)  # not from within its own event
         if self._playing is None:
             return False
         started, way = self._playing
@@ -432,8 +439,9 @@ class Viewer:
         self.worker.stop()
         return True
 
-    def run(self) -> None:
-        """Until the window is closed."""
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Until the window is closed, or `until()` closes it."""
+        self._until = until
         try:
             self.app.run()
         finally:

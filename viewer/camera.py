@@ -13,10 +13,10 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import lens_of, named
-from neural3d.render.paths import look_at
+from neural3d.render.paths import FILL, fitting_distance, look_at
 
 FOV = 45.0  # vertical, degrees, where no photo suggests another
-CLOSE_UP = 0.9  # share of the picture that the subject's box takes in the first view
+LENSES = 5.0, 70.0  # vertical, degrees: first views zoom between these
 STEEP = math.radians(89)  # a turntable does not go over the pole
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -109,36 +109,39 @@ def looking(toward: Float[Tensor, "3"], target: Float[Tensor, "3"], distance: fl
 
 
 def first_eye(subject: Subject, aspect: float) -> Eye:
-    """Upright, the subject's box filling the picture; a place (an unbounded scene) as one of its photos shows it.
-
-    aspect: width / height of the picture.
+    """Upright, the subject's outline filling the picture; of a run from as far away as its photos, as it has learnt
+    nothing of what is nearer. Of a place (an unbounded scene) from where one was taken. aspect: width / height.
     """
-    middle = subject.aabb.double().mean(0)
-    scene = subject.scene
+    middle, scene = subject.middle, subject.scene
     if scene is None or subject.kind == "scene":
-        return framed(subject.aabb, looking(torch.tensor([0.6, -1.0, 0.5]), middle, 1.0), aspect)
+        return framed(subject.outline, looking(torch.tensor([0.6, -1.0, 0.5]), middle, 1.0), aspect)
     cameras = scene.cameras("train")
-    if not scene.unbounded:
-        offset = torch.nn.functional.normalize(cameras[0].centre - middle, dim=0)
-        offset[2] = offset[2].clamp(0.25, 0.6)
-        return framed(subject.aabb, looking(offset, middle, 1.0), aspect)
-    # The photo nearest to their mean that looks at the subject.
-    centres = torch.stack([c.centre for c in cameras])
-    facing = torch.stack([(middle - c.centre) @ c.forward / (middle - c.centre).norm() for c in cameras])
-    best = int(((centres - centres.mean(0)).norm(dim=1) + 10 * (facing < 0.9)).argmin())
-    eye = cameras[best].centre
-    return looking(
-        eye - middle, middle, float((eye - middle).norm()), min(60.0, max(40.0, field_of_view(cameras[best])))
-    )
+    offsets = torch.stack([c.centre for c in cameras]) - middle
+    if scene.unbounded:  # the photo nearest to their mean that looks at the subject
+        facing = torch.stack([c.forward for c in cameras]).mul(-offsets).sum(1) / offsets.norm(dim=1)
+        offset = offsets[((offsets - offsets.mean(0)).norm(dim=1) + 10 * (facing < 0.9)).argmin()]
+        return zoomed_on(subject.outline, looking(offset, middle, float(offset.norm())), aspect)
+    toward = torch.nn.functional.normalize(offsets[0], dim=0)
+    toward[2] = toward[2].clamp(0.25, 0.6)
+    return zoomed_on(subject.outline, looking(toward, middle, float(offsets.norm(dim=1).median())), aspect)
 
 
-def framed(box: Float[Tensor, "2 3"], eye: Eye, aspect: float) -> Eye:
-    """From where the box just fits the picture, in the eye's direction."""
-    corners = torch.cartesian_prod(*box.double().T)
-    x, y, z = ((corners - box.double().mean(0)) @ eye.rotation).T
-    tangent = CLOSE_UP * math.tan(math.radians(eye.fov) / 2)
-    distance = torch.maximum(x.abs() / (tangent * aspect), y.abs() / tangent) - z
-    return replace(eye, pivot=box.double().mean(0), distance=max(float(distance.max()), 1e-3))
+def framed(outline: Float[Tensor, "K 3"], eye: Eye, aspect: float) -> Eye:
+    """From where the outline just fits the picture, in the eye's direction."""
+    tangent = math.tan(math.radians(eye.fov) / 2)
+    distance = fitting_distance(outline - eye.pivot, eye.rotation, (tangent * aspect, tangent))
+    return replace(eye, distance=max(distance, 1e-3))
+
+
+def zoomed_on(outline: Float[Tensor, "K 3"], eye: Eye, aspect: float) -> Eye:
+    """From where the eye stands, by the lens that the outline fills; beyond all lenses from nearer or farther."""
+    x, y, z = ((outline.double() - eye.centre) @ eye.rotation).T
+    ahead = z > 1e-3 * eye.distance
+    tangent = float(torch.maximum(x.abs() / aspect, y.abs())[ahead].div(z[ahead]).max()) / FILL if ahead.any() else 1e9
+    fov = 2 * math.degrees(math.atan(tangent))
+    fitting = min(max(fov, LENSES[0]), LENSES[1])
+    eye = replace(eye, fov=fitting)
+    return eye if fov == fitting else framed(outline, eye, aspect)
 
 
 def photo_eye(camera: Camera, box: Float[Tensor, "2 3"]) -> Eye:

@@ -23,13 +23,15 @@ from neural3d.fields.splat_files import is_splat_file
 from neural3d.geometry.cameras import Camera
 from neural3d.render import RenderOut
 from neural3d.render.splat_view import open_splats
-from neural3d.run import load, resolve_device
+from neural3d.run import Run, load, resolve_device
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.load import load_data, resolve
-from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, SUFFIXES, read_cloud, scene_turn
+from neural3d.scene.outline import cloud_outline, outline_of
+from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, STRAYS, SUFFIXES, read_cloud, scene_turn
 
 if TYPE_CHECKING:
+    from neural3d.viewer.live import Live
     from trimesh import Trimesh
 
 Render = Callable[[Camera, Tensor | None], RenderOut]
@@ -42,13 +44,15 @@ class Subject:
     scene: cameras and photos, of runs on photos, captures and splat files. render: our own picture of it, from a camera
     in the subject's frame on a background (3,) sRGB, None: the subject's own. splats: of splat runs and files.
     meshes: the parts of a mesh file, each with its vertex colours or texture. points: positions and colours (or None)
-    of a cloud, or of a capture's sparse points. aabb: what matters. facts: (label, text) pairs worth showing.
+    of a cloud, or of a capture's sparse points. aabb: what matters. outline: what first views frame. facts: (label,
+    text) pairs worth showing.
     """
 
     kind: Literal["field", "splats", "mesh", "points", "scene"]
     name: str
     path: Path
     aabb: Float[Tensor, "2 3"]
+    outline: Float[Tensor, "K 3"]
     capture_from_scene: Float[Tensor, "4 4"]
     scene: Scene | None = None
     render: Render | None = None
@@ -56,9 +60,15 @@ class Subject:
     meshes: list[Trimesh] | None = None
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"] | None] | None = None
     antialiased: bool = False  # of splats: made for the 2D filter of Mip-Splatting
+    live: Live | None = None  # of a run that changes while it is looked at
     up: Float[Tensor, "3"] = field(default_factory=lambda: torch.tensor([0.0, 0.0, 1.0]))
     notes: list[str] = field(default_factory=list)  # what had to be assumed
     facts: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def middle(self) -> Float[Tensor, "3"]:
+        """Of the outline."""
+        return (self.outline.amin(0) + self.outline.amax(0)) / 2
 
 
 def open_subject(path: str | Path, device: str = "auto", up: str | None = None) -> Subject:
@@ -69,7 +79,7 @@ def open_subject(path: str | Path, device: str = "auto", up: str | None = None) 
     """
     target = Path(path)
     if (target / "config.json").is_file():
-        return _open_run(target, device)
+        return run_subject(load(target, device))
     target = resolve(path)
     if is_splat_file(target):
         return _open_splat_file(target, device, up)
@@ -83,19 +93,20 @@ def open_subject(path: str | Path, device: str = "auto", up: str | None = None) 
     return open_subject(loaded.path)  # a ready scene's TOML that names a mesh
 
 
-def _open_run(path: Path, device: str) -> Subject:
-    run = load(path, device)
+def run_subject(run: Run) -> Subject:
+    """A run as a subject. Raises UserError where it is one on a whole category."""
     if isinstance(run.scene, ShapeSet):
-        raise UserError(f"{path} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
+        raise UserError(f"{run.directory} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
     splats = getattr(run.method, "splats", None)
     facts = [("method", run.config.method), ("step", f"{run.step:,}")]
     if splats is not None:
         facts.append(("splats", f"{len(splats):,}"))
     return Subject(
         kind="field" if splats is None else "splats",
-        name=path.resolve().name,
-        path=path,
+        name=run.directory.resolve().name,
+        path=run.directory,
         aabb=run.scene.aabb,
+        outline=outline_of(run.scene),
         capture_from_scene=run.capture_from_scene,
         scene=run.scene if isinstance(run.scene, Scene) else None,
         render=run.render,
@@ -112,6 +123,7 @@ def _open_scene(scene: Scene) -> Subject:
         name=scene.name,
         path=scene.path,
         aabb=scene.aabb,
+        outline=outline_of(scene),
         capture_from_scene=torch.linalg.inv(scene.scene_from_capture),
         scene=scene,
         points=scene.points if count else None,
@@ -131,6 +143,7 @@ def _open_splat_file(path: Path, device: str, up: str | None) -> Subject:
         name=path.name,
         path=path,
         aabb=view.scene.aabb,
+        outline=outline_of(view.scene),
         capture_from_scene=torch.linalg.inv(view.scene.scene_from_capture),
         render=view.render,
         splats=view.gaussians,
@@ -170,6 +183,7 @@ def _open_mesh(path: Path) -> Subject:
         path=path,
         aabb=aabb,
         capture_from_scene=torch.from_numpy(np.linalg.inv(scene_from_file)),
+        outline=cloud_outline(torch.from_numpy(np.concatenate([mesh.vertices for mesh in meshes]))),
         meshes=meshes,
         facts=facts + ([("textures", str(textures))] if textures else []),
     )
@@ -193,6 +207,7 @@ def _open_cloud(path: Path) -> Subject:
         path=path,
         aabb=aabb,
         capture_from_scene=torch.from_numpy(np.linalg.inv(scene_from_file)),
+        outline=cloud_outline(torch.from_numpy(points), trim=STRAYS),
         points=(points, np.round(colors * 255).astype(np.uint8) if len(colors) else None),
         facts=[("points", f"{len(points):,}")],
     )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from neural3d.geometry.lenses import lens_of
 from neural3d.render import RenderOut
 from neural3d.scene import View
 
+if TYPE_CHECKING:
+    from neural3d.viewer.live import Live
+
 FRAME = 0.05  # seconds from one moving picture to the next, the window's drawing included
 SETTLE = 0.15  # seconds without a request after which the camera counts as resting
 TILE = 0.06  # seconds per tile of a refinement: how long a new request may have to wait
@@ -31,6 +35,8 @@ SMOOTH = 2.0  # seconds that smoothing the finished picture, by four pixels for 
 COARSEST = 1 / 20  # of the picture's side
 FINER = 3.0  # from one refinement to the next, of the side
 KEEPSAKE = 0.35  # of the side: pictures at least as fine are remembered
+LIVE = 0.5  # seconds of painting that a picture of what changes under way may take
+REST, CALM = 0.5, 5.0  # seconds between looks at it at least, and how many times as long as painting it took
 FAMILIAR = 0.6  # of a moving picture's pixels that are remembered, for it to need no refinement but the last
 
 
@@ -53,18 +59,30 @@ class Frame:
 class RenderThread(threading.Thread):
     """Paints the latest Shot and hands each Frame to `show`, on this thread; `show` may wait for the window."""
 
-    def __init__(self, paint: Paint, show: Callable[[Frame], None], smooth: bool = False, remember: bool = False):
+    def __init__(
+        self,
+        paint: Paint,
+        show: Callable[[Frame], None],
+        smooth: bool = False,
+        remember: bool = False,
+        live: Live | None = None,
+    ):
         """smooth: finished pictures get four pixels for one, as edges of meshes need. remember: while moving, show what
-        the last sharp picture knows; for renderers that are too slow for more than a blur."""
+        the last sharp picture knows; for renderers that are too slow for more than a blur. live: what changes under
+        way; its picture at rest is painted anew, as large as LIVE allows."""
         super().__init__(name="neural3d-render", daemon=True)
         self._paint, self._show, self._smooth = paint, show, smooth
         self._condition = threading.Condition()
         self._wanted: Shot | None = None
         self._turn = self._taken = 0  # of the latest request, of the one in work
         self._stopping = False
-        self._moving_scale = 0.2  # adapts to FRAME
+        self._moving_scale = 0.2 if live is None else 0.1  # adapts to FRAME; untrained fields are slow
         self._presented, self._pressed = 0.0, False  # when the last moving picture was, and if the next was due already
-        self._remember = remember
+        self._remember, self._live = remember, live
+        self._clock = time.perf_counter if live is None else live.clock
+        self._version = -1  # of what is live, when it was painted last
+        self._rest = REST  # seconds until the next look at it
+        self._painted: tuple[RenderOut, Shot, tuple[float, float] | None] | None = None  # to be painted anew
         self._threads = torch.get_num_threads()
         self._kept: tuple[Memory, Shot] | None = None  # the last sharp picture, and what it was of
         self._coarse = 1, 0.0  # pixels and seconds of the last moving picture
@@ -96,11 +114,19 @@ class RenderThread(threading.Thread):
                 self._show(Frame(blank, np.zeros((1, 1)), shot, 0.0, 0.0, True, f"{error or type(error).__name__}"))
 
     def _next(self) -> Shot | None:
-        """Waits for a request; None: there will be none."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._stopping or self._turn != self._taken)
-            self._taken = self._turn
-            return None if self._stopping else self._wanted
+        """Waits for a request, or until what is live has changed; None: there will be none."""
+        while True:
+            with self._condition:
+                rest = None if self._live is None else self._rest
+                asked = self._condition.wait_for(lambda: self._stopping or self._turn != self._taken, rest)
+                self._taken = self._turn
+                if self._stopping:
+                    return None
+                if asked:
+                    self._painted = None
+                    return self._wanted
+            if self._wanted is not None and self._live is not None and self._live.version() != self._version:
+                return self._wanted
 
     def _newer(self, shot: Shot, wait: float = 0.0) -> bool:
         """Whether this shot is out of date, or becomes so within `wait` seconds."""
@@ -108,12 +134,17 @@ class RenderThread(threading.Thread):
             return self._condition.wait_for(lambda: self._stopping or self._turn != shot.turn, wait)
 
     def _develop(self, shot: Shot) -> None:
-        started = time.perf_counter()
-        torch.set_num_threads(max(1, self._threads - 1))  # the window needs one core to draw what moves
+        started = self._clock()
+        if self._live is not None:
+            self._version = self._live.version()
+            if self._painted is not None and self._painted[1] is shot:
+                return self._renew()
+        elif self._threads > 1:
+            torch.set_num_threads(self._threads - 1)  # the window needs one core to draw what moves
         width, height = shot.camera.width, shot.camera.height
         w, h = self._part(width, self._moving_scale), self._part(height, self._moving_scale)
         out = self._paint(shot.camera.resized(w, h), shot.background, shot.clip)
-        seconds = time.perf_counter() - started
+        seconds = self._clock() - started
         self._coarse = w * h, seconds
         if seconds > FRAME:
             self._enough = 0.0  # what was learnt of the overhead does not hold
@@ -125,7 +156,8 @@ class RenderThread(threading.Thread):
         self._pressed = self._newer(shot)
         if self._newer(shot, SETTLE):
             return
-        torch.set_num_threads(self._threads)
+        if self._live is None:
+            torch.set_num_threads(self._threads)
         for scale in self._scales(w / width, shot, familiar):
             if scale > 1 and self._fixed + 4 * width * height * self._pace > SMOOTH:
                 break
@@ -133,10 +165,36 @@ class RenderThread(threading.Thread):
             if finer is None:
                 return
             out = finer
-        self._present(out, shot, span, time.perf_counter() - started, done=True)
+        self._present(out, shot, span, self._clock() - started, done=True)
+        if self._live is not None:
+            self._calm(out, shot, span, self._clock() - started)
+
+    def _renew(self) -> None:
+        """The last picture again, over itself, of what has changed since."""
+        assert self._painted is not None
+        out, shot, span = self._painted
+        started = self._clock()
+        scale = self._affordable(shot) if self._live is not None and self._live.busy() else 1.0
+        finer = self._refine(out, shot, scale, span)
+        if finer is not None:
+            span = depth_span(finer.depth)
+            self._present(finer, shot, span, self._clock() - started, done=True)
+            self._calm(finer, shot, span, self._clock() - started)
+
+    def _calm(self, out: RenderOut, shot: Shot, span: tuple[float, float] | None, seconds: float) -> None:
+        """Remembers what is shown of something live, and how long to leave it alone."""
+        self._painted, self._rest = (out, shot, span), max(REST, CALM * seconds)
+
+    def _affordable(self, shot: Shot) -> float:
+        """The scale at which a picture of what is live takes LIVE seconds, or longer where half would be overhead."""
+        pixels = max(LIVE - self._fixed, self._fixed) / self._pace
+        return min(1.0, max(COARSEST, math.sqrt(pixels / (shot.camera.width * shot.camera.height))))
 
     def _scales(self, scale: float, shot: Shot, familiar: bool) -> Iterator[float]:
         """Of the refinements after a moving picture."""
+        if self._live is not None and self._live.busy():
+            yield self._affordable(shot)
+            return
         while not familiar and (scale := scale * FINER) < 0.7:
             yield scale
         yield 1.0
@@ -156,7 +214,7 @@ class RenderThread(threading.Thread):
 
     def _adapt(self, seconds: float, least: float) -> None:
         """Another size for moving pictures, in small steps: one slow picture says little."""
-        now = time.perf_counter()
+        now = self._clock()
         # Of pictures in a row all counts, the wait for the window too; of one alone only what rendering it took.
         took = now - self._presented if self._pressed else 2 * seconds
         self._presented = now
@@ -174,26 +232,26 @@ class RenderThread(threading.Thread):
         width, height = self._part(shot.camera.width, scale), self._part(shot.camera.height, scale)
         camera = shot.camera.resized(width, height)
         out = resized(coarse, width, height)
-        shown = started = time.perf_counter()
+        shown = started = self._clock()
         y = 0
         while y < height:
             if self._newer(shot):
                 return None
             part = min(self._rows(width), height - y) if "cx" in lens_of(camera.model).names else height
             whole = part == height
-            begun = time.perf_counter()
+            begun = self._clock()
             strip = self._paint(camera if whole else tile(camera, 0, y, width, part), shot.background, shot.clip)
             for name in ("rgb", "alpha", "depth", "normal"):
                 getattr(out, name)[y : y + part] = getattr(strip, name)
-            self._learn(part * width, time.perf_counter() - begun)
+            self._learn(part * width, self._clock() - begun)
             y += part
-            if time.perf_counter() - shown > SHOW and y < height:
-                self._present(out, shot, span, time.perf_counter() - started)
-                shown = time.perf_counter()
+            if self._clock() - shown > SHOW and y < height:
+                self._present(out, shot, span, self._clock() - started)
+                shown = self._clock()
         if self._remember and shot.kind == "rgb" and scale >= KEEPSAKE:
             self._kept = Memory.of(out, shot.camera), shot
         if scale <= 1:
-            self._present(out, shot, span, time.perf_counter() - started)
+            self._present(out, shot, span, self._clock() - started)
         return out
 
     def _rows(self, width: int) -> int:

@@ -38,14 +38,19 @@ Drawn = Literal["neural3d", "browser"]
 def serve(subject: Subject, port: int) -> None:
     """Serves a subject at http://127.0.0.1:PORT until Ctrl-C. Raises UserError where viser is missing."""
     page = Page(subject, port)
-    console.print(f"{subject.name} is at http://127.0.0.1:{page.port}; Ctrl-C ends it")
-    console.print(f"from another machine: ssh -L {page.port}:127.0.0.1:{page.port} THIS_MACHINE, then the same address")
+    told(page)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
         console.print("ended")
     finally:
         page.stop()
+
+
+def told(page: Page) -> None:
+    """Says where it is."""
+    console.print(f"{page.subject.name} is at http://127.0.0.1:{page.port}; Ctrl-C ends it")
+    console.print(f"from another machine: ssh -L {page.port}:127.0.0.1:{page.port} THIS_MACHINE, then the same address")
 
 
 class Page:
@@ -122,7 +127,7 @@ class _Visitor:
         self.state = gui.add_markdown("")
         for widget in (self.show, self.drawn, self.cameras):
             widget.on_update(lambda _: self.update())
-        self.worker = RenderThread(paint, self.deliver, smooth=subject.meshes is not None)
+        self.worker = RenderThread(paint, self.deliver, smooth=subject.meshes is not None, live=subject.live)
         self.worker.start()
         client.camera.on_update(lambda _: self.update())
         self.update()
@@ -160,7 +165,9 @@ class _Visitor:
         if self.drawn.value == "browser" and self.show.value == "colours":
             return
         self.client.scene.set_background_image(frame.picture, "jpeg", jpeg_quality=92 if frame.done else 75)
-        self.state.content = frame.note or ("done" if frame.done else f"{frame.scale:.0%} of the size")
+        said = [self.subject.live.status()] if self.subject.live else []
+        said.append(frame.note or ("done" if frame.done else f"{frame.scale:.0%} of the size"))
+        self.state.content = ", ".join(said)
 
 
 def _silence() -> contextlib.redirect_stdout:

@@ -25,14 +25,15 @@ class Render:
     """The run folder, or a file of splats (.ply, .splat, .spz)."""
     out: Path
     """A folder for PNGs, or FILE.mp4."""
-    path: str = "orbit"
-    """test, train, orbit, spiral, or a camera path in nerfstudio's JSON layout, such as one recorded in the viewer."""
+    path: str = "auto"
+    """orbit (for photos from all around), spiral (from one side), walk (past the cameras); auto: the one that suits
+    the photos. train, test: the captured views. FILE.json: a path in nerfstudio's layout, as the viewer records it."""
     frames: int = 120
-    """Frames of an orbit or spiral."""
+    """Frames of an orbit, a spiral or a walk."""
     fps: Annotated[float | None, option("F")] = None
     """Frames per second of a film; default: the path's own, 24 for an orbit."""
     show: tuple[Literal["rgb", "depth", "normal"], ...] = ("rgb",)
-    """What a film shows, side by side; folders get all three, and depth as 16-bit PNG."""
+    """What a film shows side by side, and a folder gets; with depth also its 16-bit PNGs."""
     background: Annotated[Literal["white", "black", "transparent"] | None, option("{white,black,transparent}")] = None
     """Default: the scene's. transparent: PNGs with alpha, for folders."""
     up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
@@ -45,8 +46,9 @@ class Render:
 
         from neural3d.evaluate import background_color
         from neural3d.fields.splat_files import is_splat_file
+        from neural3d.files import written_behind
         from neural3d.render.images import picture_of, save_film, save_render
-        from neural3d.render.paths import camera_path, depth_span
+        from neural3d.render.paths import camera_path, depth_span, suited_path
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
         from neural3d.scene.category import ShapeSet
@@ -63,7 +65,11 @@ class Render:
             run = load(self.path_, self.device)
         if isinstance(run.scene, ShapeSet):
             raise UserError(f"{self.path_} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
-        path = camera_path(run.scene, self.path, count=self.frames)
+        kind = self.path
+        if kind == "auto":
+            kind, why = suited_path(run.scene)
+            console.print(f"path: {kind}; {why} (--path takes another)")
+        path = camera_path(run.scene, kind, count=self.frames)
         color = background_color(run.scene, "black" if transparent else self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
         span = depth_span(run.scene)
@@ -77,6 +83,7 @@ class Render:
             rows = (np.concatenate([picture_of(out, kind, span) for kind in self.show], 1) for out in frames())
             save_film(self.out, rows, self.fps or path.fps)
         else:
-            for name, out in zip(path.names, frames()):
-                save_render(out, self.out, name, unit, transparent=transparent)
+            with written_behind() as later:
+                for name, out in zip(path.names, frames()):
+                    later(save_render, out, self.out, name, unit, show=self.show, transparent=transparent)
         console.print(f"{len(path.cameras)} frames written to {self.out}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,9 @@ from neural3d.errors import UserError
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer
+
+
+Watching = Callable[[Callable[[Callable[[], None]], None], Callable[[], bool]], None]
 
 
 @dataclass
@@ -45,6 +50,10 @@ class Train:
     """Method settings as key=value, any number; `neural3d info ngp` lists them."""
     tensorboard: bool = False
     """Also write TensorBoard events to RUN/tensorboard."""
+    view: bool = False
+    """Watch it in a window meanwhile."""
+    web: Annotated[int | None, option("PORT")] = None
+    """Watch it in a browser meanwhile, at http://127.0.0.1:PORT, also through an SSH tunnel."""
 
     def run(self) -> None:
         from neural3d.run import configure, resolve_device
@@ -54,6 +63,12 @@ class Train:
             raise UserError(f"--steps must be at least 1, not {self.steps}.")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be positive, not {self.minutes}.")
+        if self.view and self.web is not None:
+            raise UserError("--view and --web: choose the window or the browser.")
+        if self.view:
+            from neural3d.viewer.screen import check_screen
+
+            check_screen()
         device = resolve_device(self.device)
         if self.resume:
             if self.scene or self.set or self.out:
@@ -74,14 +89,30 @@ class Train:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
         for note in [*trainer.scene.notes, *trainer.method.forecast()]:
             console.print(f"note: {note}")
-        fit(trainer, steps, self.minutes, self.tensorboard)
+        fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
+
+    def _watching(self, trainer: Trainer) -> Watching | None:
+        if self.view or self.web is not None:
+            from neural3d.viewer.live import train_in_window, train_on_web
+
+            return partial(train_in_window, trainer) if self.view else partial(train_on_web, trainer, self.web)
+        return None
 
     def tell_choice(self, method: str, reason: str) -> None:
         console.print(f"method: {method}, {reason}; --method takes another")
 
 
-def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool = False) -> None:
-    """Trains with progress shown: a live line on a terminal, plain lines elsewhere. Ctrl-C saves and stops."""
+def fit(
+    trainer: Trainer,
+    steps: int,
+    minutes: float | None,
+    tensorboard: bool = False,
+    watching: Watching | None = None,
+) -> None:
+    """Trains with progress shown: a live line on a terminal, plain lines elsewhere. Ctrl-C saves and stops.
+
+    watching: does the work while somebody looks on; its second argument says whether Ctrl-C was pressed.
+    """
     interrupted = False
 
     def interrupt(number: int, frame: Any) -> None:
@@ -99,8 +130,8 @@ def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool =
                 "--tensorboard needs the tensorboard package: pip install 'neural3d[tensorboard]'."
             ) from None
         writer = SummaryWriter(str(trainer.directory / "tensorboard"))
-    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+
+    def work(between_steps: Callable[[], None] = lambda: None) -> None:
         with ProgressReport(steps, minutes, trainer.step) as shown:
 
             def report(line: dict[str, Any]) -> None:
@@ -109,17 +140,24 @@ def fit(trainer: Trainer, steps: int, minutes: float | None, tensorboard: bool =
                     for key in line.keys() - {"step", "progress", "seconds"}:
                         writer.add_scalar(key, line[key], line["step"])
 
-            trainer.fit(steps, minutes, report, stop=lambda: interrupted)
+            trainer.fit(steps, minutes, report, stop=lambda: interrupted, between_steps=between_steps)
+        where = trainer.directory
+        if interrupted:
+            console.print(f"stopped and saved at step {trainer.step}; continue with: neural3d train --resume {where}")
+        else:
+            console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
+
+    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if watching is None:
+            work()
+        else:
+            watching(work, lambda: interrupted)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         if writer is not None:
             writer.close()
-    where = trainer.directory
-    if interrupted:
-        console.print(f"stopped and saved at step {trainer.step}; continue with: neural3d train --resume {where}")
-    else:
-        console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
 
 
 FIGURES = {  # of metrics.jsonl, as they are shown while training

@@ -27,26 +27,32 @@ class View:
     """Behind the screenshot's subject."""
     web: Annotated[int | None, option("PORT")] = None
     """Serve to a browser at http://127.0.0.1:PORT instead, also through an SSH tunnel."""
+    follow: bool = False
+    """Of a run that another process trains: show each new checkpoint."""
     device: Device = "auto"
 
     def run(self) -> None:
-        from neural3d.viewer.open import open_subject
+        from neural3d.viewer.live import followed
+        from neural3d.viewer.open import Subject, open_subject
+
+        def subject() -> Subject:
+            return followed(Path(self.path), self.device) if self.follow else open_subject(self.path, self.device)
 
         if self.screenshot is not None:
             from neural3d.viewer.offscreen import save_screenshot
 
             color = (1.0, 1.0, 1.0) if self.background == "white" else (0.0, 0.0, 0.0)
-            save_screenshot(open_subject(self.path, self.device), self.screenshot, self.size, self.view, color)
+            save_screenshot(subject(), self.screenshot, self.size, self.view, color)
             console.print(f"{self.screenshot}: {self.size[0]} × {self.size[1]} pixels")
         elif self.web is not None:
             from neural3d.viewer.web import serve
 
-            serve(open_subject(self.path, self.device), self.web)
+            serve(subject(), self.web)
         else:
             from neural3d.viewer.screen import check_screen
 
             check_screen()
-            subject = open_subject(self.path, self.device)
+            opened = subject()
             from neural3d.viewer.app import show
 
-            show(subject)
+            show(opened)

@@ -18,7 +18,9 @@ from neural3d.render.paths import UP, look_at
 from neural3d.render.splats import render_splats
 from neural3d.scene import Scene, View
 from neural3d.scene.bounds import rotation_to_z
+from neural3d.scene.outline import TRIM, box_outline, cloud_outline
 
+CORE = 1.6  # radii of the ball of 60 % of the better splats, that may be the subject
 PICTURE = (960, 720, 50.0)  # of a file without a camera: width, height, vertical field of view in degrees
 
 
@@ -50,6 +52,7 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
     elif file.up is None:
         file.notes.append(f"{path.name} does not say what is up; −y is taken, as in most captures.")
     similarity = _upright_and_centred(file.gaussians, file.up or USUAL_UP)
+    gaussians = file.gaussians.transformed(similarity)
     width, height, angle = PICTURE
     focal = 0.5 * height / torch.tan(torch.deg2rad(torch.tensor(angle / 2, dtype=torch.float64)))
     eye = torch.tensor([0.0, -2.3, 0.8], dtype=torch.float64)
@@ -67,9 +70,19 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
         near=0.5,
         far=100.0,
         scene_from_capture=similarity,
+        outline=splats_outline(gaussians),
         notes=file.notes,
     )
-    return SplatView(scene, file.gaussians.transformed(similarity).to(device), file.antialiased)
+    return SplatView(scene, gaussians.to(device), file.antialiased)
+
+
+@torch.no_grad()
+def splats_outline(splats: Gaussians) -> Float[Tensor, "K 3"]:
+    """Around the opaque ones near the middle of the frame that `open_splats` makes; beyond CORE are surroundings."""
+    near = splats.means.norm(dim=1) < CORE
+    if not near.any():
+        return box_outline(torch.tensor([[-1.0, -1, -1], [1, 1, 1]]))
+    return cloud_outline(splats.means[near], splats.opacity_logits[near].sigmoid(), TRIM)
 
 
 def _upright_and_centred(gaussians: Gaussians, up: tuple[float, float, float]) -> Float[Tensor, "4 4"]:

@@ -114,13 +114,22 @@ def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> F
     if centre is None:
         return _box_of_everything(cameras, points)
     radius = ((o - centre).norm(dim=-1) * half_fields(cameras).sin()).median()
-    if points is not None:
-        near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
-        if len(near) >= ENOUGH:
-            near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
-        if len(near) >= ENOUGH:
-            return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
+    near = subject_points(cameras, points, centre, radius)
+    if near is not None:
+        return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
     return torch.stack([centre - radius, centre + radius])
+
+
+def subject_points(
+    cameras: list[Camera], points: Float[Tensor, "N 3"] | None, centre: Float[Tensor, "3"], radius: Tensor | float
+) -> Float[Tensor, "M 3"] | None:
+    """Points of a ball that at least half of the cameras see; None where these are too few to say anything."""
+    if points is None:
+        return None
+    near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
+    if len(near) >= ENOUGH:
+        near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
+    return near if len(near) >= ENOUGH else None
 
 
 def _box_of_everything(cameras: list[Camera], points: Tensor | None) -> Tensor:
@@ -139,13 +148,13 @@ def widened(box: Float[Tensor, "2 3"], factor: float) -> Float[Tensor, "2 3"]:
     return torch.stack([middle - factor * half, middle + factor * half])
 
 
-def silhouette_box(
+def silhouette_hull(
     cameras: list[Camera],
     silhouettes: list[tuple[Bool[np.ndarray, "h w"], int]],
     start: Float[Tensor, "2 3"],
     cells: int = 48,
-) -> Float[Tensor, "2 3"] | None:
-    """Bounding box of the visual hull (Laurentini 1994), with a margin of a cell; None if nothing is left.
+) -> tuple[Float[Tensor, "2 3"], Float[Tensor, "N 3"]] | None:
+    """Bounding box, with a margin of a cell, and cells of the visual hull (Laurentini 1994); None if nothing is left.
 
     A cell stays if no picture shows it as transparent and at least half of the pictures show it at all. Silhouettes are
     small and already widened, so that looking up a cell's centre errs on the side of keeping it. Twice: the second time
@@ -168,7 +177,7 @@ def silhouette_box(
             return None
         cell = 2 * half / cells
         box = torch.stack([kept.amin(0) - 1.5 * cell, kept.amax(0) + 1.5 * cell])
-    return box
+    return box, kept
 
 
 def silhouette_of(alpha: UInt8[np.ndarray, "H W"], side: int = 96) -> tuple[Bool[np.ndarray, "h w"], int]:

@@ -16,21 +16,24 @@ from neural3d.scene.bounds import (
     in_picture,
     level_axis,
     rotation_to_z,
-    silhouette_box,
+    silhouette_hull,
     silhouette_of,
     subject_box,
     up_direction,
 )
 from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.outline import box_outline, cloud_outline, photos_outline
 
 AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
 LEAN = math.radians(10)  # least angle between +z and what cameras are level about from which these are believed
 HULL_VIEWS = 24  # pictures decoded to find the subject's bounding box from its silhouettes
 
 
-def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tuple[Tensor, Float[Tensor, "2 3"]]:
-    """scene_from_capture and the region of interest in the scene frame.
+def normalise(
+    capture: Capture, train: list[Frame], options: SceneOptions
+) -> tuple[Tensor, Float[Tensor, "2 3"], Float[Tensor, "K 3"]]:
+    """scene_from_capture, the region of interest and the subject's outline in the scene frame.
 
     The region is, in this order: what the options say; the format's box where it hugs the subject; the visual hull of
     the silhouettes of the training views; what cameras and points say; the format's box.
@@ -40,23 +43,27 @@ def normalise(capture: Capture, train: list[Frame], options: SceneOptions) -> tu
     given = options.aabb if options.aabb is not None else capture.box
     ball = capture.box_is_ball and options.aabb is None
     box = None if given is None else turned_box(turn, torch.as_tensor(given, dtype=torch.float64), ball)
+    outline = None
+    cameras = [f.camera.moved(turn) for f in capture.frames]
+    points = None if capture.points is None else torch.from_numpy(transform(turn, capture.points[0]))
     if options.aabb is None and not capture.box_is_tight:
         if capture.silhouettes:
-            hull = hull_box(train, turn, box)
+            hull = hull_of(train, turn, box)
             if hull is None:
                 capture.notes.append("The silhouettes have nothing in common; poses or masks may be wrong.")
-            box = hull if hull is not None else box
+            else:
+                box, outline = hull[0], cloud_outline(hull[1])
         if box is None or (capture.points is not None and not capture.silhouettes):
-            points = None
-            if capture.points is not None:
-                points = torch.from_numpy(transform(turn, capture.points[0]))
-            box = subject_box([f.camera.moved(turn) for f in capture.frames], points)
+            box = subject_box(cameras, points)
+        if outline is None:
+            outline = photos_outline(cameras, points, box)
     assert box is not None
+    outline = box_outline(box) if outline is None else outline
     centre, half = box.mean(0), (box[1] - box[0]).max() / 2
     scale = torch.eye(4, dtype=torch.float64)
     scale[:3, :3] /= half
     scale[:3, 3] = -centre / half
-    return scale @ turn, ((box - centre) / half).float()
+    return scale @ turn, ((box - centre) / half).float(), (outline - centre) / half
 
 
 def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]:
@@ -93,8 +100,8 @@ def turned_box(turn: Tensor, box: Float[Tensor, "2 3"], ball: bool) -> Float[Ten
     return torch.stack([corners.amin(0), corners.amax(0)])
 
 
-def hull_box(train: list[Frame], turn: Tensor, box: Tensor | None) -> Tensor | None:
-    """Box of the visual hull of up to HULL_VIEWS training views, searched as far out as the nearest camera."""
+def hull_of(train: list[Frame], turn: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Box and cells of the visual hull of HULL_VIEWS training views, searched as far out as the nearest camera."""
     some = [train[i] for i in np.linspace(0, len(train) - 1, min(len(train), HULL_VIEWS)).astype(int)]
     cameras = [f.camera.moved(turn) for f in some]
     centre = convergence(cameras)
@@ -103,7 +110,7 @@ def hull_box(train: list[Frame], turn: Tensor, box: Tensor | None) -> Tensor | N
         box = torch.stack([centre - reach, centre + reach])
     elif box is None:
         box = subject_box(cameras, None)
-    return silhouette_box(cameras, [silhouette_of(f.view().image()[..., 3]) for f in some], box)
+    return silhouette_hull(cameras, [silhouette_of(f.view().image()[..., 3]) for f in some], box)
 
 
 def depth_range(

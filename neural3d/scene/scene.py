@@ -87,6 +87,7 @@ class Scene:
     near, far: distances along rays, in scene units, between which all is worth sampling.
     scene_from_capture: similarity from the capture's own frame and units; exports undo it. +z is up in the scene frame
         where the capture says or lets guess what is up.
+    outline: what pictures of the subject frame, as a few points in the scene frame (see `scene.outline`).
     points: sparse points (N, 3) float32 in the scene frame and their colours (N, 3) uint8.
     background: what pictures with alpha are composited on, "white" or "black"; also the colour behind a bounded scene's
         opaque photos where the format says so; None: opaque photos.
@@ -104,6 +105,7 @@ class Scene:
     near: float
     far: float
     scene_from_capture: Float[Tensor, "4 4"]
+    outline: Float[Tensor, "K 3"] | None = None
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]] | None = None
     has_alpha: bool = False
     background: str | None = None

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, merge_vertices
+from neural3d.scene.outline import cloud_outline
 from neural3d.scene.upright import Y_UP
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".pcd", ".ply", ".pts", ".stl", ".xyz", ".xyzn")
 CLOUD_SUFFIXES = (".pcd", ".pts", ".xyz", ".xyzn")
 HALF_SIDE = 0.9  # of the shape's box along its longest axis, in scene units: leaves room around it in [-1, 1]³
 MARGIN = 0.1  # of the region of interest around the shape's box
+STRAYS = 0.002  # of a cloud's points, that may lie beyond its outline in each direction
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Shape:
 
     vertices: (V, 3) in the scene frame. faces: (F, 3), counter-clockwise from outside; None: a point cloud.
     normals: (V, 3) unit, of a cloud that has them. All three are None in a run that was opened without its file.
-    aabb, scene_from_capture: as in Scene; the capture's frame is the file's. notes: what is worth saying.
+    aabb, scene_from_capture, outline: as in Scene; the capture's frame is the file's. notes: what is worth saying.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Shape:
     vertices: Float[np.ndarray, "V 3"] | None = None
     faces: Int[np.ndarray, "F 3"] | None = None
     normals: Float[np.ndarray, "V 3"] | None = None
+    outline: Float[Tensor, "K 3"] | None = None
     background: str = "white"
     notes: list[str] = field(default_factory=list)
     method_settings: dict[str, dict] = field(default_factory=dict)
@@ -66,14 +69,16 @@ def load_shape(path: Path) -> Shape:
     scene_from_capture[:3, :3] = torch.from_numpy(scale * turn)
     scene_from_capture[:3, 3] = torch.from_numpy(-scale * turn @ middle)
     half = torch.from_numpy(np.abs(turn @ (high - low)) / 2 * scale).float() + MARGIN
+    vertices = ((points - middle) @ turn.T * scale).astype(np.float32)
     return Shape(
         name=path.stem,
         path=path,
         aabb=torch.stack([-half, half]),
         scene_from_capture=scene_from_capture,
-        vertices=((points - middle) @ turn.T * scale).astype(np.float32),
+        vertices=vertices,
         faces=mesh.faces if len(mesh.faces) else None,
         normals=None if normals is None else (normals @ turn.T).astype(np.float32),
+        outline=cloud_outline(torch.from_numpy(vertices), trim=0 if len(mesh.faces) else STRAYS),
     )
 
 

@@ -321,9 +321,10 @@ def test_the_command_line(capture, tmp_path, capsys, monkeypatch):
     main(["train", str(capture), "--method", "splat", "--out", "run", "--steps", "60", "--set", *QUICK])
     main(["train", "--resume", "run", "--steps", "90"])
     main(["eval", "run"])
-    main(["render", "run", "--path", "orbit", "--frames", "2", "--out", "orbit"])
+    main(["render", "run", "--frames", "2", "--show", "rgb", "depth", "--out", "orbit"])
     main(["info", "run"])
     main(["info", "splat"])
     printed = capsys.readouterr().out
     assert "never more than 1,500" in printed and "PSNR" in printed and "max_splats" in printed
-    assert len(list((tmp_path / "orbit").glob("**/*.png"))) == 8
+    assert len(list((tmp_path / "orbit").glob("**/*.png"))) == 6  # depth twice
+    assert "path: orbit; photos all around" in printed

@@ -1,3 +1,5 @@
+import time
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import torch
 from PIL import Image
 
 from neural3d.errors import UserError
+from neural3d.files import written_behind
 from neural3d.render import RenderOut, images
 
 
@@ -49,6 +52,29 @@ def test_saved_depth_reads_back_in_the_captures_units(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(written[0])), images.to_bytes(out.rgb))
     normal = np.asarray(Image.open(written[3]))
     assert normal[0, 0].tolist() == [128, 128, 255] and normal[-1, 0].tolist() == [255, 255, 255]
+
+
+def test_only_what_is_asked_for_is_written(tmp_path):
+    for show, kinds in ((("rgb",), {"rgb"}), (("depth", "normal"), {"depth", "depth16", "normal"})):
+        folder = tmp_path / show[0]
+        images.save_render(render(), folder, "a", show=show)
+        assert {path.name for path in folder.iterdir()} == kinds
+
+
+def test_writing_behind_ends_when_all_is_written_and_tells_failures(tmp_path):
+    done = []
+
+    def slow(k: int) -> None:
+        time.sleep(0.01 * (10 - k))
+        done.append(k)
+
+    with written_behind() as later:
+        for k in range(10):
+            later(slow, k)
+    assert sorted(done) == list(range(10))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be written"), written_behind() as later:
+        later(images.save_png, tmp_path / "file" / "a.png", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_depth_and_normals_fade_with_alpha_so_that_hazy_rims_do_not_show():

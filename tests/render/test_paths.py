@@ -9,7 +9,9 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.render.paths import camera_path, look_at, write_camera_path
+from neural3d.render.path_files import write_camera_path
+from neural3d.render.paths import FILL, bearings, camera_path, look_at, middle_of, suited_path
+from neural3d.scene.outline import box_outline, outline_of
 from neural3d.scene.scene import Scene, View
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -87,8 +89,57 @@ def test_orbit_keeps_height_and_distance_and_looks_at_the_middle():
         xy, z = camera.project(middle)
         torch.testing.assert_close(xy, vec(40.5, 30))
         assert z > 0 and (camera.width, camera.height) == (81, 60)
-        assert camera.model == "PINHOLE" and camera.params[:2].tolist() == [120, 120]
-        assert abs(camera.world_from_camera[2, 0]) < 1e-9, "level"
+        assert camera.model == "PINHOLE" and abs(camera.world_from_camera[2, 0]) < 1e-9, "level"
+    assert reaches(path.cameras, scene) == pytest.approx(FILL)
+
+
+def reaches(cameras: list[Camera], scene: Scene) -> float:
+    """How far from the middle, at most, the outline is seen, in half pictures."""
+    pixels = torch.stack([camera.project(outline_of(scene))[0] for camera in cameras])
+    half = vec(cameras[0].width, cameras[0].height) / 2
+    return float(((pixels - half).abs() / half).max())
+
+
+def one_side(arc: float, count: int = 30, seed: int = 0) -> Scene:
+    """Cameras at uneven distances and heights on an arc (degrees) about the origin."""
+    rng = np.random.default_rng(seed)
+    middle, poses = vec(0, 0, 0.1), []
+    for turn in np.radians(np.linspace(-arc / 2, arc / 2, count) + 70):
+        rise, distance = rng.uniform(0.1, 0.6), rng.uniform(2.5, 3.5)
+        away = vec(math.cos(turn) * math.cos(rise), math.sin(turn) * math.cos(rise), math.sin(rise))
+        poses.append(look_at(middle + distance * away, middle, UP))
+    box = torch.stack([middle - 0.5, middle + 0.5])
+    return replace(scene_of(poses), outline=box_outline(box))
+
+
+@pytest.mark.parametrize(("arc", "kind"), [(60, "spiral"), (150, "spiral"), (250, "spiral"), (300, "orbit")])
+def test_the_film_stays_where_the_photos_are(arc, kind):
+    """Of a part of the circle a spiral within it; an orbit where photos are all around. Never below, above, nearer."""
+    scene = one_side(arc)
+    chosen, why = suited_path(scene)
+    assert chosen == kind and "photos" in why
+    cameras = camera_path(scene, chosen, count=60).cameras
+    photos = scene.cameras("train")
+    _, rise, far = bearings(photos, middle_of(scene))
+    azimuth, elevation, distance = bearings(cameras, middle_of(scene))
+    assert (distance >= far.min()).all() and (distance <= far.max()).all()
+    assert (elevation >= rise.min()).all() and (elevation <= rise.max()).all()
+    if kind == "spiral":
+        off = torch.remainder(azimuth - math.radians(70) + math.pi, 2 * math.pi) - math.pi
+        assert off.abs().max() <= math.radians(arc / 2) and off.abs().max() > 0.8 * math.radians(arc / 2)
+    assert reaches(cameras, scene) == pytest.approx(FILL, abs=0.01)
+
+
+def test_rooms_are_walked_through():
+    """Cameras that look outwards have nothing in common; the film passes them, and stays between them."""
+    eyes = [vec(math.cos(a), math.sin(a), 0.1 * k) for k, a in enumerate(np.linspace(0, 6, 40))]
+    scene = scene_of([look_at(eye, 3 * eye, UP) for eye in eyes])
+    kind, why = suited_path(scene)
+    assert kind == "walk" and "no one subject" in why
+    cameras = camera_path(scene, "walk", count=90).cameras
+    assert len(cameras) == 90
+    centres, photos = (torch.stack([c.centre for c in some]) for some in (cameras, scene.cameras("train")))
+    assert torch.cdist(centres, photos).amin(1).max() < 0.2
 
 
 def test_spiral_stays_within_the_photographs_and_sees_the_subject():
@@ -112,7 +163,7 @@ def test_panoramas_orbit_as_a_square_window():
     for view in scene.views:
         view.camera = replace(view.camera, model="EQUIRECTANGULAR", params=vec(81, 60))
     camera = camera_path(scene, "orbit", count=3).cameras[0]
-    assert (camera.width, camera.height) == (60, 60) and camera.params[0] == 30
+    assert (camera.width, camera.height) == (60, 60) and camera.params[0] >= 30 and camera.params[2] == 30
 
 
 def nerfstudio_path(scene: Scene) -> dict:

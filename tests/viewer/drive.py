@@ -19,12 +19,20 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import torch
 from balls import ball_field, ball_mesh, overlap, silhouette
+from neural3d.viewer import app
 from neural3d.viewer.app import Viewer
+from neural3d.viewer.live import train_in_window
 from neural3d.viewer.open import open_subject
 from neural3d.viewer.quiet import quiet
 from open3d.visualization import gui
+from toy import ball_capture
 
+from neural3d.run import configure
+from neural3d.train import Trainer
+
+SMALL = ["log2_table=11", "levels=4", "max_resolution=32", "samples_per_batch=4096", "grid_budget=1024"]
 seen: dict[str, object] = {}
 DOWN, DRAG, UP, WHEEL = (getattr(gui.MouseEvent.Type, name) for name in ("BUTTON_DOWN", "DRAG", "BUTTON_UP", "WHEEL"))
 
@@ -182,6 +190,48 @@ def native(folder: Path) -> None:
     run(viewer, script)
 
 
+def training(folder: Path) -> None:
+    """Trains in a window until it is told to stop; somebody turns the camera meanwhile."""
+    config, scene = configure(ball_capture(folder / "capture", train=6, test=1, size=24), "ngp", SMALL)
+    trainer = Trainer.create(folder / "run", config, scene, torch.device("cpu"))
+    viewers, stopped = [], threading.Event()
+
+    class Watched(Viewer):
+        def __init__(self, subject):
+            super().__init__(subject, 480, 360)
+            viewers.append(self)
+
+    app.Viewer = Watched
+
+    def look() -> None:
+        while not viewers or viewers[0].frame is None:
+            time.sleep(0.02)
+        drive = Driver(viewers[0])
+        first, until = viewers[0].frame.picture.astype(int), time.time() + 60
+        while time.time() < until and seen.get("changed", 0.0) < 1:  # nobody moves the camera
+            time.sleep(0.1)
+            seen["changed"] = float(np.abs(first - viewers[0].frame.picture).mean())
+        drive.mouse(WHEEL, wheel=1)
+        seen["status"] = drive.do(lambda: viewers[0].panel.status.text)
+        stopped.set()
+
+    def guarded() -> None:
+        try:
+            look()
+        except Exception:
+            seen.setdefault("errors", []).append(traceback.format_exc())
+            stopped.set()
+
+    threading.Thread(target=guarded, daemon=True).start()
+    train_in_window(
+        trainer,
+        lambda between: trainer.fit(10**6, stop=stopped.is_set, previews=False, between_steps=between),
+        stopped.is_set,
+    )
+    seen["saved"] = (folder / "run" / "checkpoint.safetensors").exists()
+    seen["closed"] = viewers[0]._closed and not viewers[0].worker.is_alive()
+
+
 def run(viewer: Viewer, script) -> None:
     def guarded():
         try:
@@ -197,6 +247,6 @@ def run(viewer: Viewer, script) -> None:
 if __name__ == "__main__":
     os.chdir(sys.argv[2])
     with quiet():
-        {"field": field, "native": native}[sys.argv[1]](Path(sys.argv[2]))
+        {"field": field, "native": native, "training": training}[sys.argv[1]](Path(sys.argv[2]))
     print(json.dumps(seen), flush=True)
     os._exit(0)  # Open3D's threads need not be waited for

@@ -1,12 +1,15 @@
 """The turntable: what a hand at the mouse expects."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from neural3d.viewer.camera import Eye, first_eye, framed, looking, photo_eye, tile
+from neural3d.viewer.camera import Eye, first_eye, framed, looking, photo_eye, tile, zoomed_on
 
 from neural3d.geometry.cameras import Camera
+from neural3d.render.paths import FILL
+from neural3d.scene.outline import box_outline
 
 EYE = looking(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.1, 0.2, 0.3]), 3.0)
 
@@ -62,11 +65,24 @@ def test_a_point_becomes_the_pivot():
 @pytest.mark.parametrize("aspect", [0.3, 1.0, 3.0])
 def test_a_framed_box_fills_the_picture(aspect):
     box = torch.tensor([[-1.0, -0.2, 0], [0.5, 0.4, 1.5]])
-    eye = framed(box, EYE, aspect)
+    middle = box.double().mean(0)
+    eye = framed(box_outline(box), replace(EYE, pivot=middle), aspect)
     width, height = round(300 * aspect), 300
     xy, z = eye.camera(width, height).project(torch.cartesian_prod(*box.double().T))
     reach = ((xy / torch.tensor([width, height]) - 0.5).abs() * 2).max()
-    assert (z > 0).all() and float(reach) == pytest.approx(0.9, abs=0.01)
+    assert (z > 0).all() and float(reach) == pytest.approx(FILL, abs=0.01)
+
+
+@pytest.mark.parametrize("aspect", [0.3, 1.0, 3.0])
+def test_a_place_is_zoomed_on_from_where_the_eye_stands(aspect):
+    """A small subject by a long lens; what no lens fits, from farther away."""
+    for size, stays in ((0.33, True), (50.0, False)):
+        outline = EYE.pivot + box_outline(torch.tensor([[-size] * 3, [size] * 3]))
+        eye = zoomed_on(outline, EYE, aspect)
+        xy, z = eye.camera(round(300 * aspect), 300).project(outline)
+        reach = ((xy / torch.tensor([round(300 * aspect), 300]) - 0.5).abs() * 2).max()
+        assert (z > 0).all() and float(reach) == pytest.approx(FILL, abs=0.01)
+        assert torch.allclose(eye.centre, EYE.centre) == stays
 
 
 def test_a_photos_eye_sees_what_the_photo_saw():
@@ -83,9 +99,14 @@ def test_tiles_are_parts_of_the_picture():
     assert torch.allclose(part.rays()[1], camera.rays()[1][20:25, 10:18], atol=1e-6)
 
 
-def test_first_views_are_upright(tmp_path):
-    from balls import ball_field
+def test_first_views_are_upright_and_from_as_far_as_the_photos(tmp_path):
+    """A method has learnt nothing nearer than the photos: there a splat run draws nothing at all."""
+    from balls import RADIUS, ball_field
 
     subject = ball_field(tmp_path)
     eye = first_eye(subject, 1.5)
     assert torch.allclose(eye.pivot, torch.zeros(3).double(), atol=1e-6) and float(eye.rotation[2, 1]) < 0
+    distances = [float(view.camera.centre.norm()) for view in subject.scene.views]
+    assert min(distances) - 0.01 < eye.distance < max(distances) + 0.01
+    reach = RADIUS / (eye.distance**2 - RADIUS**2) ** 0.5 / math.tan(math.radians(eye.fov) / 2)
+    assert reach == pytest.approx(FILL, abs=0.05)

@@ -7,6 +7,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from ports import free_port, reachable
 from splats import synthetic_splats
 
 pytest.importorskip("viser", reason="viser is not installed: pip install 'neural3d[web]'")
@@ -25,18 +26,6 @@ def subject(tmp_path_factory):
     means, quats, scales, opacities, sh_dc, sh_rest = synthetic_splats(500, size=0.1)
     write_splats(Gaussians(means, scales, quats, opacities, sh_dc, sh_rest), path)
     return open_subject(path, "cpu")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def reachable(address: str, port: int) -> bool:
-    with socket.socket() as s:
-        s.settimeout(1)
-        return s.connect_ex((address, port)) == 0
 
 
 def test_the_page_is_served_on_loopback_alone_until_it_is_stopped(subject, capfd):

@@ -11,7 +11,7 @@ import torch
 from neural3d.viewer import screen
 
 from neural3d.errors import UserError
-from neural3d.render.paths import read_camera_path
+from neural3d.render.path_files import read_camera_path
 
 DRIVER = Path(__file__).with_name("drive.py")
 
@@ -100,3 +100,9 @@ def test_survives_what_happens_to_windows(field):
 
 def test_open3d_draws_the_same_silhouette(tmp_path):
     assert drive("native", tmp_path)["native"] > 0.9
+
+
+def test_a_training_is_watched_in_a_window_until_it_is_stopped(tmp_path):
+    seen = drive("training", tmp_path)
+    assert seen["changed"] >= 1 and "step" in seen["status"]
+    assert seen["saved"] and seen["closed"]
