@@ -124,8 +124,9 @@ def find_picture(path: Path) -> Path | None:
 def find_mask(image: Path, images: Path, root: Path) -> Path | None:
     """The mask of a photo NAME.jpg below the folder `images`.
 
-    In folders of `root` named masks or mask (for photos in images_4, in masks_4 or mask_4 first): NAME.jpg.png (COLMAP's
-    way), NAME.png, NAME.mask.png, NAME.jpg. Else beside the photo: NAME.mask.png, NAME_mask.png, NAME.jpg.png.
+    In folders of `root` named masks or mask (for photos in images_4, in masks_4 or mask_4 first): NAME.jpg.png
+    (COLMAP's way), NAME.png, NAME.mask.png, NAME.jpg. Else beside the photo: NAME.mask.png, NAME_mask.png,
+    NAME.jpg.png.
     """
     inside = image.relative_to(images) if image.is_relative_to(images) else Path(image.name)
     suffix = images.name[6:] if images.name.startswith("images") else ""

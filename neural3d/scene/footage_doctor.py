@@ -1,4 +1,4 @@
-"""The doctor of photos without poses, and of films: what they are, and what to do better. `neural3d info` prints both."""
+"""The doctor of photos without poses, and of films: what they are, what to do better. `neural3d info` prints both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from neural3d.errors import UserError
 from neural3d.scene.footage import Footage
 from neural3d.scene.formats import missing_readers
 from neural3d.scene.gps import NOISE, enu, spread
@@ -91,7 +90,7 @@ def _places(looks: Sequence[Look]) -> list[tuple[str, str]]:
 def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: bool) -> list[str]:
     said = []
     if photos < FEW:
-        said.append(f"{photos} different photos are few: {FEW} to 100 are usual, each sharing two thirds with the next.")
+        said.append(f"{photos} photos are few: {FEW} to 100 are usual, each sharing two thirds with the next.")
     if blurry:
         said.append(f"{len(blurry)} photos are blurred, compared with the others: take them again, or leave them out.")
     if not looks:
@@ -101,11 +100,13 @@ def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: 
     light = [look.light for look in looks.values()]
     low, high = np.percentile(values if len(values) > len(shots) / 2 else light, (5, 95))
     if high - low > STOPS:
-        said.append(f"Exposure varies by {high - low:.1f} stops: fix it (AE lock) next time; now per-image exposure helps.")
+        said.append(
+            f"Exposure varies by {high - low:.1f} stops: use AE lock next time; per-image exposure helps."
+        )
     if len({s.focal_35mm or s.focal for s in shots if s.focal}) > 1:
         said.append("The zoom changed in between: photos of each focal length count as another camera.")
     if not calibrated and all(s.focal_pixels is None for s in shots):
-        said.append("EXIF tells no focal length: it is found from the photos, which takes more of them and more overlap.")
+        said.append("EXIF tells no focal length: it is found from the photos, which takes more of them.")
     return said
 
 
@@ -126,7 +127,7 @@ def _describe_film(film: Path) -> tuple[list[tuple[str, str]], list[str]]:
     if (sharp < SOFT * np.median(sharp)).mean() > 0.2:
         said.append("Much of the film is blurred by motion: walk slower, or film in better light.")
     if np.ptp(light) > STOPS:
-        said.append("Exposure changes in the film: lock it (AE lock) next time; now per-image exposure helps.")
+        said.append("Exposure changes in the film: use AE lock next time; per-image exposure helps.")
     if meta["duration"] < 10:
         said.append("The film is short: half a minute around the subject gives more to choose from.")
     return rows, said

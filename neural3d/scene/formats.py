@@ -12,7 +12,6 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
-from neural3d.errors import UserError
 from neural3d.scene.capture import PICTURES
 from neural3d.scene.exif import EXIF, GPS, MAKE, MAKER_NOTE, MODEL, ORIENTATION
 
@@ -67,10 +66,10 @@ def _develop(path: Path, quick: bool) -> Image.Image:
 
     try:
         with rawpy.imread(str(path)) as raw:
+            sizes, exif = raw.sizes, _raw_exif(path, raw)  # of the whole picture: halving it halves these
             pixels = raw.postprocess(
                 use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0.0, gamma=(2.4, 12.92), half_size=quick
             )
-            exif, sizes = _raw_exif(path, raw), raw.sizes
     except rawpy.LibRawError as error:
         raise OSError(f"LibRaw: {error}") from error
     picture = Image.fromarray(pixels)

@@ -55,8 +55,8 @@ def write_mask(mask: Path, photo: Path, target: Path, size: tuple[int, int], ori
     if not _alike(coverage.size, size):
         width, height = coverage.size
         raise UserError(
-            f"Mask {mask} is {width}×{height} but its photo {photo.name} {size[0]}×{size[1]}; make it the photo's size, "
-            "or move it away."
+            f"Mask {mask} is {width}×{height} but its photo {photo.name} {size[0]}×{size[1]}; make it the photo's "
+            "size, or move it away."
         )
     pixels = np.asarray(coverage if coverage.size == size else coverage.resize(size, Image.Resampling.BOX))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -76,10 +76,15 @@ def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
     ids = [image.image_id for image in database.read_all_images()]
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = job["threads"]
+    reader = pycolmap.ImageReaderOptions()
+    if Path(job["masks"]).is_dir():
+        reader.mask_path = job["masks"]  # NAME.jpg.png of some photos: no features where it is black
     watched(
         "finding features", len(names),
         lambda: sum(database.exists_keypoints(i) for i in ids),
-        lambda: pycolmap.extract_features(job["database"], job["images"], names, extraction_options=options),
+        lambda: pycolmap.extract_features(
+            job["database"], job["images"], names, reader_options=reader, extraction_options=options
+        ),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from neural3d.scene.exif import ORIENTATION, Shot, read_shot
 from neural3d.scene.formats import in_srgb, open_photo, orientation_of
 
 SIDE = 1000  # pixels of the longer side at which photos are compared
+NEAR = 5  # photos before and after one that it is compared with
 DEVIATIONS = 4.0  # robust standard deviations of the set by which a blurred photo stands out …
 LEAST = 0.1  # … and the least by which, on the blur measure's scale of 0 to 1: all photos of a set may be alike
 LOSSY = ("JPEG", "MPO", "HEIF", None)  # None: camera raw, developed
@@ -25,8 +26,10 @@ READ_BY_COLMAP = ("JPEG", "MPO", "PNG", "TIFF", "BMP")
 
 @dataclass(frozen=True)
 class Look:
-    """size: in pixels, upright. orientation: EXIF's, of the file. as_is: upright, in sRGB and in a format that COLMAP
-    reads; else JPEG serves as well (lossy) or only PNG does. blur: from 0, sharp, to 1. light: log2 of the mean linear light, in stops. digest: equal for equal pixels.
+    """size: in pixels, upright. orientation: EXIF's, of the file.
+
+    as_is: upright, in sRGB and in a format that COLMAP reads; else JPEG serves as well (lossy), or only PNG does.
+    blur: from 0, sharp, to 1. light: log2 of the mean linear light, in stops. digest: equal for equal pixels.
     """
 
     size: tuple[int, int]
@@ -102,10 +105,10 @@ def copies(looks: Mapping[Path, Look]) -> dict[Path, Path]:
 
 
 def blurred(looks: Mapping[Path, Look]) -> list[Path]:
-    """The photos that are much less sharp than the others of the set, which show the same things."""
+    """The photos that are much less sharp than those taken just before and after, which show much the same."""
     if not looks:
         return []
     values = np.array([look.blur for look in looks.values()])
-    middle = np.median(values)
-    deviation = 1.4826 * np.median(abs(values - middle))  # of a normal distribution's standard deviation
-    return [p for p, v in zip(looks, values) if v - middle > max(DEVIATIONS * deviation, LEAST)]
+    excess = values - [np.median(values[max(0, i - NEAR) : i + NEAR + 1]) for i in range(len(values))]
+    deviation = 1.4826 * np.median(abs(excess))  # of a normal distribution's standard deviation
+    return [p for p, e in zip(looks, excess) if e > max(DEVIATIONS * deviation, LEAST)]
