@@ -78,9 +78,11 @@ def find_footage(path: Path) -> Footage | None:
         return Footage(path)
     if not path.is_dir() or holds_capture(path):
         return None
-    places = (path, *(path / name for name in INSIDE))
-    folder = next((f for f in places if any(is_photo(p) and p.name[0] != "." for p in f.glob("*"))), path)
-    photos, masks = pair_masks(sorted(_pictures(folder)), folder)
+    pictures = sorted(_pictures(path))
+    folder = path
+    if all(p.parent != path for p in pictures):
+        folder = next((f for f in (path / i for i in INSIDE) if any(p.is_relative_to(f) for p in pictures)), path)
+    photos, masks = pair_masks([p for p in pictures if p.is_relative_to(folder)], folder)
     developed = {p.with_suffix(""): p for p in photos if p.suffix.lower() in DEVELOPED}
     doubled = {p: developed[p.with_suffix("")] for p in photos if developed.get(p.with_suffix(""), p) != p}
     doubled = {p: other for p, other in doubled.items() if p.suffix.lower() not in DEVELOPED}

@@ -100,9 +100,7 @@ def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: 
     light = [look.light for look in looks.values()]
     low, high = np.percentile(values if len(values) > len(shots) / 2 else light, (5, 95))
     if high - low > STOPS:
-        said.append(
-            f"Exposure varies by {high - low:.1f} stops: use AE lock next time; per-image exposure helps."
-        )
+        said.append(f"Exposure varies by {high - low:.1f} stops: use AE lock next time; per-image exposure helps.")
     if len({s.focal_35mm or s.focal for s in shots if s.focal}) > 1:
         said.append("The zoom changed in between: photos of each focal length count as another camera.")
     if not calibrated and all(s.focal_pixels is None for s in shots):

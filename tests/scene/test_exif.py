@@ -62,7 +62,9 @@ def test_focal_length_of_a_real_photo(data_dir):
 
 
 def test_camera_lens_and_exposure():
-    found = shot((40, 30), {0x829A: 1 / 50, 0x829D: 4.0, 0x8827: 200, 0xA434: "EF50mm"}, {0x10F: "Canon", 0x110: "Canon X"})
+    found = shot(
+        (40, 30), {0x829A: 1 / 50, 0x829D: 4.0, 0x8827: 200, 0xA434: "EF50mm"}, {0x10F: "Canon", 0x110: "Canon X"}
+    )
     assert (found.camera, found.lens) == ("Canon X", "EF50mm")
     assert found.ev == pytest.approx(math.log2(16 * 50 / 2), abs=1e-3)
     assert shot((40, 30), {}, {0x10F: "Apple\0", 0x110: "iPhone 12"}).camera == "Apple iPhone 12"
@@ -73,7 +75,9 @@ def test_camera_lens_and_exposure():
 def test_place():
     gps = {1: "S", 2: (33.0, 51.0, 24.5), 3: "E", 4: (151.0, 12.0, 40.0), 5: b"\0", 6: 58.5}
     assert shot((40, 30), gps=gps).place == pytest.approx((-33.8568056, 151.2111111, 58.5), abs=1e-6)
-    assert shot((40, 30), gps={**gps, 1: "N", 3: "W", 5: b"\1"}).place == pytest.approx((33.8568056, -151.2111111, -58.5))
+    assert shot((40, 30), gps={**gps, 1: "N", 3: "W", 5: b"\1"}).place == pytest.approx(
+        (33.8568056, -151.2111111, -58.5)
+    )
     for missing in ({6: None}, {2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}, {4: (1.0,)}):
         kept = {k: v for k, v in {**gps, **missing}.items() if v is not None}
         assert shot((40, 30), gps=kept).place is None

@@ -14,7 +14,9 @@ from neural3d.scene.footage import find_footage, require_footage, stage
 from neural3d.scene.footage_doctor import describe_footage
 
 SIZE = (128, 96)
-CORNERS = np.array([[(200, 60, 30), (20, 150, 70)], [(40, 70, 220), (128, 128, 128)]], np.uint8)  # of a flat quarter each
+CORNERS = np.array(
+    [[(200, 60, 30), (20, 150, 70)], [(40, 70, 220), (128, 128, 128)]], np.uint8
+)  # of a flat quarter each
 UPRIGHT = CORNERS.repeat(48, 0).repeat(64, 1)
 
 
@@ -86,7 +88,9 @@ def test_another_colour_space_becomes_srgb(tmp_path):
     """Of a profile like sRGB's with red and green exchanged: the picture is written anew, with them exchanged."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     names = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
-    other = re.sub(rb"[rg]XYZ", lambda match: names[match[0]], srgb).replace("sRGB".encode("utf-16-be"), b"\0G\0R\0B\0?")
+    other = re.sub(rb"[rg]XYZ", lambda match: names[match[0]], srgb).replace(
+        "sRGB".encode("utf-16-be"), b"\0G\0R\0B\0?"
+    )
     picture = Image.fromarray(UPRIGHT[..., [1, 0, 2]])
     picture.save(tmp_path / "a.jpg", quality=95, subsampling=0, icc_profile=other)
     written, _ = staged(tmp_path, tmp_path / "out" / "images")
