@@ -76,16 +76,21 @@ def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
     ids = [image.image_id for image in database.read_all_images()]
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = job["threads"]
-    reader = pycolmap.ImageReaderOptions()
-    if Path(job["masks"]).is_dir():
-        reader.mask_path = job["masks"]  # NAME.jpg.png of some photos: no features where it is black
-    watched(
-        "finding features", len(names),
-        lambda: sum(database.exists_keypoints(i) for i in ids),
-        lambda: pycolmap.extract_features(
-            job["database"], job["images"], names, reader_options=reader, extraction_options=options
-        ),
-    )  # fmt: skip
+    masked = [name for name in names if Path(job["masks"], f"{name}.png").is_file()]
+    rest = sorted(
+        set(names) - set(masked)
+    )  # on their own: COLMAP fails at photos without a mask, where it has a folder
+
+    def extract() -> None:
+        for some, masks in ((masked, job["masks"]), (rest, "")):
+            reader = pycolmap.ImageReaderOptions()
+            reader.mask_path = masks  # no features where NAME.jpg.png is black
+            if some:
+                pycolmap.extract_features(
+                    job["database"], job["images"], some, reader_options=reader, extraction_options=options
+                )
+
+    watched("finding features", len(names), lambda: sum(database.exists_keypoints(i) for i in ids), extract)
 
 
 def match(job: dict[str, Any], database: pycolmap.Database) -> None:

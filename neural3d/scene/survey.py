@@ -99,9 +99,10 @@ def _try_to_look(photo: Path) -> Look | str:
 
 
 def copies(looks: Mapping[Path, Look]) -> dict[Path, Path]:
-    """Each photo that repeats an earlier one pixel by pixel, and that one."""
-    first: dict[tuple, Path] = {}
-    return {p: original for p, look in looks.items() if (original := first.setdefault(look.digest, p)) != p}
+    """Each photo that repeats another one pixel by pixel, and that one: the one with the shorter name."""
+    first: dict[str, Path] = {}
+    ordered = sorted(looks, key=lambda p: (len(str(p)), p))  # "1.jpg" before "1 copy.jpg"
+    return {p: original for p in ordered if (original := first.setdefault(looks[p].digest, p)) != p}
 
 
 def blurred(looks: Mapping[Path, Look]) -> list[Path]:
