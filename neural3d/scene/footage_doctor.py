@@ -16,6 +16,7 @@ from neural3d.scene.video import describe_video, key_frames, sharpness
 
 FEW = 20  # photos: what README asks for at least
 STOPS = 1.0  # between exposures, or between the photos' mean light, from which one colour looks like two
+TURNED = " stored otherwise, and turned upright"
 SOFT = 0.5  # of the sharpness of a film's median key frame
 
 
@@ -61,10 +62,10 @@ def _what_exif_says(looks: Sequence[Look]) -> list[tuple[str, str]]:
     exposure = f"for light of EV {min(values):.1f} to {max(values):.1f}; " if values else ""
     return [
         ("photo size", _counted("{}×{}".format(*look.size) for look in looks)),
-        ("orientation", stand + (f"; {turned} lie on their side in the file and are turned" if turned else "")),
-        ("camera", _counted(s.camera or "not said" for s in shots)),
-        *([("lens", _counted(s.lens or "not said" for s in shots))] if any(s.lens for s in shots) else []),
-        ("focal length", _some(_focal(*key) for key, _ in focal.most_common()) or "not said"),
+        ("orientation", stand + (f"; {turned} of them{TURNED}" if turned else "")),
+        ("camera", _counted(filter(None, (s.camera for s in shots))) or "not said"),
+        *([("lens", _counted(filter(None, (s.lens for s in shots))))] if any(s.lens for s in shots) else []),
+        ("focal length", _some(_focal(*key) for key, _ in focal.most_common())),
         ("exposure", f"{exposure}mean brightness varies by {np.ptp(light):.1f} stops"),
     ]
 
@@ -84,7 +85,7 @@ def _places(looks: Sequence[Look]) -> list[tuple[str, str]]:
     width, depth, height = np.ptp(positions, axis=0)
     enough = len(places) >= 3 and spread(positions) >= NOISE
     use = "may give scale and up" if enough else f"too near each other for scale and up ({NOISE:.0f} m are needed)"
-    return [("GPS", f"{len(places)} photos over {width:.0f} × {depth:.0f} m, {height:.0f} m in height: {use}")]
+    return [("GPS", f"of {len(places)} photos, over {width:.0f} × {depth:.0f} m, {height:.0f} m in height: {use}")]
 
 
 def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: bool) -> list[str]:
@@ -111,13 +112,13 @@ def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: 
 def _describe_film(film: Path) -> tuple[list[tuple[str, str]], list[str]]:
     meta = describe_video(film)
     width, height = meta["size"]
-    turned = int(meta.get("rotate") or 0) % 360
+    lies = meta["source_size"] != meta["size"]
     frames = list(key_frames(film))
     sharp = np.array([sharpness(f) for f in frames])
     light = np.log2([max(1e-4, ((f / 255) ** 2.2).mean()) for f in frames])
     rows = [
         ("video", f"{meta['duration']:.1f} s of {width}×{height} at {meta['fps']:g} frames per second"),
-        ("orientation", ("portrait" if height > width else "landscape") + (f", turned by {turned}°" if turned else "")),
+        ("orientation", ("portrait" if height > width else "landscape") + ("," + TURNED if lies else "")),
         ("exposure", f"mean brightness varies by {np.ptp(light):.1f} stops over {len(frames)} key frames"),
         ("blurred", f"{(sharp < SOFT * np.median(sharp)).sum()} of {len(frames)} key frames"),
     ]

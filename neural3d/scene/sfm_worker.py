@@ -77,9 +77,7 @@ def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = job["threads"]
     masked = [name for name in names if Path(job["masks"], f"{name}.png").is_file()]
-    rest = sorted(
-        set(names) - set(masked)
-    )  # on their own: COLMAP fails at photos without a mask, where it has a folder
+    rest = sorted(set(names) - set(masked))  # by themselves: in a folder of masks COLMAP asks for all
 
     def extract() -> None:
         for some, masks in ((masked, job["masks"]), (rest, "")):

@@ -191,11 +191,11 @@ def test_what_info_says_of_photos(tmp_path):
     said = dict(rows)
     assert said["photos"] == "6, without poses"
     assert said["photo size"] == "4 of 120×90, 2 of 90×120"
-    assert said["orientation"] == "4 landscape, 2 portrait; 1 lie on their side in the file and are turned"
+    assert said["orientation"] == "4 landscape, 2 portrait; 1 of them stored otherwise, and turned upright"
     assert (said["camera"], said["lens"]) == ("6 of Canon EOS 100D", "6 of EF50mm")
     assert said["focal length"] == "50 mm = 80 mm on 35 mm film = 277 px"
     assert said["exposure"].startswith("for light of EV 10.6 to 13.6; mean brightness varies by ")
-    assert said["GPS"] == "6 photos over 0 × 309 m, 0 m in height: may give scale and up"
+    assert said["GPS"] == "of 6 photos, over 0 × 309 m, 0 m in height: may give scale and up"
     assert advice == [
         "6 photos are few: 20 to 100 are usual, each sharing two thirds with the next.",
         "Exposure varies by 3.0 stops: use AE lock next time; per-image exposure helps.",
@@ -208,7 +208,7 @@ def test_what_info_says_of_photos_without_exif(tmp_path):
     (tmp_path / "in/torn.jpg").write_bytes(b"no photo")
     rows, advice = describe_footage(find_footage(tmp_path / "in"))
     said = dict(rows)
-    assert (said["camera"], said["focal length"], "GPS" in said) == ("2 of not said", "not said", False)
+    assert (said["camera"], said["focal length"], "GPS" in said) == ("not said", "not said", False)
     assert any("torn.jpg cannot be read" in sentence for sentence in advice)
     assert any("EXIF tells no focal length" in sentence for sentence in advice)
 

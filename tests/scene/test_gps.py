@@ -55,7 +55,7 @@ def test_significant():
 
 @pytest.fixture
 def model(tmp_path):
-    """A ring of cameras around z as COLMAP would give it, in a frame of its own: folder, cameras and points in metres."""
+    """A ring of cameras around z as COLMAP would give it, in a frame of its own; cameras and points in metres."""
     cameras = captures.ring(count=16, centre=(0, 0, 0))
     metres = np.array([c.centre.tolist() for c in cameras]) * SCALE
     away = torch.eye(4, dtype=torch.float64)
