@@ -140,21 +140,21 @@ def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, in
 
     Hard links where the disk allows it, else copies; photos that EXIF turns, of another colour space than sRGB, or in a
     format that COLMAP cannot read, are written anew. Names are paths below the footage's folder; they keep letters and
-    digits; blanks become underscores, as COLMAP's lists separate by blanks. Of copies the first is taken.
+    digits; blanks become underscores, as COLMAP's lists separate by blanks. Of copies one is taken.
     Raises UserError where masks do not fit their photos.
     """
     folder.mkdir(parents=True)
     if footage.is_video:
-        names = write_sharpest_frames(footage.path, folder, frames, report)
-        return Staged([CameraGroup(read_header(folder / names[0])[:2], names)], {}, [])
+        written = write_sharpest_frames(footage.path, folder, frames, report)
+        return Staged([CameraGroup(read_header(folder / written[0])[:2], written)], {}, [])
     looks, unreadable = survey(footage.photos, report)
     doubled = copies(looks)
     taken = {photo: look for photo, look in looks.items() if photo not in doubled}
     names = _new_names(footage, taken)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        written = pool.map(lambda p: _write(p, taken[p], footage.masks.get(p), folder, names[p]), taken)
+        failures = pool.map(lambda p: _write(p, taken[p], footage.masks.get(p), folder, names[p]), taken)
         groups: dict[tuple, CameraGroup] = {}
-        for (photo, look), failure in zip(taken.items(), written):
+        for (photo, look), failure in zip(taken.items(), failures):
             if failure:
                 unreadable[photo] = failure
                 continue
@@ -166,7 +166,8 @@ def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, in
                 group.places[names[photo]] = shot.place
     notes = [f"{name} is left out: {why}" for name, why in footage.left_out.items()]
     notes += [f"{footage.name(p)} is left out: a copy of {footage.name(first)}" for p, first in doubled.items()]
-    notes += [f"{footage.name(p)} is blurred, compared with the others" for p in blurred(taken)]
+    if soft := [footage.name(p) for p in blurred(taken)]:
+        notes.append(f"blurred, compared with the photos before and after: {', '.join(soft)}")
     return Staged(list(groups.values()), {footage.name(p): why for p, why in unreadable.items()}, notes)
 
 

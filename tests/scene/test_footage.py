@@ -145,7 +145,7 @@ def test_copies_and_blur_are_told(tmp_path):
     assert sum(len(c.names) for c in cameras) == 8
     assert notes == [
         "3 (copy).png is left out: a copy of 3.png",
-        "5.png is blurred, compared with the others",
+        "blurred, compared with the photos before and after: 5.png",
     ]
     rows, advice = describe_footage(find_footage(tmp_path / "in"))
     assert (dict(rows)["copies"], dict(rows)["blurred"]) == ("3 (copy).png of 3.png", "5.png")
