@@ -27,7 +27,8 @@ class Info:
         from neural3d.scene import load_scene
         from neural3d.scene.category import holds_shapes, load_shape_set
         from neural3d.scene.doctor import describe, describe_mesh, suspicions
-        from neural3d.scene.footage import describe_footage, find_footage
+        from neural3d.scene.footage import find_footage
+        from neural3d.scene.footage_doctor import describe_footage
 
         path = Path(self.path)
         if self.path in METHODS and not path.exists():
@@ -39,7 +40,10 @@ class Info:
         if (path / "config.json").exists():
             return describe_run(path)
         if (footage := find_footage(path)) is not None:
-            print_pairs(str(path), describe_footage(footage))
+            rows, advice = describe_footage(footage)
+            print_pairs(str(path), rows)
+            for sentence in advice:
+                console.print(f"[yellow]advice:[/] {sentence}")
             return console.print(f"find the cameras: neural3d process {path} CAPTURE (train {path} does it first)")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())

@@ -62,6 +62,8 @@ def print_report(report: SfmReport) -> None:
         f"registered {report.registered} of {report.photos} photos, {report.points:,} points, "
         f"mean reprojection error {report.error:.2f} px"
     )
+    for note in report.notes:
+        console.print(f"note: {note}")
     for doubt in report.doubts:
         console.print(f"[yellow]suspicious:[/] {doubt}")
     for name, why in list(report.missing.items())[:SHOWN]:

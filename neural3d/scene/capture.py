@@ -16,6 +16,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.scene.scene import View
 
 PICTURES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
+MASK_FOLDERS = ("masks", "mask")
 ROTATION_SLACK = 1e-3  # rotations further than this from orthonormal are mistakes, not rounding
 
 
@@ -121,15 +122,20 @@ def find_picture(path: Path) -> Path | None:
 
 
 def find_mask(image: Path, images: Path, root: Path) -> Path | None:
-    """The mask of a photo below the folder `images`: masks/NAME.jpg.png (COLMAP's way), masks/NAME.png, masks/NAME.jpg.
+    """The mask of a photo NAME.jpg below the folder `images`.
 
-    Looked for in folders of `root` named masks or mask (for photos in images_4, in masks_4 or mask_4 first).
+    In folders of `root` named masks or mask (for photos in images_4, in masks_4 or mask_4 first): NAME.jpg.png
+    (COLMAP's way), NAME.png, NAME.mask.png, NAME.jpg. Else beside the photo: NAME.mask.png, NAME_mask.png,
+    NAME.jpg.png.
     """
     inside = image.relative_to(images) if image.is_relative_to(images) else Path(image.name)
     suffix = images.name[6:] if images.name.startswith("images") else ""
-    folders = dict.fromkeys(f"{name}{end}" for end in (suffix, "") for name in ("masks", "mask"))
-    for folder in (root / name for name in folders):
-        for name in (inside.name + ".png", inside.stem + ".png", inside.name):
-            if (candidate := folder / inside.parent / name).is_file():
-                return candidate
-    return None
+    folders = dict.fromkeys(f"{name}{end}" for end in (suffix, "") for name in MASK_FOLDERS)
+    stem = inside.stem
+    candidates = [
+        root / folder / inside.parent / name
+        for folder in folders
+        for name in (inside.name + ".png", f"{stem}.png", f"{stem}.mask.png", inside.name)
+    ]
+    candidates += [image.with_name(name) for name in (f"{stem}.mask.png", f"{stem}_mask.png", image.name + ".png")]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)

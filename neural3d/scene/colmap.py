@@ -18,7 +18,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.capture import Capture, Frame, find_mask, pose_from
+from neural3d.scene.capture import Capture, Frame, find_mask, pose_from, read_json
 from neural3d.scene.options import SceneOptions
 
 MODEL_IDS = [
@@ -99,10 +99,16 @@ def read_colmap(root: Path, options: SceneOptions) -> Capture:
         frames.append(Frame(photo.name, camera, image, mask, source=source, any_size=True))
     if not frames:
         raise UserError(f"{_file(folder, 'images')} lists no photo; run the reconstruction again.")
-    capture = Capture("colmap", root, frames, read_points(folder))
+    capture = Capture("colmap", root, frames, read_points(folder), upright=_is_metric(root))
     if folder.name != "0" and folder.parent.name == "sparse":
         capture.notes.append(f"Of the models in sparse/, {folder.name} has most photos and was read.")
     return capture
+
+
+def _is_metric(root: Path) -> bool:
+    """Whether `neural3d process` could make z up, from the photos' GPS."""
+    report = root / "process.json"
+    return report.is_file() and bool(read_json(report).get("metric"))
 
 
 def _images_folder(root: Path, model: Path, options: SceneOptions) -> Path:

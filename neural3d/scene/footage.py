@@ -5,61 +5,101 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from neural3d.errors import UserError
-from neural3d.scene.capture import PICTURES
+from neural3d.scene.capture import MASK_FOLDERS
+from neural3d.scene.formats import DEVELOPED, is_photo, missing_readers, open_photo, upright_srgb
 from neural3d.scene.images import read_header
+from neural3d.scene.masks import pair_masks, write_mask
 from neural3d.scene.readers import holds_capture
-from neural3d.scene.video import describe_video, is_video, write_sharpest_frames
+from neural3d.scene.survey import Look, blurred, copies, survey
+from neural3d.scene.video import is_video, write_sharpest_frames
 
 INSIDE = ("images", "input", "image")  # where a folder may keep its photos, if not in itself
-HEIC = (".heic", ".HEIC", ".heif", ".HEIF")  # taken for photos, so that they are named where they cannot be read
-READ_BY_COLMAP = ("JPEG", "MPO", "PNG", "TIFF", "BMP")
-ORIENTATION, EXIF = 0x0112, 0x8769  # EXIF tags: how the picture is to be turned; where the camera's own entries are
-MAKE, MODEL, FOCAL, FOCAL_35MM = 0x010F, 0x0110, 0x920A, 0xA405
 
 
 @dataclass(frozen=True)
 class Footage:
-    """photos by name, none for a video. intrinsics: fx, fy, cx, cy in pixels from the K.txt beside the photos."""
+    """photos: none for a video; names are paths below `folder`. intrinsics: fx, fy, cx, cy in pixels from the K.txt
+    beside the photos. masks: of those photos that have one. left_out: photos that are not taken, by name, and why.
+    """
 
     path: Path
     photos: tuple[Path, ...] = ()
     intrinsics: tuple[float, float, float, float] | None = None
+    folder: Path = Path()
+    masks: dict[Path, Path] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_video(self) -> bool:
         return not self.photos
 
+    def name(self, photo: Path) -> str:
+        return photo.relative_to(self.folder).as_posix()
+
 
 @dataclass
 class CameraGroup:
-    """Photos, by name, that one camera took at one zoom: of one size, and alike in what EXIF says of the camera."""
+    """Photos, by name, that one camera took at one zoom: in one folder, of one size, alike in what EXIF says of it.
+
+    focal: in pixels, as EXIF says (see `exif.focal_pixels`); None where it says nothing.
+    places: latitude, longitude (degrees) and altitude (metres, WGS 84) of the photos whose EXIF says where they stood.
+    """
 
     size: tuple[int, int]
     names: list[str]
+    focal: float | None = None
+    places: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+
+class Staged(NamedTuple):
+    """unreadable: by name, and why. notes: a sentence each on what was left out or is worth a look."""
+
+    cameras: list[CameraGroup]
+    unreadable: dict[str, str]
+    notes: list[str]
 
 
 def find_footage(path: Path) -> Footage | None:
-    """The photos of a folder (its own, or those in images/) without any poses, or a video; None where it is neither.
+    """The photos in a folder and below it without any poses, or a video; None where it is neither.
 
+    Where the folder itself holds none, those in images/ count alone; masks, and folders with poses, are passed over.
     Raises UserError for a K.txt that is no matrix of intrinsics.
     """
     if is_video(path):
         return Footage(path)
     if not path.is_dir() or holds_capture(path):
         return None
-    for folder in (path, *(path / name for name in INSIDE)):
-        if photos := tuple(p for p in sorted(folder.glob("*")) if p.suffix in PICTURES + HEIC and p.name[0] != "."):
-            return Footage(path, photos, read_intrinsics(folder))
-    return None
+    pictures = sorted(_pictures(path))
+    folder = path
+    if all(p.parent != path for p in pictures):
+        folder = next((f for f in (path / i for i in INSIDE) if any(p.is_relative_to(f) for p in pictures)), path)
+    photos, masks = pair_masks([p for p in pictures if p.is_relative_to(folder)], folder)
+    developed = {p.with_suffix(""): p for p in photos if p.suffix.lower() in DEVELOPED}
+    doubled = {p: developed[p.with_suffix("")] for p in photos if developed.get(p.with_suffix(""), p) != p}
+    doubled = {p: other for p, other in doubled.items() if p.suffix.lower() not in DEVELOPED}
+    photos = [p for p in photos if p not in doubled]
+    if not photos:
+        return None
+    left_out = {p.relative_to(folder).as_posix(): f"{o.name} beside it is the same photo" for p, o in doubled.items()}
+    return Footage(path, tuple(photos), read_intrinsics(folder), folder, masks, left_out)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """All photos, or what could be masks of some, in a folder and those below it."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        found += [Path(here, name) for name in files if name[0] != "." and is_photo(Path(name))]
+        folders[:] = [f for f in folders if f[0] != "." and f not in MASK_FOLDERS and not holds_capture(Path(here, f))]
+    return found
 
 
 def require_footage(path: Path) -> Footage:
@@ -68,6 +108,8 @@ def require_footage(path: Path) -> Footage:
     if footage is not None:
         if len(footage.photos) == 1:
             raise UserError(f"{path} holds one photo only; poses follow from photos that overlap: take 20 or more.")
+        if missing := missing_readers(footage.photos):
+            raise UserError(missing[0][1])
         return footage
     if not path.exists():
         raise UserError(f"{path} does not exist; give a folder of photos or a video.")
@@ -75,33 +117,7 @@ def require_footage(path: Path) -> Footage:
         raise UserError(f"{path} is neither a folder of photos nor a video that is known by its ending.")
     if holds_capture(path):
         raise UserError(f"{path} is a capture with poses already; train on it as it is, or give its folder of photos.")
-    names = [p for p in path.rglob("*") if p.is_file() and p.name[0] != "."]
-    if inside := next((p.parent for p in sorted(names) if p.suffix in PICTURES), None):
-        raise UserError(f"{path} itself holds no photos, but {inside} does; give that folder.")
-    raise UserError(f"{path} holds no photos ({', '.join(dict.fromkeys(p.lower() for p in PICTURES))}).")
-
-
-def describe_footage(footage: Footage) -> list[tuple[str, str]]:
-    """Label and value of what is known before any camera is."""
-    if footage.is_video:
-        meta = describe_video(footage.path)
-        width, height = meta["size"]
-        return [("video", f"{meta['duration']:.1f} s of {width}×{height} at {meta['fps']:g} frames per second")]
-    sizes: Counter[str] = Counter()
-    for photo in footage.photos:
-        try:
-            width, height, _ = read_header(photo)
-            sizes[f"{width}×{height}"] += 1
-        except UserError:
-            sizes["unreadable"] += 1
-    rows = [
-        ("photos", f"{len(footage.photos)}, without poses"),
-        ("photo size", ", ".join(f"{count} of {size}" for size, count in sizes.most_common(4))),
-    ]
-    if footage.intrinsics:
-        fx, fy, cx, cy = footage.intrinsics
-        rows.append(("K.txt", f"focal lengths {fx:g}, {fy:g}, principal point ({cx:g}, {cy:g}) px"))
-    return rows
+    raise UserError(f"{path} holds no photos ({', '.join(DEVELOPED)}, HEIC or camera raw).")
 
 
 def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:
@@ -119,53 +135,71 @@ def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:
     return k[0, 0], k[1, 1], k[0, 2], k[1, 2]
 
 
-def stage(
-    footage: Footage, folder: Path, frames: int, report: Callable[[int, int], None]
-) -> tuple[list[CameraGroup], dict[str, str]]:
-    """Fills a new folder with the photos, or a video's sharpest frames; their cameras, and what cannot be read and why.
+def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, int], None]) -> Staged:
+    """Fills a new folder with the photos, or a video's sharpest frames, and a folder masks/ beside it with their masks.
 
-    Hard links where the disk allows it, else copies; photos that EXIF turns, or that COLMAP cannot read, are written
-    anew, upright. Names keep letters and digits; blanks become underscores, as COLMAP's lists separate by blanks.
+    Hard links where the disk allows it, else copies; photos that EXIF turns, of another colour space than sRGB, or in a
+    format that COLMAP cannot read, are written anew. Names are paths below the footage's folder; they keep letters and
+    digits; blanks become underscores, as COLMAP's lists separate by blanks. Of copies one is taken.
+    Raises UserError where masks do not fit their photos.
     """
     folder.mkdir(parents=True)
     if footage.is_video:
-        names = write_sharpest_frames(footage.path, folder, frames, report)
-        return [CameraGroup(read_header(folder / names[0])[:2], names)], {}
-    groups: dict[tuple, CameraGroup] = {}
-    unreadable = {}
-    for i, photo in enumerate(footage.photos):
-        report(i, len(footage.photos))
+        written = write_sharpest_frames(footage.path, folder, frames, report)
+        return Staged([CameraGroup(read_header(folder / written[0])[:2], written)], {}, [])
+    looks, unreadable = survey(footage.photos, report)
+    doubled = copies(looks)
+    taken = {photo: look for photo, look in looks.items() if photo not in doubled}
+    names = _new_names(footage, taken)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failures = pool.map(lambda p: _write(p, taken[p], footage.masks.get(p), folder, names[p]), taken)
+        groups: dict[tuple, CameraGroup] = {}
+        for (photo, look), failure in zip(taken.items(), failures):
+            if failure:
+                unreadable[photo] = failure
+                continue
+            shot = look.shot
+            camera = photo.parent, look.size, shot.camera, shot.focal, shot.focal_35mm, shot.focal_pixels
+            group = groups.setdefault(camera, CameraGroup(look.size, [], shot.focal_pixels))
+            group.names.append(names[photo])
+            if shot.place:
+                group.places[names[photo]] = shot.place
+    notes = [f"{name} is left out: {why}" for name, why in footage.left_out.items()]
+    notes += [f"{footage.name(p)} is left out: a copy of {footage.name(first)}" for p, first in doubled.items()]
+    if soft := [footage.name(p) for p in blurred(taken)]:
+        notes.append(f"blurred, compared with the photos before and after: {', '.join(soft)}")
+    return Staged(list(groups.values()), {footage.name(p): why for p, why in unreadable.items()}, notes)
+
+
+def _new_names(footage: Footage, looks: dict[Path, Look]) -> dict[Path, str]:
+    names: dict[Path, str] = {}
+    taken = set()
+    for photo, look in looks.items():
+        name = Path(re.sub(r"[\s#]", "_", footage.name(photo)))
+        name = name if look.as_is else name.with_suffix(".jpg" if look.lossy else ".png")
+        while name.as_posix().lower() in taken:
+            name = name.with_name(f"_{name.name}")
+        names[photo] = name.as_posix()
+        taken.add(name.as_posix().lower())
+    return names
+
+
+def _write(photo: Path, look: Look, mask: Path | None, folder: Path, name: str) -> str:
+    """The photo, and its mask, as a capture holds them; why that fails, or nothing."""
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if look.as_is:
+        link_or_copy(photo, target)
+    else:
         try:
-            staged, camera = _stage_photo(photo, folder)
+            with open_photo(photo) as file:
+                picture = upright_srgb(file)
         except (OSError, SyntaxError, ValueError) as error:
-            heic = photo.suffix in HEIC
-            unreadable[photo.name] = "is HEIC: convert it to JPEG" if heic else f"cannot be read ({error})"
-            continue
-        groups.setdefault(camera, CameraGroup(camera[0], [])).names.append(staged)
-    report(len(footage.photos), len(footage.photos))
-    return list(groups.values()), unreadable
-
-
-def _stage_photo(photo: Path, folder: Path) -> tuple[str, tuple]:
-    """Its name in the folder; its size and what EXIF says of its camera. Decodes it, so that damage is found now."""
-    name = re.sub(r"[\s#]", "_", photo.name)
-    while (folder / name).exists():
-        name = f"_{name}"
-    with Image.open(photo) as file:
-        exif = file.getexif()
-        details = exif.get_ifd(EXIF)
-        camera = (exif.get(MAKE), exif.get(MODEL), details.get(FOCAL), details.get(FOCAL_35MM))
-        if exif.get(ORIENTATION, 1) == 1 and file.format in READ_BY_COLMAP and file.mode != "CMYK":
-            size = file.size
-            file.draft("L", (1, 1))  # an eighth of the pixels, but all of the file
-            file.load()
-            link_or_copy(photo, folder / name)
-        else:
-            upright = ImageOps.exif_transpose(file)
-            size, name = upright.size, str(Path(name).with_suffix(".jpg" if file.format in ("JPEG", "MPO") else ".png"))
-            picture = upright.convert("RGBA" if "A" in upright.mode else "RGB")
-            picture.save(folder / name, quality=95, subsampling=0, exif=upright.getexif())
-    return name, (size, *camera)
+            return f"cannot be read ({error})"
+        picture.save(target, quality=95, subsampling=0, exif=picture.info["exif"])
+    if mask:
+        write_mask(mask, photo, folder.parent / "masks" / f"{name}.png", look.size, look.orientation)
+    return ""
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -14,11 +14,12 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,8 @@ import torch
 from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.footage import CameraGroup, Footage, require_footage, stage
+from neural3d.scene import gps
+from neural3d.scene.footage import CameraGroup, Footage, Staged, require_footage, stage
 from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
 
 EXHAUSTIVE = 150  # photos up to which `auto` matches all pairs
@@ -57,7 +59,8 @@ class SfmReport:
     """What came out; OUT/process.json.
 
     photos: given (of a video: frames taken). registered: those with a pose. error: mean reprojection error in pixels.
-    missing: photos without a pose, and why. doubts: what makes all of it suspicious.
+    missing: photos without a pose, and why. doubts: what makes all of it suspicious. notes: what else is worth saying.
+    metric: the capture's frame is metres, x east, y north, z up.
     source, photos_hash: which photos these were, to know them again.
     """
 
@@ -71,6 +74,8 @@ class SfmReport:
     points: int
     missing: dict[str, str]
     doubts: list[str]
+    notes: list[str] = field(default_factory=list)
+    metric: bool = False
 
 
 Report = Callable[[str, int, int], None]  # stage, done, total
@@ -79,8 +84,9 @@ Report = Callable[[str, int, int], None]  # stage, done, total
 def process(source: Path, out: Path, options: SfmOptions, report: Report = lambda *_: None) -> SfmReport:
     """Finds the camera of every photo in a folder, or of the sharpest frames of a video; writes the capture `out`.
 
-    out/images: the photos, upright (hard links where possible). out/sparse/0: cameras, poses and points as COLMAP
-    writes them. out/process.json: the report. out/sfm.log: COLMAP's own words.
+    out/images: the photos, upright (hard links where possible). out/masks: the masks that lay beside them.
+    out/sparse/0: cameras, poses and points as COLMAP writes them, in metres and +z up where the photos' GPS says so.
+    out/process.json: the report. out/sfm.log: COLMAP's own words.
     The same photos, options and number of threads give the same features, matches and random choices; bundle
     adjustment on several threads may sum in another order, so poses then agree to rounding only.
 
@@ -101,9 +107,9 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
         )
     work = out.with_name(out.name + ".partial")
     try:
-        cameras, unreadable = prepare(footage, work, options, report)
-        found = solve(work, cameras, footage, options, report)
-        written = conclude(footage, work, options, cameras, unreadable, found)
+        staged = prepare(footage, work, options, report)
+        found = solve(work, staged.cameras, footage, options, report)
+        written = conclude(footage, work, options, staged, found)
         if out.exists():
             out.rmdir()
         work.rename(out)
@@ -113,35 +119,32 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
 
 
 def photos_hash(footage: Footage) -> str:
-    """Changes when a photo is added, removed, renamed or edited (by size and time)."""
-    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in footage.photos or (footage.path,)]
+    """Changes when a photo or mask is added, removed, renamed or edited (by size and time)."""
+    paths = (*footage.photos, *footage.masks.values()) or (footage.path,)
+    files = [(os.path.relpath(p, footage.path), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     return hashlib.sha256(json.dumps([files, footage.intrinsics]).encode()).hexdigest()
 
 
-def prepare(
-    footage: Footage, work: Path, options: SfmOptions, report: Report
-) -> tuple[list[CameraGroup], dict[str, str]]:
-    """The photos in work/images, as an earlier attempt left them or anew; their cameras; what is unreadable and why."""
+def prepare(footage: Footage, work: Path, options: SfmOptions, report: Report) -> Staged:
+    """The photos in work/images, their masks in work/masks, as an earlier attempt left them or anew."""
     asked = [photos_hash(footage), options.camera_model, options.frames if footage.is_video else 0, options.seed]
     note = work / "prepared.json"
     if note.is_file() and (left := json.loads(note.read_text()))["asked"] == asked:
-        return [CameraGroup(**group) for group in left["cameras"]], left["unreadable"]
+        return Staged([CameraGroup(**group) for group in left["cameras"]], left["unreadable"], left["notes"])
     shutil.rmtree(work, ignore_errors=True)
     what = "choosing frames" if footage.is_video else "reading photos"
     try:
-        cameras, unreadable = stage(
-            footage, work / "images", options.frames, lambda done, total: report(what, done, total)
-        )
+        staged = stage(footage, work / "images", options.frames, lambda done, total: report(what, done, total))
     except UserError:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    if (readable := sum(len(camera.names) for camera in cameras)) < 2:
+    if (readable := sum(len(camera.names) for camera in staged.cameras)) < 2:
         shutil.rmtree(work, ignore_errors=True)
-        broken = "".join(f"\n  {name}: {why}" for name, why in unreadable.items())
+        broken = "".join(f"\n  {name}: {why}" for name, why in staged.unreadable.items())
         raise UserError(f"{footage.path}: {readable} readable photo(s), but it takes at least two.{broken}")
-    left = {"asked": asked, "cameras": [dataclasses.asdict(c) for c in cameras], "unreadable": unreadable}
+    left = {**staged._asdict(), "asked": asked, "cameras": [dataclasses.asdict(c) for c in staged.cameras]}
     note.write_text(json.dumps(left))
-    return cameras, unreadable
+    return staged
 
 
 def list_pairs(names: list[str], matching: str) -> list[tuple[str, str]]:
@@ -184,7 +187,7 @@ def solve(
     what = "matching all pairs" if matching == "exhaustive" else "matching neighbours in the order of names"
     (work / "pairs.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs))
     groups = [{"names": c.names, "params": camera_params(c, footage, options.camera_model)} for c in cameras]
-    places = {"images": "images", "database": "database.db", "pairs": "pairs.txt", "models": "models"}
+    places = {"images": "images", "database": "database.db", "pairs": "pairs.txt", "models": "models", "masks": "masks"}
     job = {
         **{key: str(work / name) for key, name in places.items()},
         "sparse": str(work / "sparse" / "0"),
@@ -227,14 +230,13 @@ def conclude(
     footage: Footage,
     work: Path,
     options: SfmOptions,
-    cameras: list[CameraGroup],
-    unreadable: dict[str, str],
+    staged: Staged,
     found: dict[str, Any],
 ) -> SfmReport:
     """Writes the report and removes what only the search needed. Raises UserError where there are no cameras."""
     evidence = read_evidence(work / "database.db")
-    missing = {**unreadable, **why_missing(evidence, found["models"])}
-    count = len(evidence.features) + len(unreadable)
+    missing = {**staged.unreadable, **why_missing(evidence, found["models"])}
+    count = len(evidence.features) + len(staged.unreadable)
     if not found["models"]:
         reasons = "".join(f"\n  {name}: {why}" for name, why in sorted(missing.items())[:20])
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
@@ -242,17 +244,21 @@ def conclude(
             f"{footage.path}: no cameras were found for these {count} photos. {remedy(evidence)}{reasons}{more}\n"
             f"Features and matches are kept in {work}, so that another attempt starts with them."
         )
+    places = {name: place for camera in staged.cameras for name, place in camera.places.items()}
+    measured = gps.align(work / "sparse" / "0", places)
     written = SfmReport(
         source=str(footage.path.resolve()),
         photos_hash=photos_hash(footage),
         options=dataclasses.asdict(options),
         photos=count,
         registered=len(found["models"][0]),
-        cameras=len(cameras),
+        cameras=len(staged.cameras),
         error=found["error"],
         points=found["points"],
         missing=dict(sorted(missing.items())),
         doubts=doubts(found["angle"], len(found["models"][0]), count),
+        notes=staged.notes + ([measured] if measured else []),
+        metric=measured is not None,
     )
     (work / REPORT).write_text(json.dumps(dataclasses.asdict(written), indent=1) + "\n")
     shutil.rmtree(work / "models", ignore_errors=True)

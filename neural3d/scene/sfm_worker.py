@@ -76,11 +76,19 @@ def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
     ids = [image.image_id for image in database.read_all_images()]
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = job["threads"]
-    watched(
-        "finding features", len(names),
-        lambda: sum(database.exists_keypoints(i) for i in ids),
-        lambda: pycolmap.extract_features(job["database"], job["images"], names, extraction_options=options),
-    )  # fmt: skip
+    masked = [name for name in names if Path(job["masks"], f"{name}.png").is_file()]
+    rest = sorted(set(names) - set(masked))  # by themselves: in a folder of masks COLMAP asks for all
+
+    def extract() -> None:
+        for some, masks in ((masked, job["masks"]), (rest, "")):
+            reader = pycolmap.ImageReaderOptions()
+            reader.mask_path = masks  # no features where NAME.jpg.png is black
+            if some:
+                pycolmap.extract_features(
+                    job["database"], job["images"], some, reader_options=reader, extraction_options=options
+                )
+
+    watched("finding features", len(names), lambda: sum(database.exists_keypoints(i) for i in ids), extract)
 
 
 def match(job: dict[str, Any], database: pycolmap.Database) -> None:

@@ -56,8 +56,12 @@ def sharpness(frame: UInt8[np.ndarray, "height width 3"]) -> float:
 
 def read_frames(video: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """All frames, decoded one at a time. Raises UserError where that fails."""
+    return _arrays(video)
+
+
+def _arrays(video: Path, **options: list[str]) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     try:
-        frames = _decode(video)
+        frames = _decode(video, **options)
         width, height = next(frames)["size"]
         for data in frames:
             yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
@@ -76,6 +80,11 @@ def describe_video(video: Path) -> dict[str, Any]:
         frames.close()
 
 
+def key_frames(video: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """The frames that are stored whole, one every second or few: quick to decode. Raises UserError where that fails."""
+    return _arrays(video, input_params=["-skip_frame", "nokey"], output_params=["-fps_mode", "passthrough"])
+
+
 def count_frames(video: Path) -> int:
     """Frames in the file, without decoding them. Raises UserError where there are none."""
     from imageio_ffmpeg import count_frames_and_secs
@@ -89,12 +98,12 @@ def count_frames(video: Path) -> int:
     return int(total)
 
 
-def _decode(video: Path) -> Any:
+def _decode(video: Path, **options: list[str]) -> Any:
     """ffmpeg's description, then each frame's bytes, RGB, turned as players do."""
     from imageio_ffmpeg import read_frames
 
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every film that is turned
-    return read_frames(str(video), pix_fmt="rgb24")
+    return read_frames(str(video), pix_fmt="rgb24", **options)
 
 
 def _unreadable(video: Path) -> UserError:

@@ -1,12 +1,17 @@
-"""Videos become photos: the sharp frames, and clear words where there are none."""
+"""Videos become photos: the sharp frames, upright, and clear words where there are none."""
 
+import subprocess
+
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from neural3d.errors import UserError
 from neural3d.render.images import save_film
-from neural3d.scene.video import sharpness, write_sharpest_frames
+from neural3d.scene.footage import find_footage
+from neural3d.scene.footage_doctor import describe_footage
+from neural3d.scene.video import key_frames, sharpness, write_sharpest_frames
 
 SHARP = (3, 9, 10, 17)  # one in each quarter of twenty frames
 
@@ -37,6 +42,30 @@ def test_the_sharpest_frame_of_each_stretch(film, tmp_path):
 
 def test_a_short_video_gives_all_frames(film, tmp_path):
     assert len(write_sharpest_frames(film, tmp_path, 50, lambda *_: None)) == 20
+
+
+@pytest.fixture(scope="module")
+def phone_film(tmp_path_factory):
+    """Stored lying on its side, with the tag by which players turn it upright: dark above, bright below."""
+    folder = tmp_path_factory.mktemp("phone")
+    upright = np.full((96, 64, 3), 40, np.uint8)
+    upright[48:] = 200
+    save_film(folder / "lying.mp4", (np.ascontiguousarray(np.rot90(upright)) for _ in range(12)))
+    turn = ["-display_rotation", "-90", "-i", folder / "lying.mp4", "-c", "copy", folder / "phone.mp4"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *turn], check=True)
+    return folder / "phone.mp4"
+
+
+def test_a_film_with_a_rotation_tag_stands_upright(phone_film, tmp_path):
+    names = write_sharpest_frames(phone_film, tmp_path, 2, lambda *_: None)
+    frames = [np.asarray(Image.open(tmp_path / name)) for name in names] + list(key_frames(phone_film))[:1]
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.shape == (96, 64, 3)
+        assert frame[:40].mean() == pytest.approx(40, abs=6) and frame[56:].mean() == pytest.approx(200, abs=6)
+    rows, _ = describe_footage(find_footage(phone_film))
+    said = dict(rows)
+    assert "of 64×96 at" in said["video"] and said["orientation"] == "portrait, stored otherwise, and turned upright"
 
 
 def test_sharpness_falls_with_blur():
