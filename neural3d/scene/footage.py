@@ -45,6 +45,7 @@ class CameraGroup:
 
     size: tuple[int, int]
     names: list[str]
+    focal: float | None = None  # pixels, from EXIF corrected by PixelXDimension; None where it says nothing
 
 
 def find_footage(path: Path) -> Footage | None:
