@@ -86,4 +86,4 @@ def remedy(evidence: Evidence) -> str:
             "Either the camera turned on the spot or everything lies in one plane: walk around something that stands "
             "out, so that near things move before far ones."
         )
-    return "Take more photos between these, in small steps around the subject; or try the other --mapper."
+    return "Take more photos between these, in small steps around the subject."

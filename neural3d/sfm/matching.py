@@ -18,8 +18,8 @@ import numpy as np
 RATIO = 0.8  # the nearest descriptor must be so much nearer than the second
 FARTHEST = 0.7  # radians between descriptors of a match
 COARSE = 512  # features of the largest scale by which a pair is judged: blur and distance change them least
-PARTNERS = 20  # photos with which each is matched in full, those most alike by the coarse look
-SURE = 12  # coarse matches that make a pair promising whatever its rank: chance gives 0 to 5
+NEAR, FAR = 10, 4  # partners of each photo: those most alike, and some between these and the least alike
+CHANCE = 6  # coarse matches that photos of different things may have
 BLOCK = 1 << 20  # products held at a time by each core: 4 MiB, about what its cache holds
 
 Pair = tuple[int, int]
@@ -80,10 +80,14 @@ def coarse_scores(coarse: Sequence[np.ndarray], threads: int, progress: Progress
 
 
 def promising(scores: dict[Pair, int], count: int) -> list[Pair]:
-    """Each photo's PARTNERS best, all sure pairs, and what links the parts that would stay apart otherwise."""
+    """Each photo's NEAR most alike, and FAR spread over all others that show the same thing: these close loops."""
     square = np.full((count, count), -1)
     for (i, j), score in scores.items():
         square[i, j] = square[j, i] = score
-    best = np.argsort(-square, axis=1, kind="stable")[:, : min(PARTNERS, count - 1)]
-    chosen = {(min(i, int(j)), max(i, int(j))) for i in range(count) for j in best[i]}
-    return sorted(chosen | {pair for pair, score in scores.items() if score >= SURE})
+    chosen: set[Pair] = set()
+    for i, row in enumerate(square):
+        order = np.argsort(-row, kind="stable")[: count - 1]
+        rest = order[NEAR:][row[order[NEAR:]] > CHANCE]
+        spread = np.linspace(0, len(rest) - 1, min(FAR, len(rest))).round().astype(int)
+        chosen |= {(min(i, j), max(i, j)) for j in map(int, [*order[:NEAR], *rest[spread]])}
+    return sorted(chosen)

@@ -44,11 +44,16 @@ def merged(
 
 
 def _same_cameras(a: pycolmap.Reconstruction, b: pycolmap.Reconstruction) -> bool:
-    both = a.cameras.keys() & b.cameras.keys()
+    both = set(a.cameras) & set(b.cameras)
     return all(abs(a.camera(i).mean_focal_length() / b.camera(i).mean_focal_length() - 1) < ALIKE for i in both)
 
 
 def _add_photo(whole: pycolmap.Reconstruction, source: pycolmap.Reconstruction, photo: pycolmap.Image) -> None:
+    if whole.exists_image(photo.image_id):  # its pose was taken out
+        frame = whole.frame(whole.image(photo.image_id).frame_id)
+        frame.rig_from_world = photo.cam_from_world()
+        whole.register_frame(frame.frame_id)
+        return
     if not whole.exists_camera(photo.camera_id):
         whole.add_camera_with_trivial_rig(source.camera(photo.camera_id))
     seen = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in photo.points2D])
