@@ -169,8 +169,8 @@ def _stage_photo(photo: Path, folder: Path) -> tuple[str, tuple]:
     return name, (size, *camera)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
     try:
-        os.link(source.resolve(), target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copyfile(source, target)

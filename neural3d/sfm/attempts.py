@@ -11,7 +11,7 @@ from typing import Any
 import pycolmap
 
 from neural3d.sfm.features import match_harder
-from neural3d.sfm.lenses import FIRST, RICHER, refusals, take_out, with_centres, with_richer_lens
+from neural3d.sfm.lenses import FIRST, RICHER, is_better, refined, refusals, take_out
 from neural3d.sfm.mapping import Models, NoFocalLength, go_on, map_photos
 from neural3d.sfm.merging import merged
 from neural3d.sfm.progress import watched
@@ -111,20 +111,21 @@ def join(found: Search, models: Models) -> None:
 
 
 def refine(found: Search) -> None:
-    """A richer lens where many photos ask for it, with it the photos that are left, and principal points."""
+    """Principal points and, where many photos ask for it, a richer lens; with that the photos that are left."""
     job, model = found.job, found.models[0]
-    threads = job["threads"]
+
+    def adjusted(lens: str = "") -> pycolmap.Reconstruction | None:
+        stage = "refining cameras" + (f", {lens}" if lens else "")
+        return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens))
+
+    best = adjusted() or model
     lens = model.image(model.reg_image_ids()[0]).camera.model_name
     for richer in () if job["fixed_lens"] else RICHER.get(lens, ()):
-        better = watched(
-            f"refining cameras, {richer}", 1, lambda: 0, lambda r=richer: with_richer_lens(model, r, found.exif, threads)
-        )
-        if better is not None:
-            model = better
+        if is_better(trial := adjusted(richer), best):
+            best = trial
             break
-    if model is not found.models[0] and model.num_reg_images() < found.total:
-        more = go_on(job, pycolmap.Reconstruction(model), found.total)
-        if more.num_reg_images() > model.num_reg_images() and not refusals(more, found.exif):
-            model = more
-    centred = watched("refining cameras", 1, lambda: 0, lambda: with_centres(model, found.exif, threads))
-    found.models[0] = centred or model
+    if best.num_reg_images() < found.total and not job["fixed_lens"]:
+        more = go_on(job, pycolmap.Reconstruction(best), found.total)
+        if more.num_reg_images() > best.num_reg_images() and not refusals(more, found.exif):
+            best = more
+    found.models[0] = best

@@ -113,24 +113,31 @@ def few_photos(model: pycolmap.Reconstruction) -> set[int]:
     return {i for i, count in taken.items() if count < ENOUGH}
 
 
-def with_richer_lens(
-    model: pycolmap.Reconstruction, lens: str, exif: dict[int, float], threads: int
+def refined(
+    model: pycolmap.Reconstruction, exif: dict[int, float], threads: int, lens: str = ""
 ) -> pycolmap.Reconstruction | None:
-    """The model with another lens for each camera that took ENOUGH photos; None where that is implausible or no gain.
+    """A copy, adjusted as a whole; with another lens, if given, for each camera that took ENOUGH photos.
 
-    The lens has more coefficients than the one with which the poses were found: those take up mistakes while few photos
-    constrain them, and many photos decide.
+    A lens of more coefficients than that with which the poses were found: those take up mistakes while few photos
+    constrain them, and many photos decide. None where no camera took as many, or where the outcome is implausible.
     """
-    richer, few = pycolmap.Reconstruction(model), few_photos(model)
-    chosen = {model.image(i).camera_id for i in model.reg_image_ids()} - few
-    if not chosen:
+    copy = pycolmap.Reconstruction(model)
+    chosen = {model.image(i).camera_id for i in model.reg_image_ids()} - few_photos(model)
+    if lens and not chosen:
         return None
-    adjust(model, threads, centres=False)
-    for i in chosen:
-        convert(richer.camera(i), lens)
-    adjust(richer, threads, centres=False)
-    less = richer.compute_mean_reprojection_error() < BETTER * model.compute_mean_reprojection_error()
-    return richer if less and not refusals(richer, exif) else None
+    for i in chosen if lens else ():
+        convert(copy.camera(i), lens)
+    adjust(copy, threads, centres=False)
+    if refusals(copy, exif):
+        return None
+    return with_centres(copy, exif, threads) or copy
+
+
+def is_better(richer: pycolmap.Reconstruction | None, simple: pycolmap.Reconstruction) -> bool:
+    return (
+        richer is not None
+        and richer.compute_mean_reprojection_error() < BETTER * simple.compute_mean_reprojection_error()
+    )
 
 
 def with_centres(
