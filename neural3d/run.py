@@ -102,7 +102,7 @@ def configure(
         )
     if isinstance(loaded, Scene) and len(loaded.views) < FEWEST_VIEWS:
         raise UserError(
-            f"{scene} has {len(loaded.views)} photo(s) with a pose, and nothing follows from fewer than {FEWEST_VIEWS}: "
+            f"{scene} has {len(loaded.views)} photo(s) with a pose, but a scene takes at least {FEWEST_VIEWS}: "
             "take more photos, in small steps around the subject, and find their cameras with neural3d process."
         )
     config = override(chosen.Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")

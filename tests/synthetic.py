@@ -8,9 +8,13 @@ import pycolmap
 
 
 def reconstruction(
-    database: Path, photos: int = 12, lens: str = "SIMPLE_RADIAL", params: tuple = (900, 400, 300, 0.0), noise: float = 0.0
+    database: Path,
+    photos: int = 12,
+    lens: str = "SIMPLE_RADIAL",
+    params: tuple = (900, 400, 300, 0.0),
+    noise: float = 0.0,
 ) -> pycolmap.Reconstruction:
-    """Cameras around a cloud of points, with every match in the database; noise: of where points are seen, in pixels."""
+    """Cameras around a cloud of points, with every match in the database; noise: of what they see, in pixels."""
     pycolmap.set_random_seed(0)
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs = options.num_cameras_per_rig = 1

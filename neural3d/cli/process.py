@@ -35,10 +35,10 @@ class Process:
     """How positions are found: photo by photo, or all at once (GLOMAP; faster on hundreds of photos); auto: the first,
     and where that places too few, both."""
     matching: Literal["auto", "exhaustive", "sequential"] = "auto"
-    """Match all pairs of photos, or neighbours in the order of their names; auto: photos that look alike, up to 300, and
-    a film's neighbours."""
+    """Match all pairs of photos, or neighbours in the order of their names; auto: photos that look alike (of up to
+    300), and a film's neighbours."""
     camera_model: Annotated[str, option("MODEL")] = "auto"
-    """COLMAP's name of the lens, OPENCV_FISHEYE for very wide ones; auto: the simplest, and OPENCV once photos agree."""
+    """COLMAP's name of the lens, OPENCV_FISHEYE for very wide ones; auto: the simplest, OPENCV once photos agree."""
     frames: int = 100
     """Frames to take of a video: the sharpest of so many equal stretches."""
     seed: int = 0
@@ -72,9 +72,9 @@ def require_half(report: SfmReport, out: Path) -> None:
     """Says it before anything else, and ends with TOO_FEW, where fewer than half of the photos could be placed."""
     if not report.under_half:
         return
-    console.print(f"[red]only {report.registered} of {report.photos} photos could be placed[/]: this is no whole capture")
+    console.print(f"[red]only {report.registered} of {report.photos} photos could be placed[/]: no whole capture")
     print_report(report)
-    console.print(f"What was found is in {out}, with features and matches: another try into another folder takes these.")
+    console.print(f"What was found is in {out}; another try, into another folder beside, takes features and matches.")
     sys.exit(TOO_FEW)
 
 

@@ -225,9 +225,7 @@ def solve(
     names = sorted(name for camera in cameras for name in camera.names)
     lens = "SIMPLE_RADIAL" if options.camera_model == "auto" else options.camera_model
     known = None if footage.intrinsics is None else sum(footage.intrinsics[:2]) / 2
-    groups = [
-        {"names": c.names, "params": camera_params(c, footage, lens), "focal": known or c.focal} for c in cameras
-    ]
+    groups = [{"names": c.names, "params": camera_params(c, footage, lens), "focal": known or c.focal} for c in cameras]
     places = {"images": "images", "database": DATABASE, "sparse": "sparse/0", "scratch": "scratch"}
     job = {
         **{key: str(work / name) for key, name in places.items()},
@@ -285,7 +283,8 @@ def conclude(
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
         attempts = "".join(f"\n  tried {attempt}" for attempt in found["tried"])
         raise UserError(
-            f"{footage.path}: no cameras were found for these {count} photos. {remedy(evidence)}{attempts}{reasons}{more}\n"
+            f"{footage.path}: no cameras were found for these {count} photos. {remedy(evidence)}"
+            f"{attempts}{reasons}{more}\n"
             f"Features and matches are kept in {work}, so that another attempt starts with them."
         )
     written = SfmReport(

@@ -1,4 +1,4 @@
-"""The search for cameras: the simplest lens first; where too few photos are placed, more matches, lenses and mappers."""
+"""The search for cameras: the simplest lens first; where few photos are placed, more matches, lenses and mappers."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ def attempt(found: Search, mapper: str, lens: str, seed: int) -> None:
 
 def join(found: Search, models: Models) -> None:
     """The largest model of all, with what others add to it; others only where they hold photos that it lacks."""
+    place = found.job["database"], found.job["images"], Path(found.job["scratch"]) / "merged"
     pool = sorted([*found.models, *models], key=lambda m: (-m.num_reg_images(), m.compute_mean_reprojection_error()))
     kept: Models = []
     for model in pool:
-        if kept and len(set(model.reg_image_ids()) - set(kept[0].reg_image_ids())):
-            place = found.job["database"], found.job["images"], Path(found.job["scratch"]) / "merged"
+        if kept and set(model.reg_image_ids()) - set(kept[0].reg_image_ids()):
             whole = watched("merging models", 1, lambda: 0, lambda m=model: merged(kept[0], m, *place))
             if whole is not None and not refusals(whole, found.exif):
                 found.tried.append(f"merged: {whole.num_reg_images()} of {found.total} photos")

@@ -4,11 +4,11 @@ import pytest
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap, which finds the cameras, is not installed")
 
-from synthetic import reconstruction, without
+from synthetic import reconstruction, without  # noqa: E402
 
-import neural3d.sfm.attempts as attempts
-from neural3d.sfm.lenses import convert
-from neural3d.sfm.mapping import NoFocalLength
+import neural3d.sfm.attempts as attempts  # noqa: E402
+from neural3d.sfm.lenses import convert  # noqa: E402
+from neural3d.sfm.mapping import NoFocalLength  # noqa: E402
 
 PHOTOS = 12
 

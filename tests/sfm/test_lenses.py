@@ -5,9 +5,9 @@ import pytest
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap, which finds the cameras, is not installed")
 
-from synthetic import reconstruction, without
+from synthetic import reconstruction, without  # noqa: E402
 
-from neural3d.sfm.lenses import convert, implausible, is_better, refined, refusals, stretch, take_out, with_centres
+from neural3d.sfm.lenses import convert, implausible, is_better, refined, refusals, stretch, take_out, with_centres  # noqa: E402
 
 SIZE = (4272, 2848)
 

@@ -5,9 +5,9 @@ import pytest
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap, which finds the cameras, is not installed")
 
-from synthetic import reconstruction, without
+from synthetic import reconstruction, without  # noqa: E402
 
-from neural3d.sfm.merging import merged
+from neural3d.sfm.merging import merged  # noqa: E402
 
 
 @pytest.fixture(scope="module")
