@@ -36,6 +36,8 @@ from neural3d.scene.load import load_data
 from neural3d.scene.load import resolve as find_scene
 from neural3d.scene.shape import Shape
 
+FEWEST_VIEWS = 3  # from which a scene may follow
+
 
 def resolve_device(name: str) -> torch.device:
     """auto, cpu or cuda → a device our kernels run on. Raises UserError where cuda is asked for and cannot be had."""
@@ -103,6 +105,11 @@ def configure(
         others = ", ".join(plain.get(name, name) for name in METHODS if method_class(name).takes is type(loaded))
         raise UserError(
             f"{scene} is {kinds[type(loaded)]}, but {method} is for {kinds[chosen.takes]}; choose --method {others}."
+        )
+    if isinstance(loaded, Scene) and len(loaded.views) < FEWEST_VIEWS:
+        raise UserError(
+            f"{scene} has {len(loaded.views)} photo(s) with a pose, but a scene takes at least {FEWEST_VIEWS}: "
+            "take more photos, in small steps around the subject, and find their cameras with neural3d process."
         )
     config = override(chosen.Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
     config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")

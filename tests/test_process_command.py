@@ -3,11 +3,14 @@
 import importlib.util
 import json
 
+import captures
 import pytest
 import textured
 
 import neural3d.cli.process
 from neural3d.cli import main
+from neural3d.run import configure
+from neural3d.scene.sfm import SfmReport
 
 needs_colmap = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which finds the cameras, is not installed"
@@ -48,6 +51,48 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch, capsys):
         main(["process", str(photos), str(tmp_path / "out")])
     assert stop.value.code == 130
     assert "the same command goes on" in capsys.readouterr().out
+
+
+def report(registered, photos=60):
+    return SfmReport(
+        source="p", photos_hash="h", options={}, photos=photos, registered=registered, cameras=1, error=0.6, points=99,
+        missing={"a.jpg": "blurred"}, doubts=["fewer than half"], tried=["one lens: 2 of 60", "another: 2 of 60"],
+    )  # fmt: skip
+
+
+def test_under_half_is_said_first_and_ends_with_3(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("neural3d.scene.sfm.process", lambda *_: report(29))
+    with pytest.raises(SystemExit) as stop:
+        main(["process", str(photos), str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 3
+    assert said.startswith("only 29 of 60 photos could be placed")
+    assert "done" not in said and "go on with" not in said and "tried: another: 2 of 60" in said
+    with pytest.raises(SystemExit) as stop:  # `train` does not train on it either
+        main(["train", str(photos), "--out", str(tmp_path / "run"), *TINY])
+    assert stop.value.code == 3 and not (tmp_path / "run").exists()
+
+
+def test_half_is_enough(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("neural3d.scene.sfm.process", lambda *_: report(30))
+    main(["process", str(photos), str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("registered 30 of 60 photos") and "go on with: neural3d train" in said
+
+
+def test_train_refuses_fewer_than_three_views(tmp_path, capsys):
+    cameras = captures.ring(count=4)
+    for count in (2, 3):
+        folder = captures.write_transforms(tmp_path / str(count), cameras[:count])
+        if count == 3:
+            configure(folder, "ngp")
+            continue
+        with pytest.raises(SystemExit) as stop:
+            main(["train", str(folder), "--out", str(tmp_path / "run"), *TINY])
+        assert stop.value.code == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "has 2 photo(s) with a pose" in said and "take more photos" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_bad_input_ends_with_2(photos, tmp_path, capsys):

@@ -27,7 +27,7 @@ from neural3d.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `neural3d` command; exits with 2 on bad input."""
+    """Entry point of the `neural3d` command; exits with 2 on bad input, with 3 where `process` placed under half."""
     arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {

@@ -16,22 +16,28 @@ if TYPE_CHECKING:
     from neural3d.scene.sfm import SfmOptions, SfmReport
 
 SHOWN = 20  # photos without a pose that are named
+TOO_FEW = 3  # exit code where fewer than half of the photos could be placed
 
 
 @dataclass
 class Process:
-    """Find the cameras of photos or of a video (structure from motion, by COLMAP): makes a capture to train on."""
+    """Find the cameras of photos or of a video (structure from motion, by COLMAP): makes a capture to train on.
+
+    Exit code 0 where at least half of the photos could be placed, 3 where fewer were, 2 where none or for bad input.
+    """
 
     photos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS")]
     """A folder of photos of one still scene, or a video around it."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The capture's folder; must not exist. Photos are hard-linked or copied into it."""
-    mapper: Literal["incremental", "global"] = "incremental"
-    """How positions are found: photo by photo, or all at once (GLOMAP; faster on hundreds of photos)."""
+    mapper: Literal["auto", "incremental", "global"] = "auto"
+    """How positions are found: photo by photo, or all at once (GLOMAP; faster on hundreds of photos); auto: the first,
+    and where that places too few, both."""
     matching: Literal["auto", "exhaustive", "sequential"] = "auto"
-    """Compare all pairs of photos, or neighbours in the order of their names; auto: all up to 150 photos."""
-    camera_model: Annotated[str, option("MODEL")] = "OPENCV"
-    """COLMAP's name of the lens: OPENCV fits phones and cameras, SIMPLE_RADIAL few photos, OPENCV_FISHEYE wide ones."""
+    """Match all pairs of photos, or neighbours in the order of their names; auto: photos that look alike (of up to
+    300), and a film's neighbours."""
+    camera_model: Annotated[str, option("MODEL")] = "auto"
+    """COLMAP's name of the lens, OPENCV_FISHEYE for very wide ones; auto: the simplest, OPENCV once photos agree."""
     frames: int = 100
     """Frames to take of a video: the sharpest of so many equal stretches."""
     seed: int = 0
@@ -45,7 +51,10 @@ class Process:
 
 
 def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
-    """`process` with progress shown and its report printed; Ctrl-C says how to go on and ends with 130."""
+    """`process` with progress shown and its report printed; Ctrl-C says how to go on and ends with 130.
+
+    Ends with TOO_FEW where fewer than half of the photos could be placed.
+    """
     from neural3d.scene.sfm import process
 
     try:
@@ -54,7 +63,18 @@ def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the features and matches found so far")
         sys.exit(130)
+    require_half(report, out)
     print_report(report)
+
+
+def require_half(report: SfmReport, out: Path) -> None:
+    """Says it before anything else, and ends with TOO_FEW, where fewer than half of the photos could be placed."""
+    if not report.under_half:
+        return
+    console.print(f"[red]only {report.registered} of {report.photos} photos could be placed[/]: no whole capture")
+    print_report(report)
+    console.print(f"What was found is in {out}; another try, into another folder beside, takes features and matches.")
+    sys.exit(TOO_FEW)
 
 
 def print_report(report: SfmReport) -> None:
@@ -64,6 +84,9 @@ def print_report(report: SfmReport) -> None:
     )
     for note in report.notes:
         console.print(f"note: {note}")
+    if len(report.tried) > 1:
+        for attempt in report.tried:
+            console.print(f"tried: {attempt}")
     for doubt in report.doubts:
         console.print(f"[yellow]suspicious:[/] {doubt}")
     for name, why in list(report.missing.items())[:SHOWN]:
@@ -88,6 +111,7 @@ def with_poses(scene: Path, folder: Path, seed: int) -> Path:
         console.print(f"{scene} has no poses: finding them first, into {out}")
         find_cameras(scene, out, SfmOptions(seed=seed))
     elif report.photos_hash == photos_hash(footage):
+        require_half(report, out)
         console.print(f"poses: those found earlier, in {out} ({report.registered} of {report.photos} photos)")
     else:
         raise UserError(

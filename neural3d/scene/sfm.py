@@ -4,7 +4,8 @@ Schönberger & Frahm, "Structure-from-motion revisited", CVPR 2016 (--mapper inc
 structure-from-motion revisited", ECCV 2024 (global).
 
 A capture is made in OUT.partial and renamed when it is whole. What an interrupted or failed attempt leaves there, the
-next one goes on from, as long as photos and settings are the same.
+next one goes on from, as long as the photos are the same. Features and matches stay in the capture (database.db): where
+one of the same photos lies beside OUT, its are taken, so that another lens or mapper costs only the mapping.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from typing import Any, Literal
 
 import torch
 
+import neural3d
 from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import LENSES
 from neural3d.scene import gps
-from neural3d.scene.footage import CameraGroup, Footage, Staged, require_footage, stage
+from neural3d.scene.footage import CameraGroup, Footage, Staged, link_or_copy, require_footage, stage
 from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
 
-EXHAUSTIVE = 150  # photos up to which `auto` matches all pairs
+SIMILAR = 300  # photos up to which `auto` looks at all pairs, by few features, for those that look alike
 NEIGHBOURS = 10  # sequential: each photo with so many next ones, and with those 2, 4, 8, … 512 further on
 KEY_PHOTOS = 30  # sequential: so many, evenly spaced, are matched among each other, which closes loops
-REPORT = "process.json"
+REPORT, DATABASE, PREPARED = "process.json", "database.db", "prepared.json"
 
 CAMERA_MODELS = (
     "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV",
@@ -47,9 +49,9 @@ CAMERA_MODELS = (
 class SfmOptions:
     """How cameras are found; each field is an option of `neural3d process`."""
 
-    mapper: Literal["incremental", "global"] = "incremental"
+    mapper: Literal["auto", "incremental", "global"] = "auto"
     matching: Literal["auto", "exhaustive", "sequential"] = "auto"
-    camera_model: str = "OPENCV"
+    camera_model: str = "auto"
     frames: int = 100  # taken of a video
     seed: int = 0
 
@@ -60,8 +62,8 @@ class SfmReport:
 
     photos: given (of a video: frames taken). registered: those with a pose. error: mean reprojection error in pixels.
     missing: photos without a pose, and why. doubts: what makes all of it suspicious. notes: what else is worth saying.
-    metric: the capture's frame is metres, x east, y north, z up.
-    source, photos_hash: which photos these were, to know them again.
+    metric: the capture's frame is metres, x east, y north, z up. lens: COLMAP's name of the camera model. tried: each
+    attempt and what it gave. source, photos_hash: which photos these were, to know them again.
     """
 
     source: str
@@ -76,6 +78,12 @@ class SfmReport:
     doubts: list[str]
     notes: list[str] = field(default_factory=list)
     metric: bool = False
+    lens: str = ""
+    tried: list[str] = field(default_factory=list)
+
+    @property
+    def under_half(self) -> bool:
+        return 2 * self.registered < self.photos
 
 
 Report = Callable[[str, int, int], None]  # stage, done, total
@@ -86,7 +94,8 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
 
     out/images: the photos, upright (hard links where possible). out/masks: the masks that lay beside them.
     out/sparse/0: cameras, poses and points as COLMAP writes them, in metres and +z up where the photos' GPS says so.
-    out/process.json: the report. out/sfm.log: COLMAP's own words.
+    out/process.json: the report. out/sfm.log: COLMAP's own words. out/database.db: features and matches, with which
+    another attempt at the same photos begins.
     The same photos, options and number of threads give the same features, matches and random choices; bundle
     adjustment on several threads may sum in another order, so poses then agree to rounding only.
 
@@ -96,7 +105,7 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
     footage = require_footage(source)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another folder, or delete it.")
-    if options.camera_model not in CAMERA_MODELS:
+    if options.camera_model not in ("auto", *CAMERA_MODELS):
         raise nearest(options.camera_model, CAMERA_MODELS, "camera model", "--camera-model")
     if options.frames < 2:
         raise UserError(f"--frames must be at least 2, not {options.frames}.")
@@ -127,11 +136,13 @@ def photos_hash(footage: Footage) -> str:
 
 def prepare(footage: Footage, work: Path, options: SfmOptions, report: Report) -> Staged:
     """The photos in work/images, their masks in work/masks, as an earlier attempt left them or anew."""
-    asked = [photos_hash(footage), options.camera_model, options.frames if footage.is_video else 0, options.seed]
-    note = work / "prepared.json"
-    if note.is_file() and (left := json.loads(note.read_text()))["asked"] == asked:
+    asked = [photos_hash(footage), options.frames if footage.is_video else 0]
+    note = work / PREPARED
+    if not prepared(note, asked):
+        shutil.rmtree(work, ignore_errors=True)
+        reuse(work, asked)
+    if left := prepared(note, asked):
         return Staged([CameraGroup(**group) for group in left["cameras"]], left["unreadable"], left["notes"])
-    shutil.rmtree(work, ignore_errors=True)
     what = "choosing frames" if footage.is_video else "reading photos"
     try:
         staged = stage(footage, work / "images", options.frames, lambda done, total: report(what, done, total))
@@ -147,6 +158,27 @@ def prepare(footage: Footage, work: Path, options: SfmOptions, report: Report) -
     return staged
 
 
+def prepared(note: Path, asked: list) -> dict[str, Any] | None:
+    """What a note of prepared photos says, where these are the photos asked for."""
+    try:
+        left = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None
+    return left if left.get("asked") == asked else None
+
+
+def reuse(work: Path, asked: list) -> None:
+    """Photos, features and matches of a capture of the same photos that lies beside, if there is one."""
+    for note in sorted(work.parent.glob(f"*/{PREPARED}")):
+        if prepared(note, asked) and (note.parent / DATABASE).is_file() and (note.parent / REPORT).is_file():
+            for folder in ("images", "masks"):
+                if (note.parent / folder).is_dir():
+                    shutil.copytree(note.parent / folder, work / folder, copy_function=link_or_copy)
+            for name in (DATABASE, PREPARED):
+                shutil.copyfile(note.parent / name, work / name)
+            return
+
+
 def list_pairs(names: list[str], matching: str) -> list[tuple[str, str]]:
     """Which photos to match: all pairs; or neighbours in the order of names, and key photos among each other."""
     count = len(names)
@@ -160,12 +192,28 @@ def list_pairs(names: list[str], matching: str) -> list[tuple[str, str]]:
     return [(names[i], names[j]) for i, j in sorted(near)]
 
 
+def choose_pairs(names: list[str], matching: str, is_video: bool) -> dict[str, Any]:
+    """What the job says of matching: pairs, whether to add similar ones, and what to call it.
+
+    auto: photos that look alike; of a film also neighbours in time; of very many photos neighbours alone.
+    """
+    if matching == "auto" and len(names) <= SIMILAR:
+        neighbours = list_pairs(names, "sequential") if is_video else []
+        which = "neighbours and similar frames" if is_video else "similar photos"
+        return {"pairs": neighbours, "similar": True, "which": which}
+    listed = list_pairs(names, "exhaustive" if matching == "exhaustive" else "sequential")
+    return {"pairs": listed, "similar": False, "which": "neighbours in the order of names"}
+
+
 def camera_params(group: CameraGroup, footage: Footage, model: str) -> str:
-    """The start of a camera's parameters from K.txt, without distortion; empty where COLMAP is to guess from EXIF."""
-    if footage.intrinsics is None:
-        return ""
-    fx, fy, cx, cy = footage.intrinsics
+    """The start of a camera's parameters from K.txt or EXIF, without distortion; empty where COLMAP is to guess."""
     width, height = group.size
+    if footage.intrinsics is not None:
+        fx, fy, cx, cy = footage.intrinsics
+    elif group.focal is not None:
+        fx, fy, cx, cy = group.focal, group.focal, width / 2, height / 2
+    else:
+        return ""
     if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
         raise UserError(
             f"K.txt of {footage.path} puts the principal point at ({cx:g}, {cy:g}) of {width}×{height} photos; scale "
@@ -178,29 +226,28 @@ def camera_params(group: CameraGroup, footage: Footage, model: str) -> str:
 def solve(
     work: Path, cameras: list[CameraGroup], footage: Footage, options: SfmOptions, report: Report
 ) -> dict[str, Any]:
-    """Runs COLMAP in a process of its own; what it says at last (see sfm_worker). Ctrl-C ends it too."""
+    """Runs COLMAP in a process of its own; what it says at last (see neural3d.sfm). Ctrl-C ends it too."""
     names = sorted(name for camera in cameras for name in camera.names)
-    matching = options.matching
-    if matching == "auto":
-        matching = "sequential" if footage.is_video or len(names) > EXHAUSTIVE else "exhaustive"
-    pairs = list_pairs(names, matching)
-    what = "matching all pairs" if matching == "exhaustive" else "matching neighbours in the order of names"
-    (work / "pairs.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs))
-    groups = [{"names": c.names, "params": camera_params(c, footage, options.camera_model)} for c in cameras]
-    places = {"images": "images", "database": "database.db", "pairs": "pairs.txt", "models": "models", "masks": "masks"}
+    lens = "SIMPLE_RADIAL" if options.camera_model == "auto" else options.camera_model
+    known = None if footage.intrinsics is None else sum(footage.intrinsics[:2]) / 2
+    groups = [{"names": c.names, "params": camera_params(c, footage, lens), "focal": known or c.focal} for c in cameras]
+    places = {"images": "images", "database": DATABASE, "sparse": "sparse/0", "scratch": "scratch", "masks": "masks"}
     job = {
         **{key: str(work / name) for key, name in places.items()},
-        "sparse": str(work / "sparse" / "0"),
+        **choose_pairs(names, options.matching, footage.is_video),
         "cameras": groups,
-        "camera_model": options.camera_model,
+        "lens": lens,
+        "fixed_lens": options.camera_model != "auto",
         "mapper": options.mapper,
         "seed": options.seed,
         "threads": torch.get_num_threads(),
     }
+    package = Path(neural3d.__file__).parents[1]
+    surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(package)}
     message: dict[str, Any] = {}
     with (work / "sfm.log").open("a") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("sfm_worker.py"))],
+            [sys.executable, "-P", "-m", "neural3d.sfm"], env=surroundings,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
         assert worker.stdin and worker.stdout
@@ -210,9 +257,7 @@ def solve(
             for line in worker.stdout:
                 message = json.loads(line)
                 if "stage" in message:
-                    report(
-                        what if message["stage"] == "matching" else message["stage"], message["done"], message["total"]
-                    )
+                    report(message["stage"], message["done"], message["total"])
         finally:
             if "models" not in message:
                 worker.terminate()
@@ -234,14 +279,16 @@ def conclude(
     found: dict[str, Any],
 ) -> SfmReport:
     """Writes the report and removes what only the search needed. Raises UserError where there are no cameras."""
-    evidence = read_evidence(work / "database.db")
+    evidence = read_evidence(work / DATABASE)
     missing = {**staged.unreadable, **why_missing(evidence, found["models"])}
     count = len(evidence.features) + len(staged.unreadable)
     if not found["models"]:
         reasons = "".join(f"\n  {name}: {why}" for name, why in sorted(missing.items())[:20])
         more = f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
+        attempts = "".join(f"\n  tried {attempt}" for attempt in found["tried"])
         raise UserError(
-            f"{footage.path}: no cameras were found for these {count} photos. {remedy(evidence)}{reasons}{more}\n"
+            f"{footage.path}: no cameras were found for these {count} photos. {remedy(evidence)}"
+            f"{attempts}{reasons}{more}\n"
             f"Features and matches are kept in {work}, so that another attempt starts with them."
         )
     places = {name: place for camera in staged.cameras for name, place in camera.places.items()}
@@ -259,11 +306,11 @@ def conclude(
         doubts=doubts(found["angle"], len(found["models"][0]), count),
         notes=staged.notes + ([measured] if measured else []),
         metric=measured is not None,
+        lens=found["lens"],
+        tried=found["tried"],
     )
     (work / REPORT).write_text(json.dumps(dataclasses.asdict(written), indent=1) + "\n")
-    shutil.rmtree(work / "models", ignore_errors=True)
-    for left in (work / "prepared.json", work / "pairs.txt", *work.glob("*.db*")):
-        left.unlink()
+    shutil.rmtree(work / "scratch", ignore_errors=True)
     return written
 
 

@@ -27,7 +27,8 @@ class Evidence:
 
 
 def read_evidence(database: Path) -> Evidence:
-    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    """Opened for writing, so that what COLMAP left in a journal beside it comes into the file when it is closed."""
+    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
         names = dict(connection.execute("SELECT image_id, name FROM images"))
         features = dict(connection.execute("SELECT image_id, rows FROM keypoints"))
         pairs = connection.execute("SELECT pair_id, rows, config FROM two_view_geometries WHERE rows > 0").fetchall()
@@ -86,4 +87,4 @@ def remedy(evidence: Evidence) -> str:
             "Either the camera turned on the spot or everything lies in one plane: walk around something that stands "
             "out, so that near things move before far ones."
         )
-    return "Take more photos between these, in small steps around the subject; or try the other --mapper."
+    return "Take more photos between these, in small steps around the subject."

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from neural3d.errors import UserError
 from neural3d.scene import load_scene
 from neural3d.scene.align import similarity
 from neural3d.scene.footage import CameraGroup, Footage, find_footage, require_footage, stage
-from neural3d.scene.sfm import SfmOptions, camera_params, list_pairs, process, read_report
+from neural3d.scene.sfm import SfmOptions, camera_params, choose_pairs, list_pairs, process, read_report
 from neural3d.scene.sfm_reasons import Evidence, doubts, remedy, why_missing
 
 needs_colmap = pytest.mark.skipif(
@@ -25,6 +26,7 @@ needs_colmap = pytest.mark.skipif(
 SIZE = (320, 240)
 POSES = textured.orbit(10)
 RIGHT = 9.0  # pixels by which the lens is off the pictures' middle
+KEPT = {"images", "sparse", "process.json", "sfm.log", "database.db", "prepared.json"}
 OPTIONS = SfmOptions(camera_model="SIMPLE_RADIAL", seed=3)
 
 
@@ -89,7 +91,7 @@ def test_the_global_mapper_finds_them_too(photos, tmp_path):
     process(photos, tmp_path / "out", options, lambda stage, *_: stages.append(stage))
     check_cameras(tmp_path / "out")
     assert "finding focal lengths" in stages
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"images", "sparse", "process.json", "sfm.log"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == KEPT
 
 
 @needs_colmap
@@ -110,7 +112,7 @@ def test_the_report_says_what_was_left_out_and_why(processed):
 @needs_colmap
 def test_the_capture_holds_links_and_nothing_that_only_the_search_needed(processed, mixed):
     out = processed[0]
-    assert {p.name for p in out.iterdir()} == {"images", "sparse", "process.json", "sfm.log"}
+    assert {p.name for p in out.iterdir()} == KEPT
     assert os.path.samefile(out / "images" / "0_photo_00.jpg", mixed / "0 photo 00.jpg")
     assert not out.with_name("capture.partial").exists()
     assert len(list(mixed.iterdir())) == 14  # nothing was moved
@@ -141,6 +143,29 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(processed, mixed, tmp_p
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         model = "sparse/0/" + name
         assert (tmp_path / "again" / model).read_bytes() == (processed[0] / model).read_bytes()
+
+
+@needs_colmap
+def test_another_lens_costs_no_features_again(processed, mixed, tmp_path):
+    """The capture beside it keeps them; the sizes and times of the photos say that they are the same."""
+    beside = processed[0].with_name("again")
+    stages = []
+    options = SfmOptions(camera_model="SIMPLE_PINHOLE", seed=3)
+    report = process(mixed, beside, options, lambda name, done, total: stages.append((name, done)))
+    first = dict(reversed(stages))
+    assert "reading photos" not in first and first["finding features"] == 13 and first["matching all pairs"] == 78
+    assert (report.registered, report.lens) == (10, "SIMPLE_PINHOLE")
+    assert report.missing.keys() == processed[1].missing.keys()
+    assert os.path.samefile(beside / "images" / "0_photo_00.jpg", mixed / "0 photo 00.jpg")
+    assert processed[1] == read_report(processed[0])  # untouched
+    shutil.rmtree(beside)
+
+
+@needs_colmap
+def test_by_default_the_lens_is_the_simplest_that_does(photos, tmp_path):
+    report = process(photos, tmp_path / "out", SfmOptions(seed=3))
+    assert report.lens == "SIMPLE_RADIAL" and report.tried == ["SIMPLE_RADIAL, incremental mapper: 10 of 10 photos"]
+    check_cameras(tmp_path / "out")
 
 
 @needs_colmap
@@ -236,6 +261,20 @@ def test_intrinsics_beside_the_photos(photos, tmp_path):
         (folder / "K.txt").write_text(wrong)
         with pytest.raises(UserError, match=r"K\.txt is no matrix of intrinsics"):
             require_footage(folder)
+
+
+def test_the_focal_length_of_exif_is_where_a_camera_starts():
+    group = CameraGroup(SIZE, [], focal=350.0)
+    assert camera_params(group, Footage(Path()), "SIMPLE_RADIAL") == "350.0,160.0,120.0,0.0"
+
+
+def test_which_pairs_are_matched():
+    names = [f"{i:04d}" for i in range(300)]
+    assert choose_pairs(names, "auto", False) == {"pairs": [], "similar": True, "which": "similar photos"}
+    film = choose_pairs(names, "auto", True)
+    assert film["similar"] and film["pairs"] == list_pairs(names, "sequential")
+    assert not choose_pairs([*names, "x"], "auto", False)["similar"]  # of very many photos neighbours alone
+    assert len(choose_pairs(names, "exhaustive", False)["pairs"]) == 300 * 299 // 2
 
 
 def test_pairs():

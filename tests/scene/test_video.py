@@ -2,9 +2,9 @@
 
 import subprocess
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image, ImageFilter
 
 from neural3d.errors import UserError
@@ -44,6 +44,20 @@ def test_a_short_video_gives_all_frames(film, tmp_path):
     assert len(write_sharpest_frames(film, tmp_path, 50, lambda *_: None)) == 20
 
 
+@pytest.mark.parametrize(("tag", "upright"), [("90", 1), ("-90", 3), ("180", 2)])
+def test_frames_stand_upright_where_a_tag_says_how(tmp_path, tag, upright):
+    """Phones store what was held upright lying on its side, and say so; players turn it, and so must we."""
+    lying = np.zeros((48, 96, 3), np.uint8)
+    lying[:12, :24] = 255  # a mark in a corner
+    save_film(tmp_path / "plain.mp4", [lying] * 3)
+    tagged = [get_ffmpeg_exe(), "-loglevel", "error", "-display_rotation", tag, "-i", tmp_path / "plain.mp4"]
+    subprocess.run([*tagged, "-c", "copy", tmp_path / "phone.mp4"], check=True)
+    (name, *_) = write_sharpest_frames(tmp_path / "phone.mp4", tmp_path, 1, lambda *_: None)
+    frame, expected = np.asarray(Image.open(tmp_path / name)), np.rot90(lying, upright)
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 10
+
+
 @pytest.fixture(scope="module")
 def phone_film(tmp_path_factory):
     """Stored lying on its side, with the tag by which players turn it upright: dark above, bright below."""
@@ -52,7 +66,7 @@ def phone_film(tmp_path_factory):
     upright[48:] = 200
     save_film(folder / "lying.mp4", (np.ascontiguousarray(np.rot90(upright)) for _ in range(12)))
     turn = ["-display_rotation", "-90", "-i", folder / "lying.mp4", "-c", "copy", folder / "phone.mp4"]
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *turn], check=True)
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", *turn], check=True)
     return folder / "phone.mp4"
 
 
