@@ -1,8 +1,11 @@
 """The house rules that a reader cannot see broken in any one file."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,38 @@ def test_imports_never_run_back():
 def test_the_reader_of_imports_sees_every_form():
     source = "import neural3d.cli\ndef f():\n  from neural3d import train\n  from neural3d.scene.load import x"
     assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.scene.load.x"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    """As a dependency or in an extra: what comes along with another package today need not tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = names_of(project["dependencies"])
+    declared = needed | names_of(x for extra in project["optional-dependencies"].values() for x in extra)
+    installed = importlib.metadata.packages_distributions()
+    used = set()
+    for _, path in sources():
+        for package in foreign_packages(path.read_text()) - {"tinycudann"}:  # built from source; its error says how
+            names = {distribution(x) for x in installed.get(package, [package])}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {package}, which pyproject.toml does not name"
+            used |= names
+    assert needed <= used
+
+
+def foreign_packages(source: str) -> set[str]:
+    """What a file imports that is neither Python's own nor ours."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"neural3d"}
+
+
+def names_of(requirements) -> set[str]:
+    return {distribution(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def distribution(name: str) -> str:
+    """A package's name as indices normalise it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.parametrize("header", sorted((ROOT / "csrc" / "ops").glob("*.h")), ids=lambda path: path.stem)
