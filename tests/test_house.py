@@ -1,6 +1,7 @@
 """The house rules that a reader cannot see broken in any one file."""
 
 import ast
+import dataclasses
 import importlib.metadata
 import re
 import subprocess
@@ -9,6 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from neural3d.cli.info import read_settings
+from neural3d.methods import METHODS, method_class
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,6 +140,40 @@ print(*sorted(heavy & set(sys.modules)))
     seconds, heavy = run_python(code, tmp_path)
     assert float(seconds) < 2
     assert heavy == ""
+
+
+def test_describing_does_not_import_what_it_does_not_need(tmp_path):
+    """`info METHOD` comes without torch, `info` of a capture without the libraries for meshes, cameras and films."""
+    said = run_python(
+        "import neural3d.cli, sys\nneural3d.cli.main(['info', 'ngp'])\nprint('torch' in sys.modules)", tmp_path
+    )
+    assert any("log2_table" in line for line in said) and said[-1] == "False"
+    make = (
+        "from captures import ring, write_transforms\nwrite_transforms(__import__('pathlib').Path('capture'), ring())"
+    )
+    run_python(f"import sys\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n{make}", tmp_path)
+    code = """
+import sys, neural3d.cli
+neural3d.cli.main(["info", "capture"])
+print(*sorted({"open3d", "pycolmap", "xatlas", "skimage", "trimesh", "imageio_ffmpeg"} & set(sys.modules)))
+"""
+    said = run_python(code, tmp_path)
+    assert any("10 train" in line or "views" in line for line in said) and said[-1] == ""
+
+
+def test_settings_are_read_from_the_source_as_they_are():
+    for name in METHODS:
+        config = method_class(name).Config
+        rows = read_settings(name)
+        assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(config)]
+        for (_, default, _), field in zip(rows, dataclasses.fields(config)):
+            assert default == field.default or eval(default) == field.default
+
+
+def test_openmp_is_told_to_sleep_unless_the_user_says_otherwise(tmp_path):
+    code = "import os, neural3d\nprint(os.environ.get('GOMP_SPINCOUNT'), 'torch' in __import__('sys').modules)"
+    assert run_python(f"import os\nos.environ.pop('GOMP_SPINCOUNT', 0)\n{code}", tmp_path) == ["5000 False"]
+    assert run_python(f"import os\nos.environ['GOMP_SPINCOUNT'] = '7'\n{code}", tmp_path) == ["7 False"]
 
 
 def test_the_readme_tells_kernel_users_the_truth(tmp_path):
