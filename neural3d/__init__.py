@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 if not (Path(__file__).parent / "viewer").is_dir():  # a checkout: setup.py maps viewer/, beside neural3d/, into it
     __path__.append(str(Path(__file__).parents[1]))
+# How often an idle thread of OpenMP looks for work before it sleeps, some 0.1 ms. GCC's own 300,000 keep it spinning
+# between loops for milliseconds, which on a core shared with another busy program costs what the next loop needs:
+# training then falls to a tenth (benchmarks/bench_busy.py). The runtime can be told only before torch loads it, so this
+# does nothing where torch was imported first; what the user has set stays.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "5000"
 __all__ = ["UserError", "load", "load_scene", "ops"]
 
 _HOME = {

@@ -1,11 +1,18 @@
 """The house rules that a reader cannot see broken in any one file."""
 
 import ast
+import dataclasses
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from neural3d.cli.info import read_settings
+from neural3d.methods import METHODS, method_class
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +72,38 @@ def test_the_reader_of_imports_sees_every_form():
     assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.scene.load.x"}
 
 
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    """As a dependency or in an extra: what comes along with another package today need not tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = names_of(project["dependencies"])
+    declared = needed | names_of(x for extra in project["optional-dependencies"].values() for x in extra)
+    installed = importlib.metadata.packages_distributions()
+    used = set()
+    for _, path in sources():
+        for package in foreign_packages(path.read_text()) - {"tinycudann"}:  # built from source; its error says how
+            names = {distribution(x) for x in installed.get(package, [package])}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {package}, which pyproject.toml does not name"
+            used |= names
+    assert needed <= used
+
+
+def foreign_packages(source: str) -> set[str]:
+    """What a file imports that is neither Python's own nor ours."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"neural3d"}
+
+
+def names_of(requirements) -> set[str]:
+    return {distribution(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def distribution(name: str) -> str:
+    """A package's name as indices normalise it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 @pytest.mark.parametrize("header", sorted((ROOT / "csrc" / "ops").glob("*.h")), ids=lambda path: path.stem)
 def test_a_kernel_has_its_five_places(header):
     name = header.stem
@@ -102,6 +141,40 @@ print(*sorted(heavy & set(sys.modules)))
     seconds, heavy = run_python(code, tmp_path)
     assert float(seconds) < 2
     assert heavy == ""
+
+
+def test_describing_does_not_import_what_it_does_not_need(tmp_path):
+    """`info METHOD` comes without torch, `info` of a capture without the libraries for meshes, cameras and films."""
+    said = run_python(
+        "import neural3d.cli, sys\nneural3d.cli.main(['info', 'ngp'])\nprint('torch' in sys.modules)", tmp_path
+    )
+    assert any("log2_table" in line for line in said) and said[-1] == "False"
+    make = (
+        "from captures import ring, write_transforms\nwrite_transforms(__import__('pathlib').Path('capture'), ring())"
+    )
+    run_python(f"import sys\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n{make}", tmp_path)
+    code = """
+import sys, neural3d.cli
+neural3d.cli.main(["info", "capture"])
+print(*sorted({"open3d", "pycolmap", "xatlas", "skimage", "trimesh", "imageio_ffmpeg"} & set(sys.modules)))
+"""
+    said = run_python(code, tmp_path)
+    assert any("10 train" in line or "views" in line for line in said) and said[-1] == ""
+
+
+def test_settings_are_read_from_the_source_as_they_are():
+    for name in METHODS:
+        config = method_class(name).Config
+        rows = read_settings(name)
+        assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(config)]
+        for (_, default, _), field in zip(rows, dataclasses.fields(config)):
+            assert default == field.default or eval(default) == field.default
+
+
+def test_openmp_is_told_to_sleep_unless_the_user_says_otherwise(tmp_path):
+    code = "import os, neural3d\nprint(os.environ.get('GOMP_SPINCOUNT'), 'torch' in __import__('sys').modules)"
+    assert run_python(f"import os\nos.environ.pop('GOMP_SPINCOUNT', 0)\n{code}", tmp_path) == ["5000 False"]
+    assert run_python(f"import os\nos.environ['GOMP_SPINCOUNT'] = '7'\n{code}", tmp_path) == ["7 False"]
 
 
 def test_the_readme_tells_kernel_users_the_truth(tmp_path):

@@ -78,10 +78,6 @@ template <class S>
 N3D_HD Quat<S> operator*(const Quat<S>& q, const S& b) {
   return {q.w * b, q.x * b, q.y * b, q.z * b};
 }
-template <class S>
-N3D_HD Quat<S> operator-(const Quat<S>& a, const Quat<S>& b) {
-  return {a.w - b.w, a.x - b.x, a.y - b.y, a.z - b.z};
-}
 
 // The rotation of a quaternion of unit length.
 template <class S>
@@ -91,14 +87,12 @@ N3D_HD Columns<S> rotation(const Quat<S>& q) {
   const S wx = x2 * q.w, wy = y2 * q.w, wz = z2 * q.w;
   return {{1 - (yy + zz), xy + wz, xz - wy}, {xy - wz, 1 - (xx + zz), yz + wx}, {xz + wy, yz - wx, 1 - (xx + yy)}};
 }
+// 2 q (0, v): the gradient to q, along the unit sphere, of what changes by v·δ where the rotation R turns by δ about
+// its own axes, R (I + [δ]×): q then changes by ½ q (0, δ).
 template <class S>
-N3D_HD Quat<S> rotation_vjp(const Quat<S>& q, const Columns<S>& v) {
-  const S yz = v.c1.z + v.c2.y, zx = v.c2.x + v.c0.z, xy = v.c0.y + v.c1.x;  // the symmetric part, off the diagonal
-  const Vec3<S> turn{v.c1.z - v.c2.y, v.c2.x - v.c0.z, v.c0.y - v.c1.x};     // the antisymmetric part
-  return {2 * (q.x * turn.x + q.y * turn.y + q.z * turn.z),
-          2 * (q.w * turn.x + q.y * xy + q.z * zx - 2 * q.x * (v.c1.y + v.c2.z)),
-          2 * (q.w * turn.y + q.x * xy + q.z * yz - 2 * q.y * (v.c0.x + v.c2.z)),
-          2 * (q.w * turn.z + q.x * zx + q.y * yz - 2 * q.z * (v.c0.x + v.c1.y))};
+N3D_HD Quat<S> rotation_vjp(const Quat<S>& q, const Vec3<S>& v) {
+  return {-2 * (q.x * v.x + q.y * v.y + q.z * v.z), 2 * (q.w * v.x + q.y * v.z - q.z * v.y),
+          2 * (q.w * v.y + q.z * v.x - q.x * v.z), 2 * (q.w * v.z + q.x * v.y - q.y * v.x)};
 }
 
 }  // namespace n3d::N3D_ISA

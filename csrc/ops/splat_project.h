@@ -228,15 +228,18 @@ N3D_HD Splat<S> project_vjp(const SplatView<T>& view, const Splat<S>& splat, con
     out.opacity *= f.compensation;
   }
 
-  // C = A Aᵀ + b I,  A = G diag(s),  G = M R,  M = J W.
-  const Vec3<S> a0 = (f.a0 * c_xx + f.a1 * c_xy) * T(2), a1 = (f.a0 * c_xy + f.a1 * c_yy) * T(2);
-  const Vec3<S> g0 = scaled(a0, f.scale), g1 = scaled(a1, f.scale);
-  const Vec3<S> m0 = times(f.turn, g0), m1 = times(f.turn, g1);
-  out.scale = scaled(a0, f.g0) + scaled(a1, f.g1);
-  if (view.raw) out.scale = scaled(out.scale, f.scale);
-  const Columns<S> turn{f.m0 * g0.x + f.m1 * g1.x, f.m0 * g0.y + f.m1 * g1.y, f.m0 * g0.z + f.m1 * g1.z};
-  const Quat<S> unit = rotation_vjp(f.quat, turn);
-  out.quat = (unit - f.quat * dot(unit, f.quat)) * f.per_length;
+  // C = A Aᵀ + b I,  A = G diag(s),  G = M R,  M = J W. With V = ∂L/∂C and H = 2 Gᵀ V G,
+  //   ∂L/∂s = s ∘ diag H,   ∂L/∂G = 2 V G diag(s²),   ∂L/∂δ_x = H_yz (s_y² − s_z²), and so on in turn,
+  // where R turns by δ about its own axes, R (I + [δ]×). Through ∂L/∂R the last would come out as a difference of large
+  // numbers wherever two scales are alike: of a ball, which no turn changes, as nothing but rounding errors.
+  const Vec3<S> h0 = (f.g0 * c_xx + f.g1 * c_xy) * T(2), h1 = (f.g0 * c_xy + f.g1 * c_yy) * T(2);  // of 2 V G
+  const Vec3<S> s = f.scale, squared = scaled(s, s);
+  const Vec3<S> m0 = times(f.turn, scaled(h0, squared)), m1 = times(f.turn, scaled(h1, squared));
+  out.scale = scaled(scaled(h0, f.g0) + scaled(h1, f.g1), view.raw ? squared : s);
+  const Vec3<S> turn{(h0.y * f.g0.z + h1.y * f.g1.z) * ((s.y - s.z) * (s.y + s.z)),
+                     (h0.z * f.g0.x + h1.z * f.g1.x) * ((s.z - s.x) * (s.z + s.x)),
+                     (h0.x * f.g0.y + h1.x * f.g1.y) * ((s.x - s.y) * (s.x + s.y))};
+  out.quat = rotation_vjp(f.quat, turn) * f.per_length;
 
   // M = f/z (W_01 − slope W_2), xy = f p_xy / z + c.
   const S fx = view.fx * f.per_z, fy = view.fy * f.per_z;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import tyro
 from rich.table import Table
 
 from neural3d.cli.console import console, option, print_pairs
+from neural3d.methods import METHODS
 
 
 @dataclass
@@ -22,17 +24,17 @@ class Info:
     downscale: Annotated[int | None, option("K")] = None
 
     def run(self) -> None:
+        path = Path(self.path)
+        if self.path in METHODS and not path.exists():
+            return print_settings(self.path)
+
         from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
-        from neural3d.methods import METHODS
         from neural3d.scene import load_scene
         from neural3d.scene.category import holds_shapes, load_shape_set
         from neural3d.scene.doctor import describe, describe_mesh, suspicions
         from neural3d.scene.footage import find_footage
         from neural3d.scene.footage_doctor import describe_footage
 
-        path = Path(self.path)
-        if self.path in METHODS and not path.exists():
-            return print_settings(self.path)
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))
         if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
@@ -58,18 +60,25 @@ class Info:
 
 def print_settings(method: str) -> None:
     """Every setting of a method with its default and meaning (the comment beside the field)."""
-    import inspect
-    import re
-
-    from neural3d.methods import method_class
-
-    config = method_class(method).Config
     shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
-    source = inspect.getsource(config)
-    for field in dataclasses.fields(config):
-        comment = re.search(rf"^\s+{field.name}:.*?#\s*(.*)$", source, re.MULTILINE)
-        shown.add_row(field.name, str(field.default), comment.group(1) if comment else "")
+    for row in read_settings(method):
+        shown.add_row(*row)
     console.print(shown)
+
+
+def read_settings(method: str) -> list[tuple[str, str, str]]:
+    """(name, default, meaning) from the source of the method's Config: to import it, and torch, would take seconds."""
+    module, _, name = METHODS[method].partition(":")
+    source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    lines = source.splitlines()
+    config = next(c for c in ast.parse(source).body if isinstance(c, ast.ClassDef) and c.name == f"{name}Config")
+    rows = []
+    for field in config.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value:
+            default = ast.get_source_segment(source, field.value) or ""
+            comment = re.search(r"  #\s*(.*)", "\n".join(lines[field.lineno - 1 : field.end_lineno]))
+            rows.append((field.target.id, default.strip("\"'"), comment[1] if comment else ""))
+    return rows
 
 
 def describe_run(path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from neural3d.cli.console import StageProgress, console, option
-from neural3d.errors import UserError
 
 if TYPE_CHECKING:
     from neural3d.scene.sfm import SfmOptions, SfmReport
@@ -96,26 +95,13 @@ def print_report(report: SfmReport) -> None:
 
 
 def with_poses(scene: Path, folder: Path, seed: int) -> Path:
-    """The scene itself; for photos without poses, or a video, the capture in `folder` that is made of them first.
+    """`scene.poses.with_poses` with progress shown."""
+    from neural3d.scene import poses
+    from neural3d.scene.sfm import SfmOptions, read_report
 
-    A capture that an earlier command made there of the same photos is taken. Raises UserError where it is of others.
-    """
-    from neural3d.scene.footage import find_footage
-    from neural3d.scene.sfm import SfmOptions, photos_hash, read_report
-
-    footage = find_footage(scene)
-    if footage is None:
-        return scene
-    out = folder / f"{scene.resolve().stem}-capture"
-    if (report := read_report(out)) is None:
-        console.print(f"{scene} has no poses: finding them first, into {out}")
-        find_cameras(scene, out, SfmOptions(seed=seed))
-    elif report.photos_hash == photos_hash(footage):
-        require_half(report, out)
-        console.print(f"poses: those found earlier, in {out} ({report.registered} of {report.photos} photos)")
-    else:
-        raise UserError(
-            f"{out} was made of other photos ({report.source}, or these before they changed); delete it, or make a "
-            f"capture elsewhere: neural3d process {scene} CAPTURE."
-        )
-    return out
+    capture = poses.with_poses(
+        scene, folder, lambda photos, out: find_cameras(photos, out, SfmOptions(seed=seed)), console.print
+    )
+    if capture != scene and (report := read_report(capture)):
+        require_half(report, capture)
+    return capture

@@ -248,11 +248,13 @@ def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = file.take("Q")[0]
     if count * 43 > len(file.data):  # a point without track takes 43 bytes: the count itself is garbled
         raise struct.error(f"{count} points in {len(file.data)} bytes")
-    ids, points, colours = np.empty(count, np.int64), np.empty((count, 3)), np.empty((count, 3), np.uint8)
-    for i in range(count):
-        ids[i], *points[i], r, g, b, _ = file.take("Q3d3Bd")
-        colours[i] = r, g, b
-        file.skip(8 * file.take("Q")[0])  # track: image id, observation
+    layout, rows = struct.Struct("<Q3d3BdQ"), []  # id, place, colour, error, length of the track
+    for _ in range(count):
+        rows.append(layout.unpack_from(file.data, file.at))
+        file.skip(layout.size + 8 * rows[-1][-1])  # track: image id, observation
+    ids = np.array([row[0] for row in rows], np.int64)
+    points = np.array([row[1:4] for row in rows], np.float64).reshape(-1, 3)
+    colours = np.array([row[4:7] for row in rows], np.uint8).reshape(-1, 3)
     return ids, points, colours
 
 

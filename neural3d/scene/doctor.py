@@ -22,6 +22,7 @@ from neural3d.scene.scene import Scene, View
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
 STOPS = 0.2  # standard deviation of exposure, in factors of two of light, from which it is worth modelling
 LOOKS = 16  # photos decoded for a judgement
+Observed = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # see colmap.read_observations
 
 
 def describe(scene: Scene) -> list[tuple[str, str]]:
@@ -53,14 +54,15 @@ def describe(scene: Scene) -> list[tuple[str, str]]:
 
 def suspicions(scene: Scene) -> list[str]:
     """One sentence for each thing that looks wrong, the gravest first. Decodes up to LOOKS photos."""
+    observed = _observed(scene)
     found = [
         *_looking_away(scene),
         *_points_unseen(scene),
-        *_reprojection(scene),
+        *_reprojection(scene, observed),
         *_twins(scene),
         *_odd_lenses(scene),
         *_inside_bounds(scene),
-        *(_pixels(scene) or _exposure(scene)),
+        *(_pixels(scene) or _exposure(scene, observed)),
     ]
     train = len(scene.split["train"])
     if train < FEW_VIEWS:
@@ -186,36 +188,40 @@ def _points_unseen(scene: Scene) -> list[str]:
     return [f"{100 * unseen:.0f} % of the points are seen by fewer than two cameras: points and poses disagree."]
 
 
-def _reprojection(scene: Scene) -> list[str]:
-    error = reprojection_error(scene)
+def _reprojection(scene: Scene, observed: Observed) -> list[str]:
+    error = reprojection_error(scene, observed)
     if error is None or error < 2:
         return []
     return [f"Points miss their observations by {error:.1f} px in the median (under 1 is usual): recalibrate."]
 
 
-def reprojection_error(scene: Scene) -> float | None:
+def reprojection_error(scene: Scene, observed: Observed | None = None) -> float | None:
     """Median distance in loaded pixels between COLMAP's observations and its points seen by the scene's cameras.
 
     None where there is no model, or its points are in another frame than the capture's cameras.
     """
     capture_from_scene = torch.linalg.inv(scene.scene_from_capture)
     errors = []
-    for view, xy, _, points in _observations(scene, 50):
+    for view, xy, _, points in _some(scene, _observed(scene) if observed is None else observed, 50):
         seen, _ = view.camera.moved(capture_from_scene).project(points)
         errors.append((seen - xy).norm(dim=-1))
     return torch.cat(errors).median().item() if errors else None
 
 
-def _observations(scene: Scene, most: int) -> list[tuple[View, Tensor, np.ndarray, Tensor]]:
-    """Some views; the loaded pixels (M, 2) where COLMAP saw points; their ids; their places in the capture's frame."""
+def _observed(scene: Scene) -> Observed:
+    """`read_observations` of the COLMAP model whose points the scene has; nothing where it has no such."""
     folder = find_model(scene.path if scene.path.is_dir() else scene.path.parent)
     if folder is None or scene.points is None or any("brought into" in note for note in scene.notes):
-        return []
-    found = read_observations(folder)
-    views = [v for v in every_nth(scene.views, most) if v.name in found and len(found[v.name][0])]
+        return {}
+    return read_observations(folder)
+
+
+def _some(scene: Scene, observed: Observed, most: int) -> list[tuple[View, Tensor, np.ndarray, Tensor]]:
+    """Some views; the loaded pixels (M, 2) where COLMAP saw points; their ids; their places in the capture's frame."""
+    views = [v for v in every_nth(scene.views, most) if v.name in observed and len(observed[v.name][0])]
     return [
         (view, torch.from_numpy(xy / scene.downscale), ids, torch.from_numpy(points))
-        for view, (xy, ids, points) in ((v, found[v.name]) for v in views)
+        for view, (xy, ids, points) in ((v, observed[v.name]) for v in views)
     ]
 
 
@@ -277,9 +283,9 @@ def _small(view: View) -> tuple[int, int]:
     return view.camera.width // shrink, view.camera.height // shrink
 
 
-def _exposure(scene: Scene) -> list[str]:
+def _exposure(scene: Scene, observed: Observed) -> list[str]:
     """Compares the light of the same points in different photos: each photo's median ratio to the points' means."""
-    observations = _observations(scene, LOOKS)
+    observations = _some(scene, observed, LOOKS)
     if len(observations) < 3:
         return []
     ids, stops, which = [], [], []

@@ -12,6 +12,7 @@ from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.photos import check_photos, choose_downscale
+from neural3d.scene.poses import with_poses
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
 from neural3d.scene.shape import SUFFIXES, Shape, load_shape
@@ -45,6 +46,9 @@ def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
 def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: Any) -> Scene:
     """A capture folder, a JSON or _par.txt file, a scenes/*.toml file, or the bare name of a ready scene ("fox").
 
+    Of photos without poses, or a video, the cameras are found first: that takes minutes, once, and leaves a capture
+    beside them (PHOTOS-capture).
+
     overrides: fields of SceneOptions; they win over the TOML's [scene]. Photos are only looked at by their headers (and
     a few silhouettes, where there are any); pixels are decoded when `View.image` is called.
     max_gib: memory in GiB that all training pixels may take as uint8, from which the downscale follows unless it is
@@ -64,6 +68,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
             raise UserError(f"{toml}: its path {path} does not exist; correct it there.")
     given = {key: value for key, value in overrides.items() if value is not None}
     options = make_options({**values, **given}, "load_scene")
+    path = with_poses(path, path.parent)
     capture = open_capture(path, options)
     check_photos(capture, options)
     split = make_split(capture, options)

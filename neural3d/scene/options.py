@@ -115,11 +115,15 @@ def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
     for table in ("scene", "method"):
         if not isinstance(content.get(table, {}), dict):
             raise UserError(f"{path}: '{table}' must be a table, [{table}].")
-    expanded = re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], path), content["path"])
+    expanded = re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], path, content["path"]), content["path"])
     return (path.parent / expanded).resolve(), content.get("scene", {}), content.get("method", {})
 
 
-def _variable(name: str, path: Path) -> str:
+def _variable(name: str, toml: Path, path: str) -> str:
     if not (value := os.environ.get(name)):
-        raise UserError(f"{path} needs the environment variable {name}; set it to the folder that holds the data sets.")
+        raise UserError(
+            f"{toml}: its data are in {path}, but the environment variable {name} is not set: export {name}=FOLDER, "
+            'the folder that holds the data sets (README, "Ready scenes", says where each comes from); or give a '
+            "folder of photos of your own instead of the scene."
+        )
     return value

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from neural3d.errors import UserError
 from neural3d.scene.align import adopt_points
-from neural3d.scene.capture import PICTURES, Capture
+from neural3d.scene.capture import Capture
 from neural3d.scene.colmap import find_model, read_colmap
 from neural3d.scene.idr import FILES, find_file, read_idr
 from neural3d.scene.middlebury import read_middlebury
@@ -28,9 +28,7 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
         "images, .bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself"
     )
     if reader is None:
-        photos = sum(p.suffix.lower() in PICTURES for p in [*path.glob("*"), *path.glob("images/*")])
-        advice = f" It holds {photos} photos without poses: find them with `neural3d process {path} CAPTURE`."
-        raise UserError(f"{path} holds no capture; looked for {looked}." + (advice if photos else ""))
+        raise UserError(f"{path} holds neither a capture nor photos; looked for {looked}.")
     file = found[reader]
     if file is None:
         raise UserError(f"{path} holds nothing for the reader '{reader}', which was asked for; looked for {looked}.")

@@ -79,6 +79,24 @@ def test_float32_is_right_splat_by_splat(device):
         assert error.max() < 1e-4, f"{name}: {error.max():.1e}"
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_round_splats_turn_by_nothing_but_their_shape(device, spread):
+    """float32: a ball's turn changes nothing; a nearly round one's has all its digits, though it is a thousandth."""
+    leaves, k = scene(300, torch.float32, device, raw=False)
+    with torch.no_grad():
+        leaves[2].copy_(0.03 * (1 + spread * torch.randn_like(leaves[2])))
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    ours, expected = (
+        splat_project(*x[:6], x[6], k.to(x[0]), WIDTH, HEIGHT, sh_degree=3, antialiased=True) for x in (leaves, exact)
+    )
+    v = torch.randn_like(ours.conic)
+    got, want = (torch.autograd.grad(p.conic, x[1], v.to(x[0]))[0] for p, x in ((ours, leaves), (expected, exact)))
+    if spread:
+        assert (got - want).norm(dim=1).max() < 1e-5 * want.norm(dim=1).max()
+    else:
+        assert not got.any() and not want.any()
+
+
 @pytest.mark.parametrize("options", [dict(raw=True), dict(raw=False), dict(raw=True, antialiased=True)], ids=str)
 @pytest.mark.parametrize("output", range(5), ids=["xy", "conic", "depth", "opacity", "color"])
 def test_gradients(output, options):

@@ -315,10 +315,10 @@ def test_middlebury(tmp_path, damage):
 def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist and is no ready scene"):
         load_scene(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no capture; looked for transforms\.json, .*COLMAP model"):
+    with pytest.raises(UserError, match=r"neither a capture nor photos; looked for transforms\.json, .*COLMAP model"):
         load_scene(tmp_path)
     write_picture(tmp_path / "images" / "a.jpg")
-    with pytest.raises(UserError, match=r"holds 1 photos without poses: find them with `neural3d process"):
+    with pytest.raises(UserError, match=r"holds one photo only; poses follow from photos that overlap"):
         load_scene(tmp_path)
     (tmp_path / "notes.md").write_text("hello")
     with pytest.raises(UserError, match=r"notes\.md is no capture; give a folder"):

@@ -42,7 +42,7 @@ def test_scene_file(tmp_path, monkeypatch):
             r"my\.toml, \[scene\]: unknown key 'downscal'; did you mean 'downscale'\?",
         ),
         ('path = "."\n[scene]\nbackground = "green"\n', r"background = 'green' must be one of white, black"),
-        ('path = "${NEURAL3D_NOWHERE}/x"\n', r"needs the environment variable NEURAL3D_NOWHERE; set it"),
+        ('path = "${NEURAL3D_NOWHERE}/x"\n', r"variable NEURAL3D_NOWHERE is not set: export NEURAL3D_NOWHERE=FOLDER"),
         ('path = "nowhere"\n', r"nowhere does not exist"),
     ],
 )
