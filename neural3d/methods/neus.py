@@ -139,8 +139,8 @@ class Neus(Method):
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.scout: Scout | None = None
         if scene.unbounded or not scene.has_alpha:
-            # Three times as much distortion loss as `ngp` asks for: no haze, which would put depths anywhere.
-            self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.03), scene)
+            # Ten times as much distortion loss as `ngp` asks for: no haze, which would put depths anywhere.
+            self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.1), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512

@@ -258,13 +258,9 @@ class Ngp(Method):
         else:
             background = self.background.expand(len(batch), 3)
         t, dt = samples.t, samples.dt
-        if self.scene.unbounded:
-            # For the distortion loss, distances from where rays pass the subject, contracted as space is: however far
-            # the cameras stand, haze about the subject costs the same. Optical thickness, σ dt, stays.
-            middle = (-(batch.origins * batch.directions).sum(-1)).clamp(min=0)
-            t = t - middle.index_select(0, samples.ray)
-            far = t.abs().clamp(min=1)
-            t, dt, sigma = t.clamp(-1, 1) * (2 - 1 / far), dt / far**2, sigma * far**2
+        if self.scene.unbounded:  # the same optical thickness σ dt over contracted distance, for the distortion loss
+            warp = t.clamp(min=1) ** -2
+            t, dt, sigma = torch.where(t > 1, 2 - 1 / t, t), dt * warp, sigma / warp
         out = composite(sigma, rgb, t, dt, samples.offsets, background=background, early_stop=EARLY_STOP)
         color = out.rgb
         if c.exposure:  # gains are relative: their mean is what a viewer sees
@@ -273,8 +269,7 @@ class Ngp(Method):
         error = ((color - target) ** 2).mean()
         losses = {"color": error}
         if c.distortion:
-            # Of long steps it asks too much: fog that cannot be thin yet would gather before the cameras.
-            losses["distortion"] = c.distortion / self._stride * out.distortion.mean()
+            losses["distortion"] = c.distortion * out.distortion.mean()
 
         # The next batch's rays: a marched sample costs about a fifth of one that is also differentiated.
         cost = max(1, len(samples) + 0.2 * marched) / len(batch)
