@@ -61,8 +61,8 @@ class NgpConfig:
     grid_budget: int = 1 << 18  # density evaluations per refresh
     grid_thickness: float = 0.1  # optical thickness of a step at the subject above which a cell counts as occupied
     steps_per_unit: float = 128.0  # samples per unit of length at most: four to a cell of the finest cascade
-    footprints: float = 4.0  # unbounded scenes: length of a step in widths of a pixel there, where that is longer
-    coarse_samples: int = 128  # a ray at most while space is still fog: steps are as many times longer as that takes
+    footprints: float = 6.0  # unbounded scenes: length of a step in widths of a pixel there, where that is longer
+    coarse_samples: int = 96  # a ray at most while space is still fog: steps are as many times longer as that takes
     max_samples: int = 512  # per ray
     near: float = 0.0  # nearest distance; 0: the scene's
 
