@@ -30,11 +30,11 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
-from neural3d.methods.ngp import photo_resolution
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
+from neural3d.scene.footprint import photo_resolution
 from neural3d.scene.silhouettes import SilhouetteSource
 
 if TYPE_CHECKING:

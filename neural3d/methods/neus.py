@@ -32,10 +32,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
@@ -44,18 +42,18 @@ from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.mesh import BATCH
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
-from neural3d.methods.ngp import Ngp, NgpConfig, photo_resolution
+from neural3d.methods.ngp import NgpConfig
+from neural3d.methods.scout import Scout, crossing
 from neural3d.ops.adam import Adam
 from neural3d.ops.composite import Composite, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
-from neural3d.ops.ray_march import Samples, compact, ray_aabb, ray_march
+from neural3d.ops.ray_march import Samples, compact, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
-from neural3d.render.fusion import Fused, truncation
+from neural3d.scene.footprint import photo_resolution
 from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
@@ -64,8 +62,6 @@ if TYPE_CHECKING:
     from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
-LOOKS, LOOK_PIXELS = 48, 200  # pictures of the scout from which the surface starts, and their longer side
-START_CELLS = 128  # along each side of the box, at which that surface is looked up
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
 
@@ -144,13 +140,8 @@ class Neus(Method):
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.scout: Scout | None = None
         if scene.unbounded or not scene.has_alpha:
-            self.scout = Scout(
-                NgpConfig(
-                    log2_table=c.log2_table, coarse_until=c.scout_until,
-                    distortion=0.1,  # ten times as much as `ngp` asks for: no haze, which would put depths anywhere
-                ),
-                scene,
-            )  # fmt: skip
+            # Ten times as much distortion loss as `ngp` asks for: no haze, which would put depths anywhere.
+            self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.1), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
@@ -230,7 +221,7 @@ class Neus(Method):
         """
         c, s = self.config, float(self.sharpness.detach())
         step = 1 / min(max(c.steps_per_width * s, c.min_steps_per_unit), c.max_steps_per_unit)
-        enter, leave = _crossing(origins, directions, self.box)
+        enter, leave = crossing(origins, directions, self.box)
         marched = ray_march(
             origins, directions, enter, leave, self.grid.bits, step_min=step, step_max=step,
             jitter=jitter, max_samples_per_ray=c.max_samples,
@@ -295,7 +286,7 @@ class Neus(Method):
         if self.scout and self._scouting and progress < self._scout_until:
             return self.scout.loss(batch, progress, generator)
         if not self._started:
-            self._start(generator)
+            self._start(progress, generator)
         self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
@@ -374,7 +365,7 @@ class Neus(Method):
         value = self.signed_distance(x)
         return ((value.abs() < band) | (cut & (value < 0))).float()
 
-    def _start(self, generator: torch.Generator) -> None:
+    def _start(self, progress: float, generator: torch.Generator) -> None:
         """Puts the surface where the photos' alpha or the scout's depths say it is."""
         self._started = True
         self.grid.keep(self.box)
@@ -388,7 +379,7 @@ class Neus(Method):
             x = self.box[0] + (self.box[1] - self.box[0]) * x
             distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
         elif self.scout and self._scout_until:
-            x, distance = self.scout.signed_distance()
+            x, distance = self.scout.signed_distance(progress)
         else:
             return
         if distance.min() < 0:  # else masks contradict each other, or nothing was found: the sphere is better
@@ -462,43 +453,6 @@ class Neus(Method):
         from neural3d.geometry.mesh import seen_from_outside
 
         return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
-
-
-class Scout(Ngp):
-    """A radiance field of what is in the box and beyond it, not before it."""
-
-    def _nearest(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R"]:
-        return _crossing(origins, directions, self.scene.aabb.to(origins))[0].clamp_min(self.near)
-
-    def signed_distance(self) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
-        """(points of the box, their distances to the surface in the fused depths that training cameras see).
-
-        Far from the surface, where depths are truncated, by cells of a grid.
-        """
-        cameras = self.scene.cameras("train")
-        looks = []
-        for camera in cameras[:: math.ceil(len(cameras) / LOOKS)]:
-            shrink = max(1.0, max(camera.width, camera.height) / LOOK_PIXELS)
-            looks.append(camera.resized(round(camera.width / shrink), round(camera.height / shrink)))
-        fused = Fused(self.render, looks, truncation(self.scene.aabb, LOOK_PIXELS))
-        box, steps = self.scene.aabb, (torch.arange(START_CELLS) + 0.5) / START_CELLS
-        x = torch.cartesian_prod(*(low + (high - low) * steps for low, high in box.T)).to(self.table.device)
-        near = torch.cat([4 * fused.distance(part) for part in x.split(BATCH)])
-        solid = (near < 0).view(START_CELLS, START_CELLS, START_CELLS).cpu().numpy()
-        cell = ((box[1] - box[0]) / START_CELLS).tolist()
-        by_cells = [ndimage.distance_transform_edt(part, sampling=cell) for part in (~solid, solid)]
-        far = torch.from_numpy((by_cells[0] - by_cells[1]).astype(np.float32)).view(-1).to(near)
-        return x, torch.where(near.abs() < fused.truncation / 2, near, far)
-
-
-def _crossing(
-    origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], box: Float[Tensor, "2 3"]
-) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
-    """Distances at which rays enter and leave a box; those that miss it do both nearest to the middle."""
-    enter, leave = ray_aabb(origins, directions, box)
-    nearest = (-(origins * directions).sum(-1)).clamp(min=0)
-    hit = leave > enter
-    return torch.where(hit, enter, nearest), torch.where(hit, leave, nearest)
 
 
 def _first(samples: Samples) -> Int[Tensor, "R"]:

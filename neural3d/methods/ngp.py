@@ -8,7 +8,9 @@ samples are worth taking. Unbounded scenes are contracted (mip-NeRF 360) before 
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,11 +24,12 @@ from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.methods.base import Method
-from neural3d.ops.composite import compact_visible, composite
+from neural3d.ops.composite import Composite, compact_visible, composite
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.render import RenderOut
+from neural3d.scene.footprint import photo_resolution, photo_steps
 
 if TYPE_CHECKING:
     from neural3d.ops.adam import Adam
@@ -55,11 +58,11 @@ class NgpConfig:
 
     grid_resolution: int = 64  # cells along each axis of an occupancy cascade
     grid_every: int = 16  # steps between refreshes of the occupancy grid
-    grid_budget: int = 1 << 16  # density evaluations per refresh
-    grid_threshold: float = 5.0  # density in 1/unit above which a cell counts as occupied
-    steps_per_unit: float = 128.0  # samples per unit of length near the cameras' subject
-    coarse_until: float = 0.15  # share of the horizon during which steps are 4, then 2 times as long
-    cone_angle: float = 0.016  # unbounded scenes: step per distance, so that far samples grow with the pixel footprint
+    grid_budget: int = 1 << 18  # density evaluations per refresh
+    grid_thickness: float = 0.1  # optical thickness of a step at the subject above which a cell counts as occupied
+    steps_per_unit: float = 128.0  # samples per unit of length at most: four to a cell of the finest cascade
+    footprints: float = 6.0  # unbounded scenes: length of a step in widths of a pixel there, where that is longer
+    coarse_samples: int = 96  # a ray at most while space is still fog: steps are as many times longer as that takes
     max_samples: int = 512  # per ray
     near: float = 0.0  # nearest distance; 0: the scene's
 
@@ -91,11 +94,15 @@ class Ngp(Method):
             c.geometry_features + 16, 3, c.width, c.color_layers, output_activation="sigmoid", backend=c.backend
         )
 
+        self.steps = photo_steps(scene, c.footprints, 1 / c.steps_per_unit)
         reach = 1.0 if not scene.unbounded else scene.far
         self.cascades = max(1, math.ceil(math.log2(reach)) + 1)
         self.near = c.near or scene.near
         self.grid = OccupancyGrid(
-            resolution=c.grid_resolution, levels=self.cascades, threshold=c.grid_threshold, budget=c.grid_budget
+            resolution=c.grid_resolution,
+            levels=self.cascades,
+            threshold=c.grid_thickness / self.steps.at_subject,
+            budget=c.grid_budget,
         )
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         n = len(scene.split["train"])
@@ -104,7 +111,8 @@ class Ngp(Method):
         if c.refine_poses:
             self.pose_delta = nn.Parameter(torch.zeros(n, 6))
         self._rays = 512
-        self._seen: tuple[Tensor, Tensor]  # the last batch's marched positions and densities, for the occupancy grid
+        self._set_stride(0)
+        self._seen: tuple[Tensor, Tensor, float]  # the last batch's marched positions, densities and samples a ray
 
     @property
     def batch_size(self) -> int:
@@ -124,10 +132,31 @@ class Ngp(Method):
         return groups
 
     def extra_state(self) -> dict[str, Any]:
-        return {"rays": self._rays}
+        return {"rays": self._rays, "stride": self._stride}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self._rays = state["rays"]
+        self._set_stride(state["stride"])
+
+    # --- long steps at the start ---
+
+    def _set_stride(self, stride: int) -> None:
+        """Makes steps, and the finest cells shown, this many times as long as the final ones; 0: not yet measured.
+
+        While space is fog, long steps empty it at a fraction of the cost, of smooth densities: what is smaller than a
+        step, samples would only meet by chance.
+        """
+        self._stride = stride
+        finest = 1.01 * self.spec.scales[-1] / max(stride, 1)  # 1.01: rounding must not hide the last level
+        shown = tuple(float(scale <= finest) for scale in (0.0, *self.spec.scales[1:]))
+        self.spec = dataclasses.replace(self.spec, level_weights=shown)
+
+    def _first_stride(self, origins: Tensor, directions: Tensor, start: Tensor) -> int:
+        """The least power of two at which these rays take no more than `coarse_samples` each."""
+        stride = 1
+        while len(self._march(origins, directions, start, stride=stride)) > self.config.coarse_samples * len(start):
+            stride *= 2
+        return stride
 
     # --- the field ---
 
@@ -174,27 +203,33 @@ class Ngp(Method):
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
         jitter: Float[Tensor, "R"] | None = None,
-        stride: int = 1,
         start: Float[Tensor, "R"] | None = None,
     ) -> tuple[Samples, int]:
         """Samples in occupied space that light still reaches, and how many there were before that test.
 
         Density alone is cheap: finding where rays end first spares the gradients and colours of all that is hidden.
-        stride: how many times longer than the final steps these are. start: nearest distance.
+        start: nearest distance.
         """
-        c = self.config
-        step = stride / c.steps_per_unit
         start = self._nearest(origins, directions) if start is None else start
-        marched = ray_march(
-            origins, directions, start, torch.full_like(start, math.inf),
-            self.grid.bits, step_min=step, step_max=step * 2 ** (self.cascades - 1),
-            cone_angle=stride * c.cone_angle if self.scene.unbounded else 0.0,
-            jitter=jitter, max_samples_per_ray=c.max_samples,
-        )  # fmt: skip
+        if self.training and not self._stride:
+            self._set_stride(self._first_stride(origins, directions, start))
+        marched = self._march(origins, directions, start, jitter)
         contracted = self._field(marched.positions)[0]
         if self.training:
-            self._seen = marched.positions, contracted
+            self._seen = marched.positions, contracted, len(marched) / len(start)
         return compact_visible(marched, self._density(contracted, marched.positions), EARLY_STOP)[0], len(marched)
+
+    def _march(
+        self, origins: Tensor, directions: Tensor, start: Tensor, jitter: Tensor | None = None, stride: int = 0
+    ) -> Samples:
+        """Samples in occupied space from distances `start` on. stride: instead of the present one."""
+        stride = stride or max(self._stride, 1)
+        step = stride * self.steps.shortest
+        return ray_march(
+            origins, directions, start, torch.full_like(start, math.inf), self.grid.bits,
+            step_min=step, step_max=step * 2 ** (self.cascades - 1), cone_angle=stride * self.steps.cone,
+            jitter=jitter, max_samples_per_ray=self.config.max_samples,
+        )  # fmt: skip
 
     def emission(
         self, samples: Samples, directions: Float[Tensor, "R 3"], positions: Float[Tensor, "S 3"] | None = None
@@ -207,10 +242,6 @@ class Ngp(Method):
         rgb = self._radiance(outputs, spherical_harmonics(directions).index_select(0, samples.ray))
         return self._density(contracted, samples.positions), rgb
 
-    def _stride(self, progress: float) -> int:
-        """Long steps while the scene is still fog: they empty the occupancy grid at a fraction of the cost."""
-        return 4 if progress < 0.4 * self.config.coarse_until else 2 if progress < self.config.coarse_until else 1
-
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -218,7 +249,7 @@ class Ngp(Method):
         origins, directions = self._refined(batch) if c.refine_poses else (batch.origins, batch.directions)
         device = origins.device
         jitter = torch.rand(len(batch), generator=generator, device=device)
-        samples, marched = self._samples(origins.detach(), directions.detach(), jitter, self._stride(progress))
+        samples, marched = self._samples(origins.detach(), directions.detach(), jitter)
         positions = ray_points(origins, directions, samples) if c.refine_poses else samples.positions
 
         sigma, rgb = self.emission(samples, directions, positions)
@@ -256,24 +287,41 @@ class Ngp(Method):
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         if step == 0:
             self.grid.mark_visible(self.scene.cameras("train"))
+        positions, contracted, marched_per_ray = self._seen
         if step % 4 == 0:
-            self.grid.observe(*self._seen)
+            self.grid.observe(positions, contracted)
         if step % self.config.grid_every == 0:
             self.grid.update(lambda x: self._field(x)[0], step, generator)
+            if self._stride > 1 and 2 * marched_per_ray <= self.config.coarse_samples:
+                self._set_stride(self._stride // 2)  # empty enough for steps half as long, which take twice the samples
 
     # --- pictures and meshes ---
 
     @torch.no_grad()
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        device = self.table.device
-        color = (self.background if background is None else background).to(device)
-        origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
-        z = directions @ camera.forward.float().to(device)
+        color = (self.background if background is None else background).to(self.table.device)
+        return self._picture(camera, lambda *rays: self._render_rays(*rays, color))
+
+    @torch.no_grad()
+    def depths(self, camera: Camera) -> RenderOut:
+        """Opacity and depth alone, at the cost of one density a sample; colours and normals are 0."""
+        return self._picture(camera, self._depth_rays)
+
+    def _picture(self, camera: Camera, render_rays: Callable[..., tuple[Tensor, ...]]) -> RenderOut:
+        origins, directions = (x.reshape(-1, 3).to(self.table.device) for x in camera.rays())
+        z = directions @ camera.forward.float().to(directions)
         parts = []
         for o, d, cos in zip(origins.split(1 << 13), directions.split(1 << 13), z.split(1 << 13)):
-            parts.append(self._render_rays(o.contiguous(), d.contiguous(), cos, color))
+            parts.append(render_rays(o.contiguous(), d.contiguous(), cos))
         size = (camera.height, camera.width)
         return RenderOut(*(torch.cat(p).reshape(*size, -1) for p in zip(*parts)))
+
+    def _depth_rays(self, origins: Tensor, directions: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """As `_render_rays`."""
+        samples = self._march(origins, directions, self._nearest(origins, directions))
+        nothing = torch.zeros_like(samples.positions)
+        out = composite(self.density(samples.positions), nothing, samples.t, samples.dt, samples.offsets)
+        return out.rgb, out.opacity[:, None], _z_depth(out, z), torch.zeros_like(directions)
 
     def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
         """rgb, alpha, z-depth, normal of R rays."""
@@ -284,8 +332,7 @@ class Ngp(Method):
         distance = out.depth / out.opacity.clamp(min=1e-6)
         normal = torch.zeros_like(directions)
         normal[hit] = self.normals((origins + distance[:, None] * directions)[hit])
-        depth = torch.where(out.opacity > 1e-3, distance * z, 0)
-        return out.rgb, out.opacity[:, None], depth[:, None], normal
+        return out.rgb, out.opacity[:, None], _z_depth(out, z), normal
 
     @torch.no_grad()
     def normals(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
@@ -293,26 +340,12 @@ class Ngp(Method):
 
         Differences at the scale the field was sampled at: the exact gradient of the finest hash levels is mostly noise.
         """
-        h = 2 / self.config.steps_per_unit
+        h = 2 * self.steps.at_subject
         offsets = h * torch.eye(3, device=positions.device)
         gradient = [torch.log(self.density(positions + e)) - torch.log(self.density(positions - e)) for e in offsets]
         return -nn.functional.normalize(torch.stack(gradient, -1), dim=-1)
 
 
-def photo_resolution(scene: Scene, side: float, cells_per_pixel: float = 1.5) -> int:
-    """Cells along a hash grid's cube at which its finest level matches the photos' pixels at the subject.
-
-    side: of that cube, in scene units (contracted ones where the grid is).
-
-    Finer levels cannot be seen in the photos, only overfit them: on lego at 200 × 200 pixels 256 cells score 1.1 dB
-    over 2048.
-    """
-    middle = scene.aabb.double().mean(0)
-    pixels_per_unit = []
-    for camera in scene.cameras("train"):
-        centre = camera.rays(torch.tensor([[camera.width, camera.height]]).double() / 2)[1][0].double()
-        beside = camera.rays(torch.tensor([[camera.width, camera.height]]).double() / 2 + 1)[1][0].double()
-        angle = torch.linalg.cross(centre, beside).norm() / math.sqrt(2)  # of one pixel, radians
-        pixels_per_unit.append(1 / (angle * (camera.centre - middle).norm()))
-    resolution = cells_per_pixel * side * float(torch.stack(pixels_per_unit).median())
-    return max(64, min(8192, round(resolution)))
+def _z_depth(out: Composite, z: Float[Tensor, "R"]) -> Float[Tensor, "R 1"]:
+    """Expected depth along the camera's axis, 0 where nothing is hit. z: of the rays' unit directions."""
+    return torch.where(out.opacity > 1e-3, out.depth / out.opacity.clamp(min=1e-6) * z, 0)[:, None]

@@ -236,11 +236,10 @@ def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch
     trainer = start(opaque, tmp_path / "run")
     scout, box = trainer.method.scout, trainer.method.box
     monkeypatch.setattr(
-        scout,
-        "render",
-        lambda camera, background: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box),
+        scout, "depths", lambda camera: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box)
     )
-    x, found = scout.signed_distance()
+    scout._drawn = 1 << 20  # rays enough for the photos' own size
+    x, found = scout.signed_distance(progress=0.1)
     truth = scene_distance(trainer.scene, x)
     outside = truth > 0
     assert ((found < 0) == (truth < 0)).float().mean() > 0.97
