@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from imageio_ffmpeg import write_frames
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -133,6 +132,8 @@ def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]],
 
     Nothing appears at `path` unless all frames were written. Raises UserError where that fails.
     """
+    from imageio_ffmpeg import write_frames  # brings ffmpeg itself along: pictures alone need none
+
     film = None
     with replacing(path) as part:
         try:
