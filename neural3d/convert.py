@@ -118,7 +118,9 @@ def mesh_of_splats(
         surface, color = fused_surface(fused, lambda f: extract(f, box, resolution, progress=progress), closed=False)
         cameras = surround(box, (5, 35), LOOKS // 2, SIDE)
     surface = cleaned(surface, progress=progress).mesh
-    mesh = (simplified(surface, faces) if faces else surface).colored(color, progress)
+    mesh = simplified(surface, faces) if faces else surface
+    assert color is not None  # splats have colours
+    mesh = mesh.colored(color, progress)
     own = subject.capture_from_scene
     written = write_mesh(mesh.transformed(own), out, up=up, native_up=own[:3, 2])
     return written, cost(render, _drawn(_solid(mesh)), cameras, box), subject.notes

@@ -70,5 +70,5 @@ def surface(
     told = None
     if isinstance(run.scene, Scene):
         views = [run.scene.views[i] for i in run.scene.split["train"]]
-        told = coverage(mesh, run.render, views, run.method.box(crop), progress)
+        told = coverage(mesh, run.render, views, run.method.mesh_box(crop), progress)
     return Surface(mesh, color, len(whole.faces), cleaning, told)

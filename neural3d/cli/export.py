@@ -95,6 +95,7 @@ class Export:
         self.report_coverage(made)
         if self.texture is None:
             return made.colored(progress)
+        assert isinstance(run.scene, Scene)
         views = self.photos(run.scene)
         mesh, seen = made.textured(self.texture, views, progress)
         shown = f"{len(views)} photos show {seen:.0%} of the surface" if views else "baked from the learnt colours"

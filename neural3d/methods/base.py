@@ -117,7 +117,7 @@ class Method(nn.Module, abc.ABC):
         resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
         Raises UserError where no surface is inside.
         """
-        device, box = next(self.parameters()).device, self.box(crop)
+        device, box = next(self.parameters()).device, self.mesh_box(crop)
         margin = 4 * float((box[1] - box[0]).max()) / resolution
         mesh = self._extract(
             self.density,
@@ -138,7 +138,7 @@ class Method(nn.Module, abc.ABC):
         x, normal = x.to(device), normal.to(device)
         return seen_from_outside(self.color)(self._seen_point(x, -normal), normal)
 
-    def box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
+    def mesh_box(self, crop: Float[Tensor, "2 3"] | None) -> Float[Tensor, "2 3"]:
         """Where to look for the surface, in the scene frame."""
         return self.scene.aabb if crop is None else _enclosing(self.scene.scene_from_capture, crop)
 
@@ -168,7 +168,7 @@ class Method(nn.Module, abc.ABC):
             beyond = torch.maximum(low - y, y - high).amax(-1) * unit  # distance to the box, or less
             return torch.maximum(value, beyond) if level is None else torch.where(beyond <= 0, value, 0)
 
-        return remove_floaters(extract(within, self.box(crop).to(device), resolution, level=level, **how))
+        return remove_floaters(extract(within, self.mesh_box(crop).to(device), resolution, level=level, **how))
 
     def _seen_point(self, x: Float[Tensor, "N 3"], direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Where most of the light is lost that comes to points of the surface and goes on along `direction`.

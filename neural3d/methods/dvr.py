@@ -277,7 +277,7 @@ class Dvr(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         """As `Method.surface`. Cavities that no camera could see, of which training learns nothing, are filled."""
-        device, box = self.frame.device, self.box(crop)
+        device, box = self.frame.device, self.mesh_box(crop)
         mesh = self._extract(
             lambda x: torch.sigmoid(self.logit(x)),
             resolution,

@@ -444,7 +444,7 @@ class Neus(Method):
     ) -> tuple[Mesh, Colors | None]:
         if self._scouting:
             raise UserError(f"There is no surface before {self.config.scout_until:.0%} of the training; go on with it.")
-        box = self.box(crop)
+        box = self.mesh_box(crop)
         hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device, progress)
         mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden, progress=progress)
         return mesh, self.surface_color

@@ -300,7 +300,7 @@ class Ngp(Method):
     @torch.no_grad()
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
         color = (self.background if background is None else background).to(self.table.device)
-        return self._picture(camera, lambda *rays: self._render_rays(*rays, color))
+        return self._picture(camera, lambda o, d, z: self._render_rays(o, d, z, color))
 
     @torch.no_grad()
     def depths(self, camera: Camera) -> RenderOut:

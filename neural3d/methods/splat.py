@@ -285,7 +285,7 @@ class Splat(Method):
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
-        fused = Fused(self.render, cameras, truncation(self.box(crop), resolution), progress)
+        fused = Fused(self.render, cameras, truncation(self.mesh_box(crop), resolution), progress)
         closed = not self.scene.unbounded
         return fused_surface(fused, lambda f: self._extract(f, resolution, crop, progress=progress), closed=closed)
 

@@ -90,7 +90,8 @@ def coverage(
     counts = np.zeros(3)  # covered, missing, misplaced
     for look in looks:
         counts += _compared(look, [other for other in looks if other is not look], solid, box, near)
-    return Coverage(*(counts / max(1, counts.sum())).tolist(), len(looks))
+    covered, missing, misplaced = (counts / max(1, counts.sum())).tolist()
+    return Coverage(covered, missing, misplaced, len(looks))
 
 
 def _look(view: View, render: Callable[[Camera], RenderOut]) -> _Look:

@@ -34,7 +34,7 @@ def photo_psnr(mesh: Mesh, views: Sequence[View]) -> float:
             shown &= mask.ravel() == 255
         if shown.any():
             drawn = colors_at(mesh, face[shown], share[shown])
-            error = np.mean((drawn - image[shown, :3] / 255) ** 2)
+            error = float(np.mean((drawn - image[shown, :3] / 255) ** 2))
             scores.append(-10 * np.log10(max(error, 1e-10)))
     return float(np.mean(scores)) if scores else float("nan")
 

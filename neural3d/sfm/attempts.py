@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def join(found: Search, models: Models) -> None:
     kept: Models = []
     for model in pool:
         if kept and set(model.reg_image_ids()) - set(kept[0].reg_image_ids()):
-            whole = watched("merging models", 1, lambda: 0, lambda m=model: merged(kept[0], m, *place))
+            whole = watched("merging models", 1, lambda: 0, partial(merged, kept[0], model, *place))
             if whole is not None and not refusals(whole, found.exif):
                 found.tried.append(f"merged: {whole.num_reg_images()} of {found.total} photos")
                 kept[0] = whole
@@ -119,9 +120,9 @@ def refine(found: Search) -> None:
         return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens))
 
     best = adjusted() or model
-    lens = model.image(model.reg_image_ids()[0]).camera.model_name
+    lens = next(iter(model.cameras.values())).model_name
     for richer in () if job["fixed_lens"] else RICHER.get(lens, ()):
-        if is_better(trial := adjusted(richer), best):
+        if (trial := adjusted(richer)) is not None and is_better(trial, best):
             best = trial
             break
     if best.num_reg_images() < found.total and not job["fixed_lens"]:

@@ -133,11 +133,8 @@ def refined(
     return with_centres(copy, exif, threads) or copy
 
 
-def is_better(richer: pycolmap.Reconstruction | None, simple: pycolmap.Reconstruction) -> bool:
-    return (
-        richer is not None
-        and richer.compute_mean_reprojection_error() < BETTER * simple.compute_mean_reprojection_error()
-    )
+def is_better(richer: pycolmap.Reconstruction, simple: pycolmap.Reconstruction) -> bool:
+    return richer.compute_mean_reprojection_error() < BETTER * simple.compute_mean_reprojection_error()
 
 
 def with_centres(

@@ -30,12 +30,12 @@ def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: st
         total = database.num_images()
     if mapper == "incremental":
         return one_by_one(job, seed, stage, total)
-    database = calibrated(job, seed)
+    path = calibrated(job, seed)
     options = pycolmap.GlobalPipelineOptions()
     parts = options.mapper
     seeded(job, seed, options, parts.rotation_averaging, parts.global_positioning, parts.retriangulation)
     folder = emptied(job)
-    models = watched(stage, total, lambda: 0, lambda: pycolmap.global_mapping(database, job["images"], folder, options))
+    models = watched(stage, total, lambda: 0, lambda: pycolmap.global_mapping(path, job["images"], folder, options))
     return largest_first(models)
 
 
