@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TARGET = (0.0, 0.0, -0.03)  # what the cameras look at
 DISTANCE = 4.2
 CAMERA_ANGLE_X = 0.605  # radians, the full horizontal field of view
 SUPERSAMPLING = 2  # sub-pixels per pixel and axis
+FEWEST = 12  # training views that are made however long they take
 BLOCK = 8  # sub-pixels per axis that share one starting cone
 
 
@@ -132,38 +134,50 @@ def render_view(pose: np.ndarray, size: int) -> UInt8[np.ndarray, "size size 4"]
 
 
 def make_demo_scene(
-    out_dir: str | Path, *, train_views: int = 40, test_views: int = 8, size: int = 200, seed: int = 0
+    out_dir: str | Path,
+    *,
+    train_views: int = 40,
+    test_views: int = 8,
+    size: int = 200,
+    seed: int = 0,
+    seconds: float = math.inf,
 ) -> Path:
     """Render the tempietto into `out_dir` as a Blender-style capture and return that folder.
 
     Writes train/000.png ..., test/000.png ... (straight-alpha RGBA, sRGB), transforms_train.json and
     transforms_test.json with `camera_angle_x` and one OpenGL camera-to-world matrix per frame, and scene.toml, which
     adds the bounds (photographs from above cannot tell where the ground ends). The same arguments give the same bytes.
-    size: pixels per side, a multiple of 4.
+    size: pixels per side, a multiple of 4. seconds: training views that are not begun by then are left out, all but
+    the first FEWEST; they come in an order in which any number of them is spread evenly.
     """
     out = Path(out_dir)
+    until = time.perf_counter() + seconds
     train, test = _poses(train_views, test_views, seed)
-    jobs = []
-    for split, poses in (("train", train), ("test", test)):
+    stride = next(n for n in range(round(0.382 * train_views), train_views + 1) if math.gcd(n, train_views) == 1)
+    order = [k * stride % train_views for k in range(train_views)]
+    jobs = [("test", k, pose) for k, pose in enumerate(test)] + [("train", k, train[k]) for k in order]
+    for split in ("train", "test"):
         (out / split).mkdir(parents=True, exist_ok=True)
-        frames = []
-        for k, pose in enumerate(poses):
-            name = f"{split}/{k:03d}"
-            frames.append({"file_path": f"./{name}", "transform_matrix": pose.tolist()})
-            jobs.append((out / f"{name}.png", pose))
-        layout = {"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}
-        (out / f"transforms_{split}.json").write_text(json.dumps(layout, indent=1))
     bounds = [list(corner) for corner in AABB]
     (out / "scene.toml").write_text(f'# The demo: a small round temple.\npath = "."\n\n[scene]\naabb = {bounds}\n')
 
-    def photograph(job: tuple[Path, np.ndarray]) -> None:
-        Image.fromarray(render_view(job[1], size)).save(job[0])
+    def photograph(number: int) -> bool:
+        if number >= test_views + FEWEST and time.perf_counter() > until:
+            return False
+        split, k, pose = jobs[number]
+        Image.fromarray(render_view(pose, size)).save(out / split / f"{k:03d}.png")
+        return True
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a thread per view: threads that share each small operation mostly wait for each other
     try:
         with ThreadPoolExecutor(max_workers=threads) as pool:
-            list(pool.map(photograph, jobs))
+            made = list(pool.map(photograph, range(len(jobs))))
     finally:
         torch.set_num_threads(threads)
+    for split in ("train", "test"):
+        views = sorted((k, pose.tolist()) for (s, k, pose), there in zip(jobs, made) if s == split and there)
+        frames = [{"file_path": f"./{split}/{k:03d}", "transform_matrix": pose} for k, pose in views]
+        layout = {"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}
+        (out / f"transforms_{split}.json").write_text(json.dumps(layout, indent=1))
     return out

@@ -66,6 +66,18 @@ def test_same_seed_same_bytes_and_another_seed_moves_the_cameras(tmp_path):
     assert first.keys() == other.keys() and all(first[k] != other[k] for k in first if k != "scene.toml")
 
 
+def test_without_time_fewer_views_are_made_from_all_sides(tmp_path):
+    out = make_demo_scene(tmp_path / "demo", train_views=40, test_views=1, size=16, seconds=0.0)
+    frames = json.loads((out / "transforms_train.json").read_text())["frames"]
+    assert len(frames) == demo.FEWEST and len(list((out / "train").iterdir())) == demo.FEWEST
+    assert all((out / f"{frame['file_path']}.png").is_file() for frame in frames)
+    assert len(json.loads((out / "transforms_test.json").read_text())["frames"]) == 1
+    eyes = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3] - demo.TARGET
+    gaps = np.diff(np.sort(np.arctan2(eyes[:, 1], eyes[:, 0])))
+    assert gaps.max() < 4 * 2 * np.pi / demo.FEWEST, "a side is missing"
+    assert np.ptp(eyes[:, 2]) > 0.6 * demo.DISTANCE * (np.sin(np.radians(55)) - np.sin(np.radians(4)))
+
+
 def test_alpha_is_a_sharp_silhouette_with_straight_colour(capture):
     for path in capture.glob("*/*.png"):
         rgba = np.asarray(Image.open(path))
