@@ -51,7 +51,7 @@ def test_a_mesh_becomes_splats_on_its_surface_in_its_colours(tmp_path, capsys, e
     np.testing.assert_allclose(colors[clear], expected[clear], atol=0.02)  # 8 bits, in glTF of linear light
     flat = splats.log_scales.exp().sort(1).values
     assert (flat[:, 0] < 0.1 * flat[:, 1]).all() and (flat[:, 1] == flat[:, 2]).all()
-    printed = capsys.readouterr().out.replace("\n", " ")
+    printed = " ".join(capsys.readouterr().out.split())
     assert "20,000 splats" in printed and "PSNR" in printed and "source to result" in printed
 
 
