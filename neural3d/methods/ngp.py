@@ -227,7 +227,7 @@ class Ngp(Method):
         step = stride * self.steps.shortest
         return ray_march(
             origins, directions, start, torch.full_like(start, math.inf), self.grid.bits,
-            step_min=step, step_max=step * 2 ** (self.cascades - 1), cone_angle=stride * self.steps.cone,
+            step_min=step, step_max=step * 2 ** (self.cascades - 1), cone_angle=min(stride * self.steps.cone, 0.5),
             jitter=jitter, max_samples_per_ray=self.config.max_samples,
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from neural3d.scene.scene import Scene
 
+ACROSS = 64  # steps to the longer side of a picture, at least
+
 
 def subject_scale(scene: Scene) -> tuple[Float[Tensor, "V"], Float[Tensor, "V"]]:
     """Of each training camera: its distance to the middle of the region of interest, and one pixel's angle in radians.
@@ -50,6 +52,7 @@ class Steps:
 def photo_steps(scene: Scene, footprints: float, shortest: float) -> Steps:
     """Steps of so many footprints, so that what is far takes no more samples than the photos resolve there.
 
+    Small photos get shorter ones, ACROSS to the width of what they show: so much is worth telling apart in depth, too.
     Never finer than `shortest` at the subject, nor than in that proportion beyond it: very fine photos would ask for
     more than can be marched. Bounded scenes are as near as their subject throughout; their steps are all the shortest.
     """
@@ -57,5 +60,6 @@ def photo_steps(scene: Scene, footprints: float, shortest: float) -> Steps:
         return Steps(shortest, 0.0, shortest)
     distance, angle = (float(x.median()) for x in subject_scale(scene))
     distance = max(1.0, distance)  # cameras amid the subject see what is about a unit away
-    cone = max(footprints * angle, shortest / distance)
+    pixels = max(max(camera.width, camera.height) for camera in scene.cameras("train"))
+    cone = max(min(footprints, pixels / ACROSS) * angle, shortest / distance)
     return Steps(shortest, cone, cone * distance)

@@ -12,7 +12,7 @@ from neural3d.train import Trainer
 
 SMALL = [
     "horizon=150", "log2_table=14", "levels=8", "samples_per_batch=8192", "grid_budget=32768", "coarse_samples=32",
-    "scene.unbounded=true", "scene.background=white",
+    "scene.unbounded=true", "random_background=false",
 ]  # fmt: skip
 CPU = torch.device("cpu")
 
@@ -73,10 +73,10 @@ def test_a_capture_five_times_as_large_trains_the_same(capture, tmp_path):
         trainer = start(capture, tmp_path / str(half), half)
         lines = []
         trainer.fit(150, previews=False, report=lines.append)
-        samples.append(lines[-1]["marched_per_ray"] / trainer.method._stride**0)
+        samples.append(lines[-1]["marched_per_ray"])
         scores.append(evaluate(load(tmp_path / str(half), "cpu"), pictures=False)["results"]["psnr"])
     assert math.log(samples[0] / samples[1]) == pytest.approx(0, abs=0.2)
-    assert scores[0] == pytest.approx(scores[1], abs=1.0) and min(scores) > 15
+    assert scores[0] == pytest.approx(scores[1], abs=1.0) and min(scores) > 12
 
 
 def test_resume_is_exact_while_strides_change(capture, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from captures import HEIGHT, WIDTH, ring
 
-from neural3d.scene.footprint import photo_resolution, photo_steps, subject_scale
+from neural3d.scene.footprint import ACROSS, photo_resolution, photo_steps, subject_scale
 from neural3d.scene.scene import Scene, View
 
 SHORTEST = 1 / 128
@@ -29,22 +29,26 @@ def test_distance_and_angle_of_a_pixel():
 @pytest.mark.parametrize("radius", [2.0, 4.0, 8.0, 40.0])
 def test_a_step_is_so_many_footprints_however_far_the_cameras_stand(radius):
     distance, angle = (x.median() for x in subject_scale(scene(radius)))
-    steps = photo_steps(scene(radius), 4.0, SHORTEST)
-    assert steps.cone == pytest.approx(4 * float(angle)), "of the pixel alone"
-    assert steps.at_subject == pytest.approx(4 * float(angle * distance))
+    steps = photo_steps(scene(radius), 0.5, SHORTEST)
+    assert steps.cone == pytest.approx(float(angle) / 2), "of the pixel alone"
+    assert steps.at_subject == pytest.approx(float(angle * distance) / 2)
     # So the steps from half to twice the distance are as many for all of them.
-    assert math.log(4) / steps.cone == pytest.approx(math.log(4) * 60 / 4, rel=1e-3)
+    assert math.log(4) / steps.cone == pytest.approx(math.log(4) * 120, rel=1e-3)
+
+
+def test_small_photos_get_shorter_steps():
+    assert photo_steps(scene(), 100.0, SHORTEST).cone == pytest.approx(WIDTH / 60 / ACROSS, rel=1e-3)
 
 
 @pytest.mark.parametrize("radius", [2.0, 8.0])
 def test_photos_finer_than_the_grid_get_no_finer_steps(radius):
     fine = scene(radius, focal=60_000.0)
-    assert photo_steps(fine, 4.0, SHORTEST).at_subject == pytest.approx(SHORTEST)
+    assert photo_steps(fine, 0.5, SHORTEST).at_subject == pytest.approx(SHORTEST)
 
 
 def test_cameras_amid_the_subject_and_bounded_scenes():
-    assert photo_steps(scene(radius=1e-3, focal=60_000.0), 4.0, SHORTEST).cone <= SHORTEST
-    bounded = photo_steps(scene(unbounded=False), 4.0, SHORTEST)
+    assert photo_steps(scene(radius=1e-3, focal=60_000.0), 0.5, SHORTEST).cone <= SHORTEST
+    bounded = photo_steps(scene(unbounded=False), 0.5, SHORTEST)
     assert (bounded.shortest, bounded.cone, bounded.at_subject) == (SHORTEST, 0.0, SHORTEST)
 
 
