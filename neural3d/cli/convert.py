@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from neural3d.cli.console import Device, StageProgress, console, option
-from neural3d.cli.written import Up, print_mesh
+from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
 
@@ -36,6 +36,7 @@ class Convert:
 
     def run(self) -> None:
         from neural3d import convert
+        from neural3d.run import read_scene
 
         if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
             raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
@@ -48,7 +49,9 @@ class Convert:
             how = self.resolution, self.device, self.up, self.source_up, self.faces
             with StageProgress() as shown:
                 mesh, cost, notes = convert.mesh_of_splats(self.source, self.out, *how, progress=shown.update)
-            print_mesh(self.out, mesh, self.up, "in the source's own units")
+            run = self.source.is_dir()
+            units = units_of(read_scene(self.source / "scene.json")) if run else f"in the units of {self.source.name}"
+            print_mesh(self.out, mesh, self.up, units)
         elif of == "mesh":
             splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats, self.up)
         else:

@@ -48,7 +48,8 @@ class Capture:
 
     points: (N, 3) float64 and colours (N, 3) uint8. box: (2, 3), the region of interest if the format gives one.
     box_is_tight: it hugs the subject, so nothing else is worth finding. box_is_ball: what matters is the ball in it,
-    so it need not grow when the frame is turned. upright: +z is up in the capture's frame.
+    so it need not grow when the frame is turned. upright: +z is up in the capture's frame,
+    by custom of the format. metric: GPS has measured that, and that a unit is a metre.
     unbounded: None = decide by whether photos have alpha. mask_as_alpha: masks, if any, are silhouettes.
     silhouettes: pictures are cut out, by alpha or mask (known after photos.check_photos).
     """
@@ -61,6 +62,7 @@ class Capture:
     box_is_tight: bool = False
     box_is_ball: bool = False
     upright: bool = False
+    metric: bool = False
     unbounded: bool | None = None
     background: str | None = None
     mask_as_alpha: bool = False

@@ -99,14 +99,14 @@ def read_colmap(root: Path, options: SceneOptions) -> Capture:
         frames.append(Frame(photo.name, camera, image, mask, source=source, any_size=True))
     if not frames:
         raise UserError(f"{_file(folder, 'images')} lists no photo; run the reconstruction again.")
-    capture = Capture("colmap", root, frames, read_points(folder), upright=_is_metric(root))
+    capture = Capture("colmap", root, frames, read_points(folder), metric=_is_metric(root))
     if folder.name != "0" and folder.parent.name == "sparse":
         capture.notes.append(f"Of the models in sparse/, {folder.name} has most photos and was read.")
     return capture
 
 
 def _is_metric(root: Path) -> bool:
-    """Whether `neural3d process` could make z up, from the photos' GPS."""
+    """Whether `neural3d process` could make z up and units metres, from the photos' GPS."""
     report = root / "process.json"
     return report.is_file() and bool(read_json(report).get("metric"))
 

@@ -96,6 +96,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
         outline=outline,
         points=points,
         has_alpha=capture.silhouettes,
+        metric=capture.metric,
         background=options.background or capture.background or ("white" if capture.silhouettes else None),
         downscale=downscale,
         notes=capture.notes,

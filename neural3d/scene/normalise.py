@@ -67,18 +67,22 @@ def normalise(
 
 
 def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]:
-    """What the options say is up; else +z where the format says so, unless cameras plainly differ; else what they say.
+    """What the options say is up; else +z where GPS or the format says so; else what the cameras say.
 
-    Some programs write transforms.json in whatever frame the poses came in.
+    These also win over a format from which they plainly differ: some programs write transforms.json in whatever frame
+    the poses came in.
     """
     if options.up in AXES:
         return torch.tensor(AXES[options.up], dtype=torch.float64)
+    z = torch.tensor(AXES["z"], dtype=torch.float64)
+    if capture.metric and options.up is None:
+        return z
     cameras = [f.camera for f in capture.frames]
     if options.up == "guess" or not capture.upright:
         return up_direction(cameras)
-    axis, doubt = level_axis(cameras) or (torch.tensor(AXES["z"], dtype=torch.float64), 0.0)
+    axis, doubt = level_axis(cameras) or (z, 0.0)
     if math.acos(axis[2].clamp(-1, 1)) < max(LEAN, 3 * doubt):
-        return torch.tensor(AXES["z"], dtype=torch.float64)
+        return z
     capture.notes.append(
         "The cameras are level about ({:.2f}, {:.2f}, {:.2f}), which is taken for up, and not about +z as the format "
         "has it; if +z is up all the same, say so: --set scene.up=z.".format(*axis.tolist())

@@ -91,6 +91,7 @@ class Scene:
     points: sparse points (N, 3) float32 in the scene frame and their colours (N, 3) uint8.
     background: what pictures with alpha are composited on, "white" or "black"; also the colour behind a bounded scene's
         opaque photos where the format says so; None: opaque photos.
+    metric: a unit of the capture is a metre, which GPS has measured.
     downscale: the photos' stored size was divided by this. notes: what the reader decided or found worth saying.
     method_settings: `[method.NAME]` tables of the scene's TOML.
     """
@@ -108,6 +109,7 @@ class Scene:
     outline: Float[Tensor, "K 3"] | None = None
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]] | None = None
     has_alpha: bool = False
+    metric: bool = False
     background: str | None = None
     downscale: int = 1
     notes: list[str] = field(default_factory=list)

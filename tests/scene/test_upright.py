@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captures import look_at, ring, write_transforms
+from captures import cloud, look_at, ring, write_colmap, write_transforms
 
+from neural3d.cli.written import units_of
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import load_scene
@@ -85,6 +86,20 @@ def test_a_format_is_not_believed_where_cameras_plainly_know_better(tmp_path, se
     assert not any("level about" in note for note in insisted.notes)
     up = insisted.scene_from_capture[:3, 2]
     torch.testing.assert_close(up / up.norm(), torch.tensor([0.0, 0, 1]).double())
+
+
+def test_gps_knows_better_than_cameras(tmp_path):
+    """Held askew all along: level about a leaning axis."""
+    leaning = ring(centre=(0.0, 0.0, 0.0), up=(0.5, 0, 1))
+    folder = write_colmap(tmp_path, leaning, cloud((0, 0, 0)), binary=True)
+    guessed = load_scene(folder)
+    (folder / "process.json").write_text('{"metric": true}')
+    measured = load_scene(folder)
+    for scene, up in ((guessed, (0.5, 0, 1)), (measured, (0, 0, 1))):
+        found = scene.scene_from_capture[2, :3]
+        expected = torch.tensor(up).double()
+        torch.testing.assert_close(found / found.norm(), expected / expected.norm(), rtol=0, atol=1e-6)
+    assert units_of(measured) == "in metres, by the photos' GPS" and "do not tell the scale" in units_of(guessed)
 
 
 def test_a_format_is_believed_where_cameras_nearly_agree(tmp_path):
