@@ -202,8 +202,8 @@ def _write(photo: Path, look: Look, mask: Path | None, folder: Path, name: str) 
     return ""
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
     try:
-        os.link(source.resolve(), target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copyfile(source, target)
