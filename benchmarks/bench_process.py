@@ -8,8 +8,8 @@
 Photos are copied without any poses; errors are those after the best similarity (R from the orientations, then scale and
 offset), positions in % of the largest distance between two cameras. orbit and video are the tests' textured still life:
 40 photos, and a film of 160 frames of which every other one is blurred. phone is fox as a phone would film it: lying
-on its side with a tag that says so, two of three frames blurred by motion, exposure that drifts, compressed. NAME/2 is every
-other photo, NAME/small the photos at half their size with their EXIF as it was, NAME/side the first third of them.
+on its side with a tag that says so, two of three frames blurred by motion, exposure that drifts, compressed. NAME/2 is
+every other photo, NAME/small the photos at half their size with their EXIF as it was, NAME/side their first third.
 --exhaustive: also matches all pairs with COLMAP's own settings, on the same features, and compares times. --steps: also
 trains ngp on the given capture and on the one found, equally long, and compares PSNR on the same held-out photos.
 """

@@ -147,16 +147,22 @@ def with_centres(
 
     While cameras are found these stay in the middle of the picture, since they and the poses can make up for each
     other. At the end many photos decide: real lenses are never centred, and poses come out up to three times as exact.
-    Pixels are square: where fx and fy move apart, the principal point took up something else.
+    Pixels are square: where fx and fy, free, move apart, the principal point took up something else. On plush, whose
+    lens has one focal length, it went 14 pixels astray and turned the poses by 0.7 degrees.
     """
     refined, few = pycolmap.Reconstruction(model), few_photos(model)
     if not {model.image(i).camera_id for i in model.reg_image_ids()} - few:
         return None
+    witness = pycolmap.Reconstruction(model)
+    for camera in witness.cameras.values():
+        if len(camera.focal_length_idxs()) == 1:
+            convert(camera, "OPENCV_FISHEYE" if "FISHEYE" in camera.model_name else "OPENCV")
+    adjust(witness, threads, centres=True)
+    if any(stretch(witness.camera(i)) > max(stretch(before), SQUARE) for i, before in model.cameras.items()):
+        return None
     adjust(refined, threads, centres=True)
-    for i, before in model.cameras.items():
-        after = refined.camera(i)
-        if np.abs(centre(after) - centre(before)).max() > OFF_CENTRE or stretch(after) > max(stretch(before), SQUARE):
-            return None
+    if any(np.abs(centre(refined.camera(i)) - centre(c)).max() > OFF_CENTRE for i, c in model.cameras.items()):
+        return None
     return None if refusals(refined, exif) else refined
 
 
