@@ -15,7 +15,7 @@ RICHER = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "RADIAL_FISHEYE"),
 }  # what is tried once photos agree, in this order
 ENOUGH = 10  # photos that a camera must have taken before its richer lens and principal point are looked for
-BETTER = 0.995  # of the reprojection error: a richer lens that leaves more is not worth its coefficients
+BETTER = 0.998  # of the reprojection error: what is left must be less than by chance, which takes 0.1 % of few points
 
 OFF_CENTRE = 0.05  # of the picture's size: principal points further off than this are mistakes, unless cropped
 SQUARE = 1e-3  # share by which fx and fy may differ once the principal point is free
