@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 import torch
 
-import neural3d
 from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import LENSES
@@ -242,8 +241,8 @@ def solve(
         "seed": options.seed,
         "threads": torch.get_num_threads(),
     }
-    package = Path(neural3d.__file__).parents[1]
-    surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(package)}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+    surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}  # matching shares out the cores
     message: dict[str, Any] = {}
     with (work / "sfm.log").open("a") as log:
         worker = subprocess.Popen(

@@ -18,7 +18,7 @@ import numpy as np
 RATIO = 0.8  # the nearest descriptor must be so much nearer than the second
 FARTHEST = 0.7  # radians between descriptors of a match
 COARSE = 512  # features of the largest scale by which a pair is judged: blur and distance change them least
-NEAR, FAR = 10, 4  # partners of each photo: those most alike, and some between these and the least alike
+NEAR, FAR = 8, 3  # partners of each photo: those most alike, and some between these and the least alike
 CHANCE = 6  # coarse matches that photos of different things may have
 BLOCK = 1 << 20  # products held at a time by each core: 4 MiB, about what its cache holds
 

@@ -107,3 +107,12 @@ def test_principal_points(tmp_path):
     next(iter(far.cameras.values())).params = [900, 400, 300, 0.0]
     assert with_centres(far, {}, 1) is None  # 100 of 800 px off the middle: no lens, unless cropped
     assert np.isfinite(far.compute_mean_reprojection_error())
+
+
+def test_no_principal_point_where_focal_lengths_would_move_apart(tmp_path):
+    """Pixels that are no squares: a single focal length hides that, and principal points are not to be trusted."""
+    model = reconstruction(tmp_path / "a.db", 14, "OPENCV", (900, 909, 412, 293, 0, 0, 0, 0), noise=0.2)
+    for camera in model.cameras.values():
+        convert(camera, "SIMPLE_RADIAL")
+        camera.params = [904, 400, 300, 0.0]
+    assert with_centres(model, {}, 1) is None
