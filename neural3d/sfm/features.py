@@ -11,10 +11,11 @@ import numpy as np
 import pycolmap
 
 from neural3d.sfm.lenses import convert
-from neural3d.sfm.matching import FAR, NEAR, coarse_scores, largest, promising
+from neural3d.sfm.matching import coarse_scores, largest, promising
 from neural3d.sfm.progress import tell, watched
 
 LARGEST = 1600  # pixels of a photo's long side in which features are looked for: more cost minutes and place no more
+FEW = 20  # photos of which all pairs are matched at once
 MOST = 150  # photos of which all pairs are matched where too few could be placed
 
 Pairs = list[tuple[str, str]]
@@ -72,7 +73,7 @@ def similar_pairs(job: dict[str, Any], database: pycolmap.Database) -> Pairs:
     """Of each photo those most alike; all pairs of a capture so small that these are all."""
     photos = sorted(database.read_all_images(), key=lambda image: image.name)
     names = [photo.name for photo in photos]
-    if len(names) <= NEAR + FAR + 1:
+    if len(names) <= FEW:
         return list(combinations(names, 2))
     coarse = [
         largest(database.read_descriptors(photo.image_id).data, scales(database.read_keypoints(photo.image_id)))

@@ -15,10 +15,10 @@ RICHER = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "RADIAL_FISHEYE"),
 }  # what is tried once photos agree, in this order
 ENOUGH = 10  # photos that a camera must have taken before its richer lens and principal point are looked for
-BETTER = 0.998  # of the reprojection error: what is left must be less than by chance, which takes 0.1 % of few points
+BETTER = 0.995  # of the reprojection error: a richer lens that leaves more is not worth its coefficients
 
 OFF_CENTRE = 0.05  # of the picture's size: principal points further off than this are mistakes, unless cropped
-SQUARE = 1e-3  # share by which fx and fy may differ once the principal point is free
+SQUARE = 3e-3  # share by which fx and fy may differ once the principal point is free: good ones 0.1 %, plush 0.5 %
 STRETCHED = 0.03  # share by which they may ever differ
 SHORTEST, SHORTEST_FISHEYE, LONGEST = 0.3, 0.15, 8.0  # focal length by the picture's long side: 11 mm and 290 mm
 AGAINST_EXIF = 1.4  # EXIF rounds to millimetres, and phones crop when they steady a film; more is a mistake
