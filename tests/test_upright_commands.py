@@ -14,6 +14,7 @@ from toy import ball_capture
 from neural3d import convert
 from neural3d.cli import main
 from neural3d.cli.demo import Demo
+from neural3d.cli.export import Export
 from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import read_splats, write_splats
@@ -61,6 +62,7 @@ def run(request, tmp_path_factory) -> tuple[Path, Run]:
 @pytest.fixture(autouse=True)
 def every_field_is_a_table(monkeypatch):
     monkeypatch.setattr(Ngp, "mesh", lambda self, *_: table())
+    monkeypatch.setattr(Export, "mesh", lambda self, *_: table())
 
 
 def heights(vertices: np.ndarray, colors: np.ndarray, axis) -> float:
