@@ -131,11 +131,11 @@ def drawn(mesh: Mesh, camera: Camera) -> np.ndarray:
 
 def beside(mesh: Mesh) -> Camera:
     """A camera that sees the whole mesh from a little above, upright where +Y is up."""
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    target, reach = (low + high) / 2, float(np.linalg.norm(high - low))
-    pose = look_at(target + reach * np.array([0.5, 0.35, 1.1]), target, (0, 1, 0))
+    low, high = (torch.from_numpy(corner).double() for corner in (mesh.vertices.min(0), mesh.vertices.max(0)))
+    target, away = (low + high) / 2, torch.tensor([0.5, 0.35, 1.1]).double()
+    pose = look_at(target + (high - low).norm() * away, target, torch.tensor([0.0, 1, 0]).double())
     f = 1.15 * SHOWN  # the mesh's box seen from 1.26 diagonals away fills the picture
-    return Camera("PINHOLE", SHOWN, SHOWN, torch.tensor([f, f, SHOWN / 2, SHOWN / 2]).double(), torch.from_numpy(pose))
+    return Camera("PINHOLE", SHOWN, SHOWN, torch.tensor([f, f, SHOWN / 2, SHOWN / 2]).double(), pose)
 
 
 def shown(picture: np.ndarray, height: int = SHOWN) -> Image.Image:
