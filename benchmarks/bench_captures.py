@@ -9,9 +9,9 @@ them, each a program of its own:
 
     process PHOTOS CAPTURE; train CAPTURE --minutes M; eval RUN; export RUN mesh.glb --texture 2048; render RUN film.mp4
 
-Texture PSNR: mesh.glb, read back and drawn into the held-out views, beside their photos, where the mesh is. Tilt: the
-angle between the model's up and that of the given poses, after the best similarity between both sets of cameras; where
-no poses are known, the picture tells. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the
+Texture PSNR: mesh.glb, read back and drawn into the held-out views, beside their photos, where the mesh is. After the
+best similarity between the cameras found and the given ones, turned and moved: their median errors, in degrees and % of
+the cameras' extent; tilt: the angle between what is up in both. Where no poses are known, the picture tells. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the
 same view of the scene and of the textured mesh, mesh.glb with +Y up from the side, and two frames of the film. A
 capture that is done is not done again.
 """
@@ -35,7 +35,7 @@ import imageio.v2 as imageio
 import numpy as np
 import torch
 import trimesh
-from bench_process import poses_of
+from bench_process import pose_errors, poses_of
 from common import machine, table
 from harder import HARDER, QUALITY
 from PIL import Image
@@ -100,16 +100,20 @@ def run(*arguments: str | Path, log: Path) -> tuple[int, float]:
     return status, time.perf_counter() - start
 
 
-def tilt(capture: Path, truth: Path) -> float:
-    """Degrees between what is up in the capture's scene and in that of the given poses."""
+def beside_truth(capture: Path, truth: Path) -> dict[str, float]:
+    """turned, moved: medians of `pose_errors`, in degrees and % of the extent of the given cameras. tilt: degrees between
+    what is up in the capture's scene and in that of the given poses."""
     found, known = poses_of(capture), poses_of(truth)
+    both = sorted(found.keys() & known.keys())
+    found, known = ({name: poses[name] for name in both} for poses in (found, known))
+    degrees, moved = pose_errors(known, found)
     ups = []
     for folder in (capture, truth):
         up = np.linalg.inv(load_scene(folder).scene_from_capture.numpy())[:3, 2]
         ups.append(up / np.linalg.norm(up))
-    names = sorted(found.keys() & known.keys())
-    turn, _, _ = similarity(np.stack([known[n] for n in names]), np.stack([found[n] for n in names]))
-    return float(np.degrees(np.arccos(np.clip(ups[1] @ turn @ ups[0], -1, 1))))
+    turn, _, _ = similarity(np.stack([known[n] for n in both]), np.stack([found[n] for n in both]))
+    tilt = float(np.degrees(np.arccos(np.clip(ups[1] @ turn @ ups[0], -1, 1))))
+    return {"turned": float(np.median(degrees)), "moved": float(np.median(moved)), "tilt": tilt}
 
 
 def read_glb(path: Path) -> Mesh:
@@ -159,7 +163,7 @@ def through(photos: Path, out: Path, minutes: float, truth: Path | None) -> dict
         return found
     found["placed"], found["of"] = len(load_scene(capture).views), count_photos(photos)
     if truth is not None:
-        found["tilt"] = tilt(capture, truth)
+        found |= beside_truth(capture, truth)
     if not step("train", capture, "--out", model, "--minutes", str(minutes)):
         return found
     found["method"] = json.loads((model / "config.json").read_text())["method"]
@@ -219,7 +223,8 @@ def row(found: dict[str, Any]) -> list[str]:
     spent = " + ".join(f"{found['minutes'][s]:.1f}" for s in STEPS if s in found["minutes"])
     return [
         found["name"], placed, found.get("method", "-"), spent, number("psnr", "{:.2f}"), number("ssim", "{:.3f}"),
-        number("coverage", "{} %"), number("faces", "{:,}"), number("texture", "{:.2f}"), number("tilt", "{:.1f}°"),
+        number("coverage", "{} %"), number("faces", "{:,}"), number("texture", "{:.2f}"),
+        number("turned", "{:.2f}°"), number("moved", "{:.2f} %"), number("tilt", "{:.1f}°"),
     ]  # fmt: skip
 
 
@@ -255,7 +260,7 @@ def main() -> None:
         print(" | ".join(row(results[-1])), flush=True)
     sheet(options.out, [found["name"] for found in results])
     header = ["photos", "placed", "method", f"minutes: {' + '.join(STEPS)}", "PSNR, dB", "SSIM"]
-    header += ["mesh covers", "faces", "texture, dB", "tilt"]
+    header += ["mesh covers", "faces", "texture, dB", "turned", "moved", "tilt"]
     (options.out / "table.md").write_text(f"{machine()}\n\n{table(header, [row(found) for found in results])}\n")
     print((options.out / "table.md").read_text())
 
