@@ -11,9 +11,10 @@ them, each a program of its own:
 
 Texture PSNR: mesh.glb, read back and drawn into the held-out views, beside their photos, where the mesh is. After the
 best similarity between the cameras found and the given ones, turned and moved: their median errors, in degrees and % of
-the cameras' extent; tilt: the angle between what is up in both. Where no poses are known, the picture tells. OUT/table.md: the table; OUT/sheet.jpg: of each capture a held-out photo, the
-same view of the scene and of the textured mesh, mesh.glb with +Y up from the side, and two frames of the film. A
-capture that is done is not done again.
+the cameras' extent; tilt: the angle between what is up in both. Where no poses are known, the picture tells.
+
+OUT/table.md: the table. OUT/sheet.jpg: of each capture a held-out photo, the same view of the scene and of the textured
+mesh, mesh.glb with +Y up from the side, and two frames of the film. A capture that is done is not done again.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def run(*arguments: str | Path, log: Path) -> tuple[int, float]:
 
 
 def beside_truth(capture: Path, truth: Path) -> dict[str, float]:
-    """turned, moved: medians of `pose_errors`, in degrees and % of the extent of the given cameras. tilt: degrees between
-    what is up in the capture's scene and in that of the given poses."""
+    """turned, moved: medians of `pose_errors`, in degrees and % of the extent of the given cameras. tilt: degrees
+    between what is up in the capture's scene and in that of the given poses."""
     found, known = poses_of(capture), poses_of(truth)
     both = sorted(found.keys() & known.keys())
     found, known = ({name: poses[name] for name in both} for poses in (found, known))
