@@ -47,12 +47,15 @@ from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
 from neural3d.render.paths import look_at
 from neural3d.render.photo_error import colors_at, photo_psnr
+from neural3d.run import Run
 from neural3d.scene import View, load_scene
 from neural3d.scene.align import similarity
 from neural3d.scene.upright import file_from_own
 
 DATA = Path(os.environ.get("NEURAL3D_DATA", "../shared/data"))
 SHOWN = 320  # pixels of a picture's height in the contact sheet
+GLB, FILM = "mesh.glb", "film.mp4"
+GAP = 4  # pixels between the sheet's pictures
 STEPS = ("process", "train", "eval", "export", "render")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -148,41 +151,27 @@ def shown(picture: np.ndarray, height: int = SHOWN) -> Image.Image:
     return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.LANCZOS)
 
 
-def through(photos: Path, out: Path, minutes: float, truth: Path | None) -> dict[str, Any]:
-    """One capture through all commands. What a command left undone is missing from the result."""
-    capture, model, glb, film, log = (out / n for n in ("capture", "run", "mesh.glb", "film.mp4", "log.txt"))
-    found: dict[str, Any] = {"photos": photos.name, "minutes": {}}
+def through(photos: Path, out: Path, minutes: float) -> dict[str, Any]:
+    """One capture through all commands; what the commands themselves say."""
+    capture, model, log = out / "capture", out / "run", out / "log.txt"
+    found: dict[str, Any] = {"minutes": {}, "status": {}}
 
     def step(name: str, *arguments: str | Path) -> bool:
-        status, seconds = run(name, *arguments, log=log)
+        found["status"][name], seconds = run(name, *arguments, log=log)
         found["minutes"][name] = seconds / 60
-        found.setdefault("status", {})[name] = status
-        return status == 0
+        return found["status"][name] == 0
 
     step("process", photos, capture)
-    if not capture.is_dir():
-        return found
-    found["placed"], found["of"] = len(load_scene(capture).views), count_photos(photos)
-    if truth is not None:
-        found |= beside_truth(capture, truth)
-    if not step("train", capture, "--out", model, "--minutes", str(minutes)):
+    if not capture.is_dir() or not step("train", capture, "--out", model, "--minutes", str(minutes)):
         return found
     found["method"] = json.loads((model / "config.json").read_text())["method"]
     if step("eval", model):
         scores = json.loads((model / "eval.json").read_text())["results"]
         found["psnr"], found["ssim"] = scores["psnr"], scores["ssim"]
-    rows = pictures(model)
-    if step("export", model, glb, "--texture", "2048"):
+    if step("export", model, out / GLB, "--texture", "2048"):
         said = re.search(r"covers (\d+)\s?% of what", " ".join(log.read_text().split()))
         found["coverage"] = int(said[1]) if said else None
-        rows += mesh_pictures(model, glb, found)
-    if step("render", model, "--out", film):
-        frames = imageio.mimread(film, memtest=False)
-        rows += [shown(frames[int(len(frames) * part)] / 255) for part in (0.0, 0.4)]
-    strip = Image.new("RGB", (sum(r.width + 4 for r in rows), SHOWN), "white")
-    for i, row in enumerate(rows):
-        strip.paste(row, (sum(r.width + 4 for r in rows[:i]), 0))
-    strip.save(out / "strip.png")
+    step("render", model, "--out", out / FILM)
     return found
 
 
@@ -190,30 +179,42 @@ def count_photos(folder: Path) -> int:
     return sum(p.suffix.lower() in IMAGE_SUFFIXES and "masks" not in p.parts for p in folder.rglob("*"))
 
 
-def held_out(model: neural3d.Run) -> list[View]:
-    return [model.scene.views[i] for i in model.scene.split["test"]]
+def examine(out: Path, truth: Path | None) -> dict[str, Any]:
+    """What was made, looked at from outside; pictures of it in strip.png."""
+    found: dict[str, Any] = {"of": count_photos(out / "photos")}
+    if (out / "capture").is_dir():
+        found["placed"] = len(load_scene(out / "capture").views)
+        found |= beside_truth(out / "capture", truth) if truth else {}
+    parts = []
+    if (out / "run" / "checkpoint.safetensors").exists():
+        model = neural3d.load(out / "run")
+        views = [model.scene.views[i] for i in model.scene.split["test"]]
+        parts += [photo(views[0]), shown(picture(model, views[0]))]
+        if (out / GLB).exists():
+            mesh = read_glb(out / GLB)
+            own_from_file = torch.linalg.inv(file_from_own(out / GLB, None, model.up_in_capture))
+            inside = mesh.transformed(model.scene.scene_from_capture.double() @ own_from_file.double())
+            found["faces"], found["texture"] = len(mesh.faces), photo_psnr(inside, views)
+            parts += [shown(drawn(inside, views[0].camera)), shown(drawn(mesh, beside(mesh)))]
+    if (out / FILM).exists():
+        frames = imageio.mimread(out / FILM, memtest=False)
+        parts += [shown(frames[int(len(frames) * part)] / 255) for part in (0.0, 0.4)]
+    if parts:
+        strip = Image.new("RGB", (sum(p.width + GAP for p in parts), SHOWN), "white")
+        for i, part in enumerate(parts):
+            strip.paste(part, (sum(p.width + GAP for p in parts[:i]), 0))
+        strip.save(out / "strip.png")
+    return found
 
 
-def pictures(folder: Path) -> list[Image.Image]:
-    """A held-out photo, and the scene from there."""
-    model = neural3d.load(folder)
-    view = held_out(model)[0]
-    photo = np.asarray(view.image(), np.float64) / 255
-    if photo.shape[2] == 4:
-        photo = photo[..., :3] * photo[..., 3:] + 1 - photo[..., 3:]
+def photo(view: View) -> Image.Image:
+    image = np.asarray(view.image(), np.float64) / 255
+    return shown(image[..., :3] * image[..., 3:] + 1 - image[..., 3:] if image.shape[2] == 4 else image)
+
+
+def picture(model: Run, view: View) -> np.ndarray:
     with torch.no_grad():
-        rgb = model.render(view.camera, torch.ones(3)).rgb
-    return [shown(photo), shown(rgb.cpu().numpy())]
-
-
-def mesh_pictures(folder: Path, glb: Path, found: dict[str, Any]) -> list[Image.Image]:
-    """The textured mesh from the same place, and as another program shows it."""
-    model, mesh = neural3d.load(folder), read_glb(glb)
-    own_from_file = torch.linalg.inv(file_from_own(glb, None, model.up_in_capture))
-    inside = mesh.transformed(model.scene.scene_from_capture.double() @ own_from_file.double())
-    found["faces"] = len(mesh.faces)
-    found["texture"] = photo_psnr(inside, held_out(model))
-    return [shown(drawn(inside, held_out(model)[0].camera)), shown(drawn(mesh, beside(mesh)))]
+        return model.render(view.camera, torch.ones(3) if view.alpha else None).rgb.cpu().numpy()
 
 
 def row(found: dict[str, Any]) -> list[str]:
@@ -232,10 +233,10 @@ def row(found: dict[str, Any]) -> list[str]:
 def sheet(out: Path, names: list[str]) -> None:
     strips = [Image.open(out / name / "strip.png") for name in names if (out / name / "strip.png").exists()]
     if strips:
-        picture = Image.new("RGB", (max(s.width for s in strips), sum(s.height + 4 for s in strips)), "white")
+        whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height + GAP for s in strips)), "white")
         for i, strip in enumerate(strips):
-            picture.paste(strip, (0, sum(s.height + 4 for s in strips[:i])))
-        picture.save(out / "sheet.jpg", quality=QUALITY)
+            whole.paste(strip, (0, sum(s.height + GAP for s in strips[:i])))
+        whole.save(out / "sheet.jpg", quality=QUALITY)
 
 
 def main() -> None:
@@ -254,8 +255,8 @@ def main() -> None:
             copy_photos(name, out / "photos")
             if change:
                 HARDER[change](out / "photos")
-            truth = DATA / SETS[name].truth if name in SETS and SETS[name].truth and not change else None
-            found = {"name": label, **through(out / "photos", out, options.minutes, truth)}
+            found = {"name": label, **through(out / "photos", out, options.minutes)}
+            found |= examine(out, DATA / SETS[name].truth if name in SETS and SETS[name].truth else None)
             (out / "found.json").write_text(json.dumps(found, indent=1))
         results.append(json.loads((out / "found.json").read_text()))
         print(" | ".join(row(results[-1])), flush=True)
