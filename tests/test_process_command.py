@@ -15,7 +15,8 @@ from neural3d.scene.sfm import SfmReport
 needs_colmap = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which finds the cameras, is not installed"
 )
-TINY = ["--steps", "2", "--device", "cpu", "--downscale", "4", "--set", "log2_table=10", "levels=4", "horizon=2"]
+TINY = ["--method", "ngp", "--steps", "2", "--device", "cpu", "--downscale", "4"]
+TINY += ["--set", "log2_table=10", "levels=4", "horizon=2"]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_info_names_the_command(photos, capsys):
 
 
 def test_plain_progress_is_a_line_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(neural3d.cli.process.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(neural3d.cli.console.time, "monotonic", lambda: 100.0)
     with neural3d.cli.console.StageProgress() as shown:
         for done in range(1001):
             shown.update("matching", done, 1000)

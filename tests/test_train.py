@@ -132,8 +132,8 @@ def command(*words):
     [
         (["train", "nowhere"], "nowhere"),
         (["train", "{capture}", "--method", "ngpp"], "unknown method 'ngpp'; did you mean 'ngp'"),
-        (["train", "{capture}", "--set", "lrr=1"], "did you mean 'lr'"),
-        (["train", "{capture}", "--set", "backend=tcnn"], "tiny-cuda-nn"),
+        (["train", "{capture}", "--method", "ngp", "--set", "lrr=1"], "did you mean 'lr'"),
+        (["train", "{capture}", "--method", "ngp", "--set", "backend=tcnn"], "tiny-cuda-nn"),
         (["train"], "needs a SCENE"),
         (["train", "--resume", "{tmp}"], "not a run"),
         (["train", "--resume", "{run}", "--steps", "100"], "already at step 200"),
@@ -153,7 +153,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capture, trained, tmp_path, w
 
 def test_the_command_line_from_capture_to_mesh(capture, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main(["train", str(capture), "--out", "run", "--steps", "100", "--set", *SMALL])
+    main(["train", str(capture), "--method", "ngp", "--out", "run", "--steps", "100", "--set", *SMALL])
     main(["train", "--resume", "run", "--steps", "150"])
     main(["eval", "run"])
     main(["render", "run", "--path", "orbit", "--frames", "3", "--out", "orbit"])

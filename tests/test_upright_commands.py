@@ -19,7 +19,7 @@ from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
-from neural3d.methods.ngp import Ngp
+from neural3d.methods.base import Method
 from neural3d.run import Run, configure, load
 from neural3d.train import Trainer
 
@@ -61,7 +61,7 @@ def run(request, tmp_path_factory) -> tuple[Path, Run]:
 
 @pytest.fixture(autouse=True)
 def every_field_is_a_table(monkeypatch):
-    monkeypatch.setattr(Ngp, "mesh", lambda self, *_: table())
+    monkeypatch.setattr(Method, "mesh", lambda self, *_: table())
     monkeypatch.setattr(Export, "mesh", lambda self, *_: table())
 
 
@@ -109,7 +109,7 @@ def test_export_does_as_it_is_told(run, tmp_path):
 
 
 def test_the_demos_mesh_stands(tmp_path, monkeypatch):
-    monkeypatch.setattr("neural3d.scene.analytic.make_demo_scene", lambda out, seed: small_scene(out))
+    monkeypatch.setattr("neural3d.scene.analytic.make_demo_scene", lambda out, **_: small_scene(out))
     monkeypatch.setattr("neural3d.cli.demo.fit", lambda trainer, *_: trainer.fit(1))
     monkeypatch.setattr("neural3d.evaluate.evaluate", lambda *_, **__: {})
     monkeypatch.setattr("neural3d.cli.demo.print_scores", lambda scores: None)

@@ -172,7 +172,8 @@ def test_only_runs_are_followed(tmp_path):
 def test_train_serves_a_browser_and_ends_with_ctrl_c(capture, tmp_path):
     pytest.importorskip("viser", reason="viser is not installed: pip install 'neural3d[web]'")
     port = free_port()
-    command = [sys.executable, "-m", "neural3d.cli", "train", str(capture), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "neural3d.cli", "train", str(capture), "--method", "ngp"]
+    command += ["--out", str(tmp_path / "run")]
     command += ["--steps", "40", "--web", str(port), "--device", "cpu", "--set", *SMALL["ngp"]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
