@@ -1,4 +1,4 @@
-"""`--method auto`: which method suits what a user brings. Measured in benchmarks/results/auto_2026-11-29.md."""
+"""`--method auto`: which method suits what a user brings. Measured in benchmarks/results/captures_cpu_2026-11-29.md."""
 
 from __future__ import annotations
 
