@@ -37,7 +37,7 @@ class Train:
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None
-    """Shrink the photos by this factor; default: only as far as memory demands."""
+    """Shrink the photos by this factor; default: to about 1600 px, and further where memory demands it."""
     steps: Annotated[int | None, option("N")] = None
     """Stop at this step, counted from the run's start; default: the method's horizon."""
     minutes: Annotated[float | None, option("M")] = None

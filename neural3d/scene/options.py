@@ -19,7 +19,8 @@ class SceneOptions:
 
     reader: transforms | blender | colmap | idr | middlebury, instead of looking at the files.
     images: folder of photos inside the capture, e.g. "images_4"; they may be smaller than the cameras say.
-    downscale: divide the photos' size by this whole number; None: the smallest that fits in memory.
+    downscale: divide the photos' size by this whole number; None: such that they are about 1600 px
+        long, and smaller where memory demands it.
     split: "capture" (the capture's own, else every:8) | "every:N" (by name, indices 0, N, 2N, … are held out) | "none".
     train_views: keep only this many training views, as far from each other as they come; 0: all.
     aabb: [[x0, y0, z0], [x1, y1, z1]], the region of interest in the capture's own frame and units.

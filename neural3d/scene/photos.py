@@ -11,6 +11,10 @@ from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.images import lies_on_its_side, read_header
 from neural3d.scene.options import SceneOptions
 
+LONGEST = (
+    1600  # pixels of a photo's longer side, about: what 3D Gaussian Splatting (Kerbl et al. 2023) trained on at most
+)
+
 
 def check_photos(capture: Capture, options: SceneOptions) -> None:
     """Every photo exists, opens and has its camera's size; names are unique; silhouettes are where they should be.
@@ -79,7 +83,7 @@ def _masks_to_alpha(capture: Capture, wanted: bool) -> None:
 
 
 def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions, max_gib: float | None) -> int:
-    """The option, or the smallest whole number at which all training pixels fit in the budget; then it is noted."""
+    """The option, or the smallest whole number at which photos are about LONGEST and fit in the budget; then it is noted."""
     if options.downscale:
         smallest = min(min(f.camera.width, f.camera.height) for f in capture.frames)
         if options.downscale > smallest:
@@ -87,10 +91,16 @@ def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions
         return options.downscale
     budget = available_memory() / 4 if max_gib is None else max_gib * 2**30
     size = (4 if capture.silhouettes else 3) * sum(f.camera.width * f.camera.height for f in train)
-    downscale = 1
+    longest = max(max(f.camera.width, f.camera.height) for f in capture.frames)
+    downscale = handy = max(1, round(longest / LONGEST))
     while size / downscale**2 > budget and downscale < 64:
         downscale += 1
-    if downscale > 1:
+    if 1 < downscale == handy:
+        capture.notes.append(
+            f"Photos are reduced {downscale}×, to {longest // downscale} px: of more, training sees too few in its time. "
+            "A downscale of your own (1: as they are) overrides this."
+        )
+    elif downscale > 1:
         capture.notes.append(
             f"Photos are reduced {downscale}× so that {len(train)} training views take "
             f"{size / downscale**2 / 2**30:.1f} GiB instead of {size / 2**30:.1f} of the {budget / 2**30:.1f} GiB "
