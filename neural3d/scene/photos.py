@@ -11,9 +11,7 @@ from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.images import lies_on_its_side, read_header
 from neural3d.scene.options import SceneOptions
 
-LONGEST = (
-    1600  # pixels of a photo's longer side, about: what 3D Gaussian Splatting (Kerbl et al. 2023) trained on at most
-)
+LONGEST = 1600  # pixels of a photo's longer side, about: as many as 3D Gaussian Splatting (Kerbl et al. 2023) takes
 
 
 def check_photos(capture: Capture, options: SceneOptions) -> None:
@@ -83,7 +81,7 @@ def _masks_to_alpha(capture: Capture, wanted: bool) -> None:
 
 
 def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions, max_gib: float | None) -> int:
-    """The option, or the smallest whole number at which photos are about LONGEST and fit in the budget; then it is noted."""
+    """The option, or the smallest whole number at which photos are about LONGEST and fit in the budget; noted if not 1."""
     if options.downscale:
         smallest = min(min(f.camera.width, f.camera.height) for f in capture.frames)
         if options.downscale > smallest:
@@ -97,8 +95,8 @@ def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions
         downscale += 1
     if 1 < downscale == handy:
         capture.notes.append(
-            f"Photos are reduced {downscale}×, to {longest // downscale} px: of more, training sees too few in its time. "
-            "A downscale of your own (1: as they are) overrides this."
+            f"Photos are reduced {downscale}×, to {longest // downscale} px: training sees too little of larger ones in its "
+            "time. A downscale of your own (1: as they are) overrides this."
         )
     elif downscale > 1:
         capture.notes.append(

@@ -147,3 +147,12 @@ def test_memory_budget_chooses_the_downscale(tmp_path):
     assert any("reduced 3×" in note for note in scene.notes)
     assert load_scene(tmp_path, max_gib=5000 / 2**30, downscale=1).downscale == 1
     assert load_scene(tmp_path).downscale == 1
+
+
+def test_large_photos_are_reduced_to_a_size_that_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr("neural3d.scene.photos.LONGEST", 20)
+    write_transforms(tmp_path, ring())
+    scene = load_scene(tmp_path)
+    assert scene.downscale == 2 and scene.views[0].image().shape == (HEIGHT // 2, WIDTH // 2, 3)
+    assert any("reduced 2×, to 24 px" in note for note in scene.notes)
+    assert load_scene(tmp_path, downscale=1).downscale == 1
