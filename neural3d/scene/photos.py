@@ -81,7 +81,7 @@ def _masks_to_alpha(capture: Capture, wanted: bool) -> None:
 
 
 def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions, max_gib: float | None) -> int:
-    """The option, or the smallest whole number at which photos are about LONGEST and fit in the budget; noted if not 1."""
+    """The option, or the smallest number at which photos are about LONGEST and fit in the budget; told if not 1."""
     if options.downscale:
         smallest = min(min(f.camera.width, f.camera.height) for f in capture.frames)
         if options.downscale > smallest:
@@ -95,8 +95,8 @@ def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions
         downscale += 1
     if 1 < downscale == handy:
         capture.notes.append(
-            f"Photos are reduced {downscale}×, to {longest // downscale} px: training sees too little of larger ones in its "
-            "time. A downscale of your own (1: as they are) overrides this."
+            f"Photos are reduced {downscale}×, to {longest // downscale} px: training sees too little of larger ones in "
+            "its time. A downscale of your own (1: as they are) overrides this."
         )
     elif downscale > 1:
         capture.notes.append(
