@@ -95,8 +95,8 @@ def choose_downscale(capture: Capture, train: list[Frame], options: SceneOptions
         downscale += 1
     if 1 < downscale == handy:
         capture.notes.append(
-            f"Photos are reduced {downscale}×, to {longest // downscale} px: training sees too little of larger ones in "
-            "its time. A downscale of your own (1: as they are) overrides this."
+            f"Photos are reduced {downscale}×, to {longest // downscale} px: training sees too little of larger ones "
+            "in its time. A downscale of your own (1: as they are) overrides this."
         )
     elif downscale > 1:
         capture.notes.append(
