@@ -62,7 +62,11 @@ def largest_first(models: dict[int, pycolmap.Reconstruction]) -> Models:
 
 
 def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> pycolmap.Reconstruction:
-    """Places more photos, starting from a model and its lens."""
+    """Places more photos, starting from a model and its cameras, which the database must agree with."""
+    with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
+        for camera in database.read_all_cameras():
+            if camera.camera_id in model.cameras:
+                database.update_camera(model.camera(camera.camera_id))
     start = Path(job["scratch"]) / "start"
     start.mkdir(exist_ok=True)
     model.write(str(start))
