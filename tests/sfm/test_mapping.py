@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed, or has no wheel here")
 
-from synthetic import reconstruction, without  # noqa: E402
+from synthetic import reconstruction, without
 
-from neural3d.sfm.lenses import convert  # noqa: E402
-from neural3d.sfm.mapping import go_on  # noqa: E402
+from neural3d.sfm.lenses import convert
+from neural3d.sfm.mapping import go_on
 
 
 def test_the_rest_is_placed_with_the_richer_lens_that_was_found(tmp_path):
