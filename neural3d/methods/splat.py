@@ -2,7 +2,9 @@
 
 Kerbl, Kopanas, Leimkühler, Drettakis: "3D Gaussian Splatting for Real-Time Radiance Field Rendering", SIGGRAPH 2023.
 Each step draws one training photo whole and compares: L = (1 − λ) |image − photo| + λ (1 − SSIM). Splats are added,
-moved and removed meanwhile by one of the strategies of `densify`. Distorted photos are seen as pinhole copies.
+moved and removed meanwhile by one of the strategies of `densify`. Distorted photos are seen as pinhole copies. Large
+photos are small at first: what there is to learn then is coarse, and a step costs a fraction. Their pixels grow with
+the progress, as in DashGaussian (Chen et al., CVPR 2025), which schedules them by their spectra.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class SplatConfig:
     sh_every: int = 1000  # steps until the next degree comes into use
     opacity: float = 0.1  # of a splat at the start
     ssim: float = 0.2  # λ, the weight of 1 − SSIM
+    coarse_pixels: int = 1 << 18  # that a photo has at most at the start, see `whole_from`; 0: always all
+    whole_from: float = 0.5  # share of the horizon from which photos are whole; until then their pixels grow with it
     near: float = 0.0  # nearest depth that is drawn, in scene units; 0: the scene's
     antialiased: bool = False  # Mip-Splatting's 2D filter: splats smaller than a pixel fade instead of growing
     random_background: bool = True  # alpha images: a fresh background colour per step, so that empty means transparent
@@ -120,6 +124,8 @@ class Splat(Method):
         if c.refine_poses:
             self.pose_delta = nn.Parameter(torch.zeros(len(cameras), 6))
         self.steps = 0  # finished
+        self._most = max(x.width * x.height for x in cameras)
+        self._pixels = self._pixels_at(0.0)
         self._drawn: tuple[Projected, Tensor | None, int, int]  # the last photo's splats, for `control`
 
     # --- what the trainer asks ---
@@ -133,8 +139,8 @@ class Splat(Method):
 
     @property
     def batch_size(self) -> int:
-        """Whatever a photo has."""
-        return 0
+        """How many pixels a photo may have at most."""
+        return self._pixels
 
     def param_groups(self) -> list[dict[str, Any]]:
         c, s = self.config, self.splats
@@ -156,10 +162,10 @@ class Splat(Method):
         return groups
 
     def extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps}
+        return {"steps": self.steps, "pixels": self._pixels}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
+        self.steps, self._pixels = state["steps"], state["pixels"]
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
         """Also of a checkpoint with another number of splats; the Parameter objects stay."""
@@ -190,6 +196,12 @@ class Splat(Method):
         """Of the spherical harmonics in use."""
         return min(self.splats.sh_degree, self.steps // max(1, self.config.sh_every))
 
+    def _pixels_at(self, progress: float) -> int:
+        c = self.config
+        if not c.coarse_pixels or progress >= c.whole_from:
+            return self._most
+        return min(self._most, max(c.coarse_pixels, int(self._most * progress / c.whole_from)))
+
     def loss(
         self, batch: PhotoBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -199,7 +211,7 @@ class Splat(Method):
         harmonics = s.sh_rest if self.degree else s.sh_rest.detach()[:, :0]
         projected = splat_project(
             s.means, s.quats, s.log_scales, s.opacity_logits, s.sh_dc, harmonics, self._pose(batch.view),
-            self.intrinsics[batch.view], width, height, sh_degree=self.degree, near=self.near,
+            self.intrinsics[batch.view] / batch.shrink, width, height, sh_degree=self.degree, near=self.near,
             antialiased=c.antialiased, raw=True,
         )  # fmt: skip
         color = projected.color
@@ -252,6 +264,7 @@ class Splat(Method):
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         c, s = self.config, self.splats
         self.steps = step + 1
+        self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
         for p in s.parameters():
             p.grad = None  # the next backward pass hands over its own instead of adding to zeros
         if self.control is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -115,12 +115,13 @@ class ImageSource:
 
 @dataclass
 class PhotoBatch:
-    """One whole training photo."""
+    """One whole training photo, `shrink` times smaller than its camera says: a pixel is the mean of shrink²."""
 
     view: int  # index into the training views
     rgb: Float[Tensor, "H W 3"]  # straight (not multiplied by alpha), sRGB as stored
     alpha: Float[Tensor, "H W 1"] | None  # None: opaque photos
     kept: Bool[Tensor, "H W 1"] | None  # which pixels count; None: all
+    shrink: int = 1
 
     def __len__(self) -> int:
         return self.rgb.shape[0] * self.rgb.shape[1]
@@ -149,23 +150,54 @@ class PhotoSource:
         first = decode(self.views[0])  # alone: what photos of one lens share is then ready for the others
         with ThreadPoolExecutor(max_workers=4) as pool:  # decoding releases the interpreter
             self.photos = [first, *pool.map(decode, self.views[1:])]
+        self.small: dict[int, tuple[int, Tensor, Tensor | None]] = {}  # by view: how often smaller, and its pixels
         if all(kept is not None and not kept.any() for _, kept in self.photos):
             raise UserError(f"{scene.path}: the masks hide every pixel; white (255) must mark what to keep.")
 
     def draw(self, count: int, generator: torch.Generator) -> PhotoBatch:
-        """The next photo, whatever `count` is."""
+        """The next photo, halved until it has at most `count` pixels."""
         if not self.left:
             self.left = torch.randperm(len(self.views), generator=generator, device=generator.device).tolist()
-        return self.photo(self.left.pop())
+        view = self.left.pop()
+        pixels, shrink = self.photos[view][0].shape[0] * self.photos[view][0].shape[1], 1
+        while pixels > count * shrink**2:
+            shrink *= 2
+        return self.photo(view, shrink)
 
-    def photo(self, view: int) -> PhotoBatch:
+    def photo(self, view: int, shrink: int = 1) -> PhotoBatch:
         """The photo of a training view."""
-        pixels, kept = self.photos[view]
+        if shrink == 1:
+            self.small.pop(view, None)
+            pixels, kept = self.photos[view]
+        else:
+            if view not in self.small or self.small[view][0] != shrink:
+                self.small[view] = shrink, *reduced(*self.photos[view], shrink)
+            _, pixels, kept = self.small[view]
         colour = pixels * (1 / 255)
-        return PhotoBatch(view, colour[..., :3], colour[..., 3:] if colour.shape[2] == 4 else None, kept)
+        return PhotoBatch(view, colour[..., :3], colour[..., 3:] if colour.shape[2] == 4 else None, kept, shrink)
 
     def state(self) -> dict[str, Any]:
         return {"left": self.left}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.left = list(state["left"])
+
+
+def reduced(
+    pixels: UInt8[Tensor, "H W C"], kept: Bool[Tensor, "H W 1"] | None, by: int
+) -> tuple[UInt8[Tensor, "h w C"], Bool[Tensor, "h w 1"] | None]:
+    """Means of by × by pixels, of those with alpha weighted by it; kept where all of them are. A rest is cut off."""
+
+    def blocks(x: Tensor) -> Tensor:
+        height, width = (n // by for n in x.shape[:2])
+        return x[: height * by, : width * by].reshape(height, by, width, by, -1)
+
+    small = blocks(pixels).float()
+    if pixels.shape[2] == 4:
+        alpha = small[..., 3:]
+        total = alpha.sum((1, 3))
+        colour = (small[..., :3] * alpha).sum((1, 3)) / total.clamp(min=1)
+        small = torch.cat([colour, total / by**2], -1)
+    else:
+        small = small.mean((1, 3))
+    return small.round().to(torch.uint8), None if kept is None else blocks(kept).all(3).all(1)

@@ -62,7 +62,7 @@ def test_mcmc_fills_its_budget_and_fits_too(capture, tmp_path):
     assert evaluate(run)["results"]["psnr"] > 21
 
 
-EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon=100")
+EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon=100", "coarse_pixels=200")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +295,35 @@ def test_the_extent_is_the_cameras_radius():
     ]
     assert camera_extent(cameras) == pytest.approx(2.2)
     assert camera_extent(cameras[:1]) == 1.0
+
+
+def test_small_photos_show_what_small_cameras_see(trained):
+    """A photo of half the size, drawn by the method itself: nothing is left to learn."""
+    method = load(trained, "cpu").method
+    camera = method.scene.cameras("train")[0]
+    out = method.render(camera.resized(camera.width // 2, camera.height // 2), torch.zeros(3))
+    method.background.zero_()
+    losses, _ = method.loss(PhotoBatch(0, out.rgb, None, None, 2), 0.0, torch.Generator())
+    assert losses["l1"] < 1e-6
+
+
+def test_photos_grow_with_the_progress_and_stay_grown(capture, tmp_path):
+    """32² pixels, at most 200 at the start: 8², 16² from a quarter of the way to whole photos, then 32²."""
+    sizes = {}
+    trainer = start(capture, tmp_path / "run", "coarse_pixels=200", "whole_from=0.5", "horizon=80", "densify=none")
+    drawn = trainer.method.loss
+
+    def loss(batch, progress, generator):
+        sizes[trainer.step] = len(batch)
+        return drawn(batch, progress, generator)
+
+    trainer.method.loss = loss
+    trainer.fit(60, previews=False)
+    assert [sizes[i] for i in (0, 10, 12, 40, 42, 59)] == [64, 64, 256, 256, 1024, 1024]
+    resumed = Trainer.resume(tmp_path / "run", CPU)
+    assert resumed.method.batch_size == 1024
+    resumed.method.after_step(60, 0.0, torch.Generator(), resumed.optimizer)
+    assert resumed.method.batch_size == 1024
 
 
 def test_transparent_photos_train_on_any_background(capture):
