@@ -75,7 +75,8 @@ class Training(Live):
         self._kept = threading.local()  # seconds that each thread was kept waiting
 
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        begin, picture = time.perf_counter(), Future()
+        begin = time.perf_counter()
+        picture: Future[tuple[RenderOut, float]] = Future()
         with self._lock:
             over = self._over
             if not over:

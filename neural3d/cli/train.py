@@ -92,10 +92,14 @@ class Train:
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
 
     def _watching(self, trainer: Trainer) -> Watching | None:
-        if self.view or self.web is not None:
-            from neural3d.viewer.live import train_in_window, train_on_web
+        if self.view:
+            from neural3d.viewer.live import train_in_window
 
-            return partial(train_in_window, trainer) if self.view else partial(train_on_web, trainer, self.web)
+            return partial(train_in_window, trainer)
+        if self.web is not None:
+            from neural3d.viewer.live import train_on_web
+
+            return partial(train_on_web, trainer, self.web)
         return None
 
     def tell_choice(self, method: str, reason: str) -> None:
