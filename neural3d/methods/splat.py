@@ -165,7 +165,8 @@ class Splat(Method):
         return {"steps": self.steps, "pixels": self._pixels}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.steps, self._pixels = state["steps"], state["pixels"]
+        self.steps = state["steps"]
+        self._pixels = state.get("pixels", self._most)  # runs of before photos grew have seen them whole
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
         """Also of a checkpoint with another number of splats; the Parameter objects stay."""
