@@ -58,7 +58,7 @@ def cloud_outline(
 
 def spread(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """Weights that let a cell with n points count √n: a patterned wall must not outvote a plain face."""
-    low, high = torch.quantile(points, points.new_tensor([0.02, 0.98]), dim=0)
+    low, high = torch.quantile(every_nth(points, MOST), points.new_tensor([0.02, 0.98]), dim=0)
     cells = (points * CELLS / (high - low).max().clamp(min=1e-9)).floor().long()
     _, cell, count = cells.unique(dim=0, return_inverse=True, return_counts=True)
     return count.double().rsqrt()[cell]
