@@ -119,14 +119,16 @@ def area_average(pixels: Float[np.ndarray, "H W C"], width: int, height: int) ->
 
 
 def _average_rows(pixels: np.ndarray, count: int) -> np.ndarray:
-    """Along the first axis: differences of the integral of piecewise constant rows, in float64 for its long sums."""
+    """Along the first axis: of the old rows that a new one touches, the k-th by its share, for all new ones at once."""
     rows = len(pixels)
     if rows % count == 0:
         return pixels.reshape(count, rows // count, *pixels.shape[1:]).mean(1)
-    integral = np.zeros((rows + 1, *pixels.shape[1:]))
-    np.cumsum(pixels, axis=0, out=integral[1:])
-    edges = np.arange(count + 1) * (rows / count)
-    whole = np.minimum(edges.astype(int), rows - 1)
-    share = (edges - whole).reshape(-1, *[1] * (pixels.ndim - 1))
-    at_edges = integral[whole] + share * pixels[whole]
-    return (np.diff(at_edges, axis=0) * (count / rows)).astype(np.float32)
+    edges = np.arange(count + 1)[:, None] * (rows / count)
+    low, high = edges[:-1], edges[1:]
+    touched = np.floor(low).astype(int) + np.arange(int(np.ceil(rows / count)) + 1)
+    share = np.clip(np.minimum(high, touched + 1) - np.maximum(low, touched), 0, None) * (count / rows)
+    touched = np.minimum(touched, rows - 1)
+    averaged = np.zeros((count, *pixels.shape[1:]), np.float32)
+    for k in range(touched.shape[1]):
+        averaged += share[:, k].astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1)) * pixels[touched[:, k]]
+    return averaged
