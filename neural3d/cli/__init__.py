@@ -6,6 +6,8 @@ in `run`, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated, Any
 
@@ -28,6 +30,7 @@ from neural3d.errors import UserError
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `neural3d` command; exits with 2 on bad input, with 3 where `process` placed under half."""
+    atexit.register(gc.freeze)  # Python's last search for garbage, in all that torch made, takes half a second
     arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {

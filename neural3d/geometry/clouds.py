@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 PLANE_NEIGHBOURS = 60  # of the planes that give normals; noise wants many
@@ -26,7 +26,7 @@ JUDGING_WIDTH = 0.05  # blur of the χ by which tries are compared
 
 def spacing(points: Float[np.ndarray, "N 3"], neighbours: int = 8) -> float:
     """Typical distance between neighbours: k points in a disc of radius r have the spacing r √(π / k)."""
-    distance = cKDTree(points).query(points, k=neighbours + 1)[0][:, -1]
+    distance = scipy.spatial.cKDTree(points).query(points, k=neighbours + 1)[0][:, -1]
     return float(np.median(distance)) * math.sqrt(math.pi / neighbours)
 
 
@@ -37,7 +37,7 @@ def noise(points: Float[np.ndarray, "N 3"]) -> float:
     the degrees of freedom, is noise and whatever of the shape is no quadratic at that scale. The scale is the smallest
     one at which neighbourhoods are flat: below, noise spreads the neighbours in all directions alike.
     """
-    tree = cKDTree(points)
+    tree = scipy.spatial.cKDTree(points)
     some = points[np.linspace(0, len(points) - 1, min(len(points), NOISE_SAMPLE)).astype(int)]
     for k in NOISE_NEIGHBOURS:
         near = points[tree.query(some, k=min(k, len(points)))[1]]
@@ -57,7 +57,7 @@ def noise(points: Float[np.ndarray, "N 3"]) -> float:
 
 def plane_normals(points: Float[np.ndarray, "N 3"], neighbours: int) -> Float[np.ndarray, "N 3"]:
     """Unit normals, of either sign, of the planes through each point's neighbours (Hoppe et al., SIGGRAPH 1992)."""
-    near = points[cKDTree(points).query(points, k=min(neighbours, len(points)))[1]]
+    near = points[scipy.spatial.cKDTree(points).query(points, k=min(neighbours, len(points)))[1]]
     near = near - near.mean(1, keepdims=True)
     return np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1][:, :, 0]
 

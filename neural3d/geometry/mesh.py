@@ -10,11 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -134,10 +132,10 @@ def remove_floaters(mesh: Mesh, fraction: float = 0.01) -> Mesh:
     if len(mesh.faces) == 0:
         return mesh
     a, b, c = mesh.faces.T
-    edges = coo_matrix(
+    edges = scipy.sparse.coo_matrix(
         (np.ones(2 * len(a), bool), (np.concatenate([a, b]), np.concatenate([b, c]))), shape=(len(mesh.vertices),) * 2
     )
-    _, piece = connected_components(edges, directed=False)
+    _, piece = scipy.sparse.csgraph.connected_components(edges, directed=False)
     area = np.bincount(piece[a], np.linalg.norm(mesh.face_vectors(), axis=1))
     return mesh.kept((area >= fraction * area.max())[piece[a]])
 
@@ -314,17 +312,17 @@ def _coarse_pass(
         active = over_corners(near, np.logical_or)
     else:
         crossed = over_corners(inside, np.logical_or) & ~over_corners(inside, np.logical_and)
-        active = ndimage.binary_dilation(crossed, np.ones((3, 3, 3)))
+        active = scipy.ndimage.binary_dilation(crossed, np.ones((3, 3, 3)))
     return inside, active, solid
 
 
 def _pockets(inside: np.ndarray) -> np.ndarray:
     """The empty points that a cube of 3³ points cannot reach from the grid's faces."""
     cube = np.ones((3, 3, 3), bool)
-    roomy = ndimage.binary_erosion(~inside, cube, border_value=1)
+    roomy = scipy.ndimage.binary_erosion(~inside, cube, border_value=1)
     seed = roomy.copy()
     seed[1:-1, 1:-1, 1:-1] = False
-    return ~inside & ~ndimage.binary_dilation(ndimage.binary_propagation(seed, cube, roomy), cube)
+    return ~inside & ~scipy.ndimage.binary_dilation(scipy.ndimage.binary_propagation(seed, cube, roomy), cube)
 
 
 def _fine_pass(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -151,7 +151,7 @@ def union_distance(
     distance to the nearest of these.
     """
     inside, distance = solid.winding(points) > 0, solid.distance(points)
-    tree = cKDTree(surface)
+    tree = scipy.spatial.cKDTree(surface)
     spacing = float(np.quantile(tree.query(surface, k=2)[0][:, 1], 0.99))
     outer = tree.query(points[inside])[0]
     own = distance[inside]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
 import torch
 from jaxtyping import Float
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -161,9 +160,9 @@ class CloudSource:
         unsure = (inside.abs() < SURE).numpy()
         self.cells = torch.from_numpy(np.argwhere(unsure)).float().to(device)
         self.cell, self.corner = 2 * indicator.HALF / indicator.CELLS, indicator.HALF
-        away = np.maximum(0, distance_transform_edt(~unsure) - 1) * self.cell  # 1: cells have a width
+        away = np.maximum(0, scipy.ndimage.distance_transform_edt(~unsure) - 1) * self.cell  # 1: cells have a width
         self.bound = (torch.from_numpy(away) * -inside.sign()).float().to(device)
-        reach = cKDTree(points).query(points, k=min(SPREAD_NEIGHBOURS, len(points) - 1) + 1)[0][:, -1]
+        reach = scipy.spatial.cKDTree(points).query(points, k=min(SPREAD_NEIGHBOURS, len(points) - 1) + 1)[0][:, -1]
         self.points, self.normals, self.reach = (
             torch.from_numpy(a.astype(np.float32)).to(device) for a in (points, normals, reach)
         )
