@@ -17,6 +17,7 @@ from neural3d.scene.bounds import every_nth, in_picture, seen_by
 from neural3d.scene.colmap import find_model, read_observations
 from neural3d.scene.images import read_image
 from neural3d.scene.photos import available_memory
+from neural3d.scene.readers import READERS
 from neural3d.scene.scene import Scene, View
 
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
@@ -35,7 +36,7 @@ def describe(scene: Scene) -> list[tuple[str, str]]:
     extent = (scene.aabb[1] - scene.aabb[0]).double() * units
     rows = [
         ("scene", f"{scene.name} ({scene.path})"),
-        ("read as", scene.reader),
+        ("read as", f"{scene.reader}: {READERS[scene.reader].programs}" if scene.reader in READERS else scene.reader),
         ("views", ", ".join(f"{len(indices)} {name}" for name, indices in scene.split.items())),
         ("photo size", _sizes(scene)),
         ("cameras", _lenses(scene)),

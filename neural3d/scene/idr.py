@@ -28,10 +28,6 @@ IMAGE_FOLDERS = ("image", "images", "rgb", ".")
 DTU_FOCAL, DTU_SIZE = 2892.3, (1600, 1200)  # the one camera of the DTU data set, often shipped with smaller photos
 
 
-def find_file(folder: Path) -> Path | None:
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)
-
-
 def read_idr(path: Path, options: SceneOptions) -> Capture:
     """The capture of a cameras.npz file and the photos beside it, paired in the order of numbers and of names."""
     matrices = _load(path)

@@ -17,7 +17,7 @@ from neural3d.errors import UserError
 class SceneOptions:
     """Overrides; None or 0 leaves the choice to the reader.
 
-    reader: transforms | blender | colmap | idr | middlebury, instead of looking at the files.
+    reader: a name of readers.READERS, instead of looking at the files.
     images: folder of photos inside the capture, e.g. "images_4"; they may be smaller than the cameras say.
     downscale: divide the photos' size by this whole number; None: such that they are about 1600 px
         long, and smaller where memory demands it.
@@ -47,7 +47,6 @@ class SceneOptions:
 
 
 _CHOICES = {
-    "reader": ("transforms", "blender", "colmap", "idr", "middlebury"),
     "background": ("white", "black"),
     "masks": ("ignore", "alpha"),
     "world_mat": ("pixels", "normalised", "extrinsics"),

@@ -1,17 +1,73 @@
-"""Which reader a folder or file is for."""
+"""Which reader a folder or file is for: the table of them all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.scene.align import adopt_points
 from neural3d.scene.capture import Capture
 from neural3d.scene.colmap import find_model, read_colmap
-from neural3d.scene.idr import FILES, find_file, read_idr
+from neural3d.scene.idr import FILES, read_idr
 from neural3d.scene.middlebury import read_middlebury
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.transforms import read_blender, read_transforms
+
+Find = Callable[[Path], Path | None]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Of one program's captures.
+
+    programs, files: whose they are and which files tell, in words. find: what it would read in a folder, or the file
+    itself where it is one of these; None where it is not. read: the capture of what was found.
+    """
+
+    programs: str
+    files: str
+    find: Find
+    read: Callable[[Path, SceneOptions], Capture]
+
+
+def named(*patterns: str) -> Find:
+    """Finds by name: in a folder the first file of the first pattern that any has."""
+
+    def find(path: Path) -> Path | None:
+        if path.is_file():
+            return path if any(path.match(pattern) for pattern in patterns) else None
+        return next((f for pattern in patterns for f in sorted(path.glob(pattern)) if f.is_file()), None)
+
+    return find
+
+
+def _transforms(file: Path, options: SceneOptions) -> Capture:
+    capture = read_transforms(file, options.images)
+    if capture.points is None and (model := find_model(file.parent)):
+        adopt_points(capture, model)
+    return capture
+
+
+READERS = {
+    "transforms": Reader("nerfstudio, instant-ngp", "transforms.json", named("transforms.json"), _transforms),
+    "blender": Reader(
+        "NeRF's synthetic scenes", "transforms_{train,val,test}.json", named("transforms_train.json"),
+        lambda file, options: read_blender(file.parent),
+    ),
+    "idr": Reader("IDR, NeuS, DVR, MonoSDF", ", ".join(FILES), named(*FILES), read_idr),
+    "middlebury": Reader(
+        "Middlebury", "NAME_par.txt", named("*_par.txt"), lambda file, options: read_middlebury(file)
+    ),
+    "colmap": Reader(
+        "COLMAP, text or binary, every camera model",
+        "cameras and images (.bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself",
+        lambda path: path if find_model(path) else None, read_colmap,
+    ),
+}  # fmt: skip
+UNNAMED = {".json": "transforms", ".npz": "idr"}  # who takes a file, given by itself, whose name says nothing
 
 
 def open_capture(path: Path, options: SceneOptions) -> Capture:
@@ -19,52 +75,34 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
 
     Raises UserError listing what was looked for, where no reader recognises the path.
     """
+    if options.reader is not None and options.reader not in READERS:
+        raise nearest(options.reader, list(READERS), "reader", str(path))
+    name, found = find_capture(path, options.reader)
+    if found is not None:
+        return READERS[name].read(found, options)
     if path.is_file():
-        return _open_file(path, options)
-    found = _look(path)
-    reader = options.reader or next((name for name, file in found.items() if file), None)
-    looked = (
-        "transforms.json, transforms_train.json, " + ", ".join(FILES) + ", *_par.txt, and a COLMAP model (cameras and "
-        "images, .bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself"
-    )
-    if reader is None:
-        raise UserError(f"{path} holds neither a capture nor photos; looked for {looked}.")
-    file = found[reader]
-    if file is None:
-        raise UserError(f"{path} holds nothing for the reader '{reader}', which was asked for; looked for {looked}.")
-    if reader == "blender":
-        return read_blender(path)
-    if reader == "colmap":
-        return read_colmap(path, options)
-    return _open_file(file, options)
+        raise UserError(
+            f"{path} is no capture; give a folder, or one of its files: {_looked()}; or a scene .toml file."
+        )
+    if options.reader:
+        raise UserError(f"{path} holds nothing for the reader '{name}', which was asked for: {READERS[name].files}.")
+    raise UserError(f"{path} holds neither a capture nor photos; looked for {_looked()}.")
+
+
+def find_capture(path: Path, asked: str | None = None) -> tuple[str, Path | None]:
+    """The first reader, or that asked for, that finds something of its own, and what it finds."""
+    for name in [asked] if asked else READERS:
+        if found := READERS[name].find(path):
+            return name, found
+    if path.is_file() and (name := UNNAMED.get(path.suffix, "")) and asked in (None, name):
+        return name, path
+    return asked or "", None
 
 
 def holds_capture(folder: Path) -> bool:
     """Whether any reader finds cameras in the folder."""
-    return any(_look(folder).values())
+    return find_capture(folder)[1] is not None
 
 
-def _look(folder: Path) -> dict[str, Path | None]:
-    """For each reader what it would read in a folder, in the order in which they are asked."""
-    return {
-        "transforms": folder / "transforms.json" if (folder / "transforms.json").is_file() else None,
-        "blender": folder / "transforms_train.json" if (folder / "transforms_train.json").is_file() else None,
-        "idr": find_file(folder),
-        "middlebury": next(iter(sorted(folder.glob("*_par.txt"))), None),
-        "colmap": find_model(folder),
-    }
-
-
-def _open_file(path: Path, options: SceneOptions) -> Capture:
-    if path.suffix == ".json":
-        capture = read_transforms(path, options.images)
-        if capture.points is None and (model := find_model(path.parent)):
-            adopt_points(capture, model)
-        return capture
-    if path.suffix == ".npz":
-        return read_idr(path, options)
-    if path.name.endswith("_par.txt"):
-        return read_middlebury(path)
-    raise UserError(
-        f"{path} is no capture; give a folder, or a transforms.json, cameras.npz, NAME_par.txt or scene .toml file."
-    )
+def _looked() -> str:
+    return "; ".join(f"{reader.files} ({reader.programs})" for reader in READERS.values())

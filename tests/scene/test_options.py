@@ -66,7 +66,6 @@ def test_broken_scene_file(tmp_path, text, message):
         {"unbounded": "yes"},
         {"calibration_size": [1600]},
         {"images": 4},
-        {"reader": "blend"},
         {"up": "w"},
     ],
 )

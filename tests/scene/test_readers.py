@@ -90,6 +90,10 @@ def test_a_reader_can_be_chosen(tmp_path):
     assert len(load_scene(tmp_path).views) == 10 and load_scene(tmp_path).points is not None
     scene = load_scene(tmp_path, reader="colmap")
     assert scene.reader == "colmap" and len(scene.views) == 6
+    with pytest.raises(UserError, match=r"unknown reader 'colmapp'; did you mean 'colmap'"):
+        load_scene(tmp_path, reader="colmapp")
+    with pytest.raises(UserError, match=r"holds nothing for the reader 'idr', which was asked for: cameras_sphere.npz"):
+        load_scene(tmp_path, reader="idr")
 
 
 def test_transforms_with_points_in_a_ply(tmp_path):
