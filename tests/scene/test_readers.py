@@ -22,6 +22,7 @@ from captures import (
 )
 from PIL import Image
 
+from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import Scene, load_scene
 
