@@ -200,10 +200,7 @@ def examine(out: Path, truth: Path | None) -> dict[str, Any]:
         frames = imageio.mimread(out / FILM, memtest=False)
         parts += [shown(frames[int(len(frames) * part)] / 255) for part in (0.0, 0.4)]
     if parts:
-        strip = Image.new("RGB", (sum(p.width + GAP for p in parts), SHOWN), "white")
-        for i, part in enumerate(parts):
-            strip.paste(part, (sum(p.width + GAP for p in parts[:i]), 0))
-        strip.save(out / "strip.png")
+        in_a_row(parts).save(out / "strip.png")
     return found
 
 
@@ -230,13 +227,18 @@ def row(found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def sheet(out: Path, names: list[str]) -> None:
-    strips = [Image.open(out / name / "strip.png") for name in names if (out / name / "strip.png").exists()]
-    if strips:
-        whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height + GAP for s in strips)), "white")
-        for i, strip in enumerate(strips):
-            whole.paste(strip, (0, sum(s.height + GAP for s in strips[:i])))
-        whole.save(out / "sheet.jpg", quality=QUALITY)
+def in_a_row(pictures: list[Image.Image]) -> Image.Image:
+    row = Image.new("RGB", (sum(p.width + GAP for p in pictures), max(p.height for p in pictures)), "white")
+    for i, picture in enumerate(pictures):
+        row.paste(picture, (sum(p.width + GAP for p in pictures[:i]), 0))
+    return row
+
+
+def sheet(path: Path, strips: list[Image.Image]) -> None:
+    whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height + GAP for s in strips)), "white")
+    for i, strip in enumerate(strips):
+        whole.paste(strip, (0, sum(s.height + GAP for s in strips[:i])))
+    whole.save(path, quality=QUALITY)
 
 
 def main() -> None:
@@ -260,7 +262,9 @@ def main() -> None:
             (out / "found.json").write_text(json.dumps(found, indent=1))
         results.append(json.loads((out / "found.json").read_text()))
         print(" | ".join(row(results[-1])), flush=True)
-    sheet(options.out, [found["name"] for found in results])
+    strips = [path for found in results if (path := options.out / found["name"] / "strip.png").exists()]
+    if strips:
+        sheet(options.out / "sheet.jpg", [Image.open(path) for path in strips])
     header = ["photos", "placed", "method", f"minutes: {' + '.join(STEPS)}", "PSNR, dB", "SSIM"]
     header += ["mesh covers", "faces", "texture, dB", "turned", "moved", "tilt"]
     (options.out / "table.md").write_text(f"{machine()}\n\n{table(header, [row(found) for found in results])}\n")
