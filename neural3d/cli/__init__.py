@@ -1,20 +1,24 @@
 """The command line: `neural3d demo | process | train | eval | render | export | reconstruct | convert | view | info`.
 
 Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
-in `run`, so that `--help` answers at once.
+in `run`, so that `--help` answers at once. What all commands have in common is written down in CONTRIBUTING.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
+from neural3d import __version__
+from neural3d.cli.console import console, given_once
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
@@ -25,25 +29,49 @@ from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
 from neural3d.cli.train import Train
 from neural3d.cli.view import View
+from neural3d.config import nearest
 from neural3d.errors import UserError
+
+COMMANDS: dict[str, type[Any]] = {
+    "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
+    "view": View, "convert": Convert, "reconstruct": Reconstruct,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `neural3d` command; exits with 2 on bad input, with 3 where `process` placed under half."""
     atexit.register(gc.freeze)  # Python's last search for garbage, in all that torch made, takes half a second
-    arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
-    commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
-    for name, command in {
-        "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-        "reconstruct": Reconstruct, "convert": Convert, "view": View, "info": Info,
-    }.items():  # fmt: skip
-        commands = commands | Annotated[command, tyro.conf.subcommand(name)]
-    command = tyro.cli(commands, prog="neural3d", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        return print_overview()
+    if name == "--version":
+        return print(f"neural3d {__version__}")
     try:
+        if name not in COMMANDS:
+            raise nearest(name, COMMANDS, "command")
+        command = tyro.cli(
+            COMMANDS[name], prog=f"neural3d {name}", args=merge_settings(rest), config=(tyro.conf.OmitArgPrefixes,)
+        )
+        given_once(command)
         command.run()
     except UserError as error:
         Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output, `| head` for one, has gone; the interpreter would flush to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def print_overview() -> None:
+    shown = Table(box=None, show_header=False, pad_edge=False)
+    for name, command in COMMANDS.items():
+        shown.add_row(name, (command.__doc__ or "").partition("\n")[0])
+    console.print("usage: neural3d COMMAND IN [OUT] [--options]\n")
+    console.print(shown)
+    console.print(
+        "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
+        "exit codes: 0 done, 2 bad input, 3 process placed fewer than half of the photos, 130 stopped by Ctrl-C"
+    )
 
 
 def merge_settings(arguments: list[str]) -> list[str]:

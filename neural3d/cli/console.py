@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,8 +11,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from neural3d.errors import UserError
+
 console = Console(highlight=False)
-Device = Literal["auto", "cpu", "cuda"]
+NOWHERE = Path()  # of an output that was not given
 
 
 def option(metavar: str) -> Any:
@@ -20,6 +23,28 @@ def option(metavar: str) -> Any:
 
 
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="auto: CUDA where there is such a GPU.")]
+Seed = Annotated[int, tyro.conf.arg(help="Of all that is random: the same seed, the same result.")]
+# What a command writes is its last word or --out (see CONTRIBUTING); `given_once` makes one of the two.
+Output = Annotated[Path, tyro.conf.Positional, option("OUT")]
+OutOption = Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="OUT", help_behavior_hint="")]
+
+
+def given_once(command: Any) -> None:
+    """`out` of a command that writes, given as its last word or by --out. Raises UserError if both, or neither."""
+    if not hasattr(command, "out"):
+        return
+    given = [path for path in (command.out, command.out_) if path != NOWHERE]
+    if len(given) > 1:
+        raise UserError(f"What to write is given twice: {given[0]} and --out {given[1]}; leave one out.")
+    if not given and getattr(command, "needs_out", True):
+        raise UserError(f"{type(command).__name__.lower()} needs OUT, what to write, as its last word or by --out.")
+    command.out = given[0] if given else NOWHERE
+
+
+def say_next(*words: str | Path) -> None:
+    """How to go on, as a command to copy: in one line, its paths quoted where a shell needs that."""
+    console.print(f"next: neural3d {shlex.join(map(str, words))}", soft_wrap=True, markup=False)
 
 
 def progress_bar() -> Any:

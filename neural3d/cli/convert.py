@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, StageProgress, console, option
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
@@ -17,10 +17,12 @@ from neural3d.errors import UserError
 class Convert:
     """Splats to a mesh or to another file format, a mesh to splats or to signed distances; says what it cost."""
 
-    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
     """Splats (a run, .ply, .splat, .spz) or a mesh file."""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    out: Output = NOWHERE
     """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a run folder for signed distances."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     resolution: int = 256
     """Of a mesh: cells along its longest side."""
     faces: int = 200_000
@@ -31,7 +33,7 @@ class Convert:
     """Of fitting signed distances to a mesh."""
     up: Up = None
     source_up: Annotated[Literal["x", "-x", "y", "-y", "z", "-z"] | None, option("AXIS")] = None
-    """Which axis of A, a file of splats, points up; default: what the file says, else -y."""
+    """Which axis of IN, a file of splats, points up; default: what the file says, else -y."""
     device: Device = "auto"
 
     def run(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from neural3d.cli.console import Device, console
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, console, say_next
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
 from neural3d.errors import UserError
@@ -20,10 +21,13 @@ LEAST = 0.2  # share that training gets at least
 class Demo:
     """Make a small scene, optimise it, score it, export a coloured mesh: the whole way in two minutes."""
 
-    out: Path = Path("neural3d-demo")
-    """Folder for everything the demo makes; becomes a run."""
+    needs_out: ClassVar = False
+    out: Output = NOWHERE
+    """Folder for everything the demo makes; becomes a run. Default: neural3d-demo."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     device: Device = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
     def run(self) -> None:
         begin = time.perf_counter()
@@ -33,25 +37,27 @@ class Demo:
         from neural3d.scene.analytic import make_demo_scene
         from neural3d.train import Trainer
 
-        if (self.out / "config.json").exists():
-            raise UserError(f"{self.out}: already holds a run; choose another --out, or delete it.")
+        out = Path("neural3d-demo") if self.out == NOWHERE else self.out
+        if (out / "config.json").exists():
+            raise UserError(f"{out}: already holds a run; choose another --out, or delete it.")
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: up to 40 training views and 8 held-out views, 200 × 200")
         started = time.perf_counter()
-        scene = make_demo_scene(self.out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
+        scene = make_demo_scene(out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
         config, loaded = configure(scene / "scene.toml", "splat", seed=self.seed)
-        trainer = Trainer.create(self.out, config, loaded, device)
+        trainer = Trainer.create(out, config, loaded, device)
         # How long the photos took tells how fast this machine is today: scores and mesh are given as much.
         now = time.perf_counter()
         left = SECONDS - (now - begin) - (now - started)
         fit(trainer, trainer.method.config.horizon, max(left, LEAST * SECONDS) / 60)
-        run = load(self.out, device.type)
-        print_scores(evaluate(run, sheet=self.out / "preview.png"))
+        run = load(out, device.type)
+        print_scores(evaluate(run, sheet=out / "preview.png"))
         mesh = run.method.mesh(192).transformed(run.capture_from_scene)
-        write_mesh(mesh, self.out / "mesh.glb", native_up=run.up_in_capture)
+        write_mesh(mesh, out / "mesh.glb", native_up=run.up_in_capture)
         console.print(
-            f"Scores      {self.out / 'eval.json'}\nMesh        {self.out / 'mesh.glb'}\n"
-            f"Picture     {self.out / 'preview.png'} (truth beside result)\n"
-            f"Next        neural3d render {self.out} --path orbit --out {self.out / 'orbit.mp4'}\n"
-            f"Took        {time.perf_counter() - begin:.0f} s"
+            f"scores: {out / 'eval.json'}\nmesh: {out / 'mesh.glb'}\n"
+            f"picture: {out / 'preview.png'} (truth beside result)\n"
+            f"took: {time.perf_counter() - begin:.0f} s",
+            soft_wrap=True,
         )
+        say_next("render", out, out / "orbit.mp4", "--path", "orbit")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
-from neural3d.cli.console import Device, RunFolder, StageProgress, console, option
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
@@ -31,8 +28,10 @@ class Export:
 
     path: RunFolder
     """The run folder."""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: Output = NOWHERE
     """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     resolution: int = 256
     """Cells along the longest side of the bounds."""
     crop: Annotated[tuple[float, float, float, float, float, float] | None, option("x0 y0 z0 x1 y1 z1")] = None

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from neural3d.cli.console import console, option, print_pairs
+from neural3d.cli.console import console, option, print_pairs, say_next
 from neural3d.methods import METHODS
 
 
@@ -46,7 +46,7 @@ class Info:
             print_pairs(str(path), rows)
             for sentence in advice:
                 console.print(f"[yellow]advice:[/] {sentence}")
-            return console.print(f"find the cameras: neural3d process {path} CAPTURE (train {path} does it first)")
+            return say_next("process", path, f"{path.resolve().stem}-capture")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())
             return print_pairs(str(path), [(f"{s} shapes", f"{len(names)}") for s, names in shapes.members.items()])

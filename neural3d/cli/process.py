@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import StageProgress, console, option
+from neural3d.cli.console import NOWHERE, OutOption, Output, Seed, StageProgress, console, option, say_next
 
 if TYPE_CHECKING:
     from neural3d.scene.sfm import SfmOptions, SfmReport
@@ -27,8 +27,10 @@ class Process:
 
     photos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS")]
     """A folder of photos of one still scene, or a video around it."""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: Output = NOWHERE
     """The capture's folder; must not exist. Photos are hard-linked or copied into it."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     mapper: Literal["auto", "incremental", "global"] = "auto"
     """How positions are found: photo by photo, or all at once (GLOMAP; faster on hundreds of photos); auto: the first,
     and where that places too few, both."""
@@ -39,14 +41,15 @@ class Process:
     """COLMAP's name of the lens, OPENCV_FISHEYE for very wide ones; auto: the simplest, OPENCV once photos agree."""
     frames: int = 100
     """Frames to take of a video: the sharpest of so many equal stretches."""
-    seed: int = 0
+    seed: Seed = 0
 
     def run(self) -> None:
         from neural3d.scene.sfm import SfmOptions
 
         options = SfmOptions(self.mapper, self.matching, self.camera_model, self.frames, self.seed)
         find_cameras(self.photos, self.out, options)
-        console.print(f"done: capture {self.out}; go on with: neural3d train {self.out}")
+        console.print(f"done: capture {self.out}", soft_wrap=True)
+        say_next("train", self.out)
 
 
 def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from neural3d.cli.console import Device, RunFolder, console, option
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, Seed, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
@@ -19,17 +19,19 @@ class Reconstruct:
 
     path: RunFolder
     """The run folder, of a folder of shapes."""
-    out: Path
-    """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
     file: Annotated[Path | None, tyro.conf.Positional, option("FILE")] = None
     """Point cloud (may be noisy and partial) or mesh of one shape, in the frame and units of the category."""
+    out: Output = NOWHERE
+    """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     between: Annotated[tuple[Path, Path] | None, option("A B")] = None
     """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
     count: int = 5
     """How many between."""
     samples: Annotated[int | None, option("N")] = None
     """Instead of FILE: so many new shapes (needs --method deepsdf)."""
-    seed: int = 0
+    seed: Seed = 0
     resolution: int = 128
     """Cells along the longest side of the category's box."""
     up: Up = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, console, option, progress_bar
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, console, option, progress_bar
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ class Render:
 
     path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
     """The run folder, or a file of splats (.ply, .splat, .spz)."""
-    out: Path
+    out: Output = NOWHERE
     """A folder for PNGs, or FILE.mp4."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     path: str = "auto"
     """orbit (for photos from all around), spiral (from one side), walk (past the cameras); auto: the one that suits
     the photos. train, test: the captured views. FILE.json: a path in nerfstudio's layout, as the viewer records it."""

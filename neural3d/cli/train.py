@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from neural3d.cli.console import Device, console, option, progress_bar
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, console, option, progress_bar, say_next
 from neural3d.cli.process import with_poses
 from neural3d.errors import UserError
 
@@ -26,14 +26,17 @@ Watching = Callable[[Callable[[Callable[[], None]], None], Callable[[], bool]], 
 class Train:
     """Optimise a scene from a capture, a surface from a mesh or a point cloud, or continue a run."""
 
+    needs_out: ClassVar = False
     scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
     """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME).
     Photos without poses, or a video: their cameras are found first, as `neural3d process` does."""
+    out: Output = NOWHERE
+    """Run folder; default runs/SCENE-METHOD."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
     method: str = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
     sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
-    out: Annotated[Path | None, option("DIR")] = None
-    """Run folder; default runs/SCENE-METHOD."""
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None
@@ -43,7 +46,7 @@ class Train:
     minutes: Annotated[float | None, option("M")] = None
     """Stop after this long instead; schedules then follow the clock."""
     device: Device = "auto"
-    seed: int = 0
+    seed: Seed = 0
     deterministic: bool = False
     """CUDA: ordered reductions, equal bytes for equal seeds (the CPU always is)."""
     set: Annotated[tuple[str, ...], option("KEY=VALUE ...")] = ()
@@ -71,18 +74,18 @@ class Train:
             check_screen()
         device = resolve_device(self.device)
         if self.resume:
-            if self.scene or self.set or self.out:
-                raise UserError("--resume continues a run as it was set up: leave out SCENE, --out and --set.")
+            if self.scene or self.set or self.out != NOWHERE:
+                raise UserError("--resume continues a run as it was set up: leave out SCENE, OUT and --set.")
             trainer = Trainer.resume(self.resume, device)
         else:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
-            folder = self.out.parent if self.out else Path("runs")
+            folder = Path("runs") if self.out == NOWHERE else self.out.parent
             config, scene = configure(
                 with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
             )  # fmt: skip
-            out = self.out or folder / f"{Path(self.scene).stem}-{config.method}"
+            out = folder / f"{Path(self.scene).stem}-{config.method}" if self.out == NOWHERE else self.out
             trainer = Trainer.create(out, config, scene, device)
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
@@ -147,9 +150,10 @@ def fit(
             trainer.fit(steps, minutes, report, stop=lambda: interrupted, between_steps=between_steps)
         where = trainer.directory
         if interrupted:
-            console.print(f"stopped and saved at step {trainer.step}; continue with: neural3d train --resume {where}")
+            console.print(f"stopped and saved at step {trainer.step}")
+            say_next("train", "--resume", where)
         else:
-            console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}")
+            console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}", soft_wrap=True)
 
     previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

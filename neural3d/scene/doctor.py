@@ -67,9 +67,12 @@ def suspicions(scene: Scene) -> list[str]:
     ]
     train = len(scene.split["train"])
     if train < FEW_VIEWS:
-        found.append(f"Only {train} training views: expect poor new views unless a method is told that they are few.")
+        found.append(
+            f"Only {train} training views: expect poor new views; take more photos, from between these, and "
+            "`neural3d process` them all."
+        )
     if not scene.split["test"]:
-        found.append("No views are held out, so results cannot be scored.")
+        found.append('No views are held out, so `neural3d eval` cannot score: set split = "every:8" in a scene .toml.')
     return found
 
 
@@ -173,8 +176,13 @@ def _looking_away(scene: Scene) -> list[str]:
     if not away:
         return []
     if len(away) == len(scene.views):
-        return ["No camera sees any of the bounds: poses may be inverted, or the aabb given in another frame."]
-    return [f"{len(away)} of {len(scene.views)} cameras look past the bounds ({_names(away)})."]
+        return [
+            "No camera sees any of the bounds: poses may be inverted, or aabb (of a scene .toml) is in another frame."
+        ]
+    return [
+        f"{len(away)} of {len(scene.views)} cameras look past the bounds ({_names(away)}): "
+        "remove them, or set aabb in a scene .toml."
+    ]
 
 
 def _points_unseen(scene: Scene) -> list[str]:
@@ -186,14 +194,20 @@ def _points_unseen(scene: Scene) -> list[str]:
     unseen = (seen_by(cameras, some) * len(cameras) < 1.5).double().mean().item()
     if unseen < 0.1:
         return []
-    return [f"{100 * unseen:.0f} % of the points are seen by fewer than two cameras: points and poses disagree."]
+    return [
+        f"{100 * unseen:.0f} % of the points are seen by fewer than two cameras: points and poses disagree; "
+        "`neural3d process` finds both anew."
+    ]
 
 
 def _reprojection(scene: Scene, observed: Observed) -> list[str]:
     error = reprojection_error(scene, observed)
     if error is None or error < 2:
         return []
-    return [f"Points miss their observations by {error:.1f} px in the median (under 1 is usual): recalibrate."]
+    return [
+        f"Points miss their observations by {error:.1f} px in the median (under 1 is usual); "
+        "`neural3d process` calibrates anew."
+    ]
 
 
 def reprojection_error(scene: Scene, observed: Observed | None = None) -> float | None:
@@ -263,7 +277,10 @@ def _inside_bounds(scene: Scene) -> list[str]:
     inside = [v for v in scene.views if ((v.camera.centre > scene.aabb[0]) & (v.camera.centre < scene.aabb[1])).all()]
     if scene.unbounded or not inside:
         return []
-    return [f"{len(inside)} cameras stand inside the bounds of a bounded scene ({_names(inside)}): set its aabb."]
+    return [
+        f"{len(inside)} cameras stand inside the bounds of a bounded scene ({_names(inside)}): "
+        "set its aabb, or unbounded = true, in a scene .toml."
+    ]
 
 
 def _pixels(scene: Scene) -> list[str]:
@@ -304,7 +321,7 @@ def _exposure(scene: Scene, observed: Observed) -> list[str]:
     medians = [np.median(offset[(photo == i) & (shared[point] > 1)]) for i in range(len(observations))]
     if not np.std(medians) > STOPS:
         return []
-    return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: per-image exposure will help."]
+    return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: train with --set exposure=true."]
 
 
 def describe_mesh(path: Path) -> list[tuple[str, str]]:
