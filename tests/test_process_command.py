@@ -68,7 +68,7 @@ def test_under_half_is_said_first_and_ends_with_3(photos, tmp_path, monkeypatch,
     said = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 3
     assert said.startswith("only 29 of 60 photos could be placed")
-    assert "done" not in said and "go on with" not in said and "tried: another: 2 of 60" in said
+    assert "done" not in said and "next:" not in said and "tried: another: 2 of 60" in said
     with pytest.raises(SystemExit) as stop:  # `train` does not train on it either
         main(["train", str(photos), "--out", str(tmp_path / "run"), *TINY])
     assert stop.value.code == 3 and not (tmp_path / "run").exists()
@@ -78,7 +78,7 @@ def test_half_is_enough(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("neural3d.scene.sfm.process", lambda *_: report(30))
     main(["process", str(photos), str(tmp_path / "out")])
     said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith("registered 30 of 60 photos") and "go on with: neural3d train" in said
+    assert said.startswith("registered 30 of 60 photos") and "next: neural3d train" in said
 
 
 def test_train_refuses_fewer_than_three_views(tmp_path, capsys):

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from neural3d import __version__
-from neural3d.cli.console import console, given_once
+from neural3d.cli.console import given_once
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
@@ -66,6 +66,7 @@ def print_overview() -> None:
     shown = Table(box=None, show_header=False, pad_edge=False)
     for name, command in COMMANDS.items():
         shown.add_row(name, (command.__doc__ or "").partition("\n")[0])
+    console = Console(highlight=False)
     console.print("usage: neural3d COMMAND IN [OUT] [--options]\n")
     console.print(shown)
     console.print(

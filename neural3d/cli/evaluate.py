@@ -17,7 +17,8 @@ class Eval:
 
     path: RunFolder
     """The run folder."""
-    split: str = "test"
+    split: Literal["train", "val", "test"] = "test"
+    """Which views: those held out, or others to compare."""
     background: Annotated[Literal["white", "black"] | None, option("{white,black}")] = None
     """What alpha images are composited on; default: the scene's (white)."""
     lpips: Annotated[Path | None, option("FILE")] = None

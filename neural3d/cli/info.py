@@ -22,6 +22,7 @@ class Info:
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN|FILE")]
     """Capture, photos without poses, video, run, mesh or splat file; or a method's name, for its settings."""
     downscale: Annotated[int | None, option("K")] = None
+    """As `train` would: photos shrunk by this factor; default: to about 1600 px."""
 
     def run(self) -> None:
         path = Path(self.path)
