@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
-from neural3d.checkpoint import load_state, write_atomically
+from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
 from neural3d.errors import UserError
+from neural3d.files import write_whole
 from neural3d.geometry.cameras import Camera
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
 from neural3d.methods.base import Method
@@ -164,7 +165,7 @@ def read_config(directory: Path) -> RunConfig:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def build_method(config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device) -> Method:

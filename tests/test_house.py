@@ -28,7 +28,7 @@ STOREYS = [
     {"losses", "metrics"},
     {"methods"},
     {"checkpoint", "export", "usdz"},
-    {"run"},
+    {"run", "saving"},
     {"evaluate", "evaluate_mesh", "meshing", "reconstruct"},
     {"evaluate_category"},
     {"train"},
