@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from neural3d.checkpoint import load_state
 from neural3d.errors import UserError
-from neural3d.files import write_whole, writing
+from neural3d.files import remove_parts, write_whole, writing
+from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
@@ -24,6 +26,7 @@ from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.shape import Shape
 
+CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
 FIRST_PREVIEW = 500  # then at every doubling
 
@@ -33,6 +36,7 @@ class Trainer:
 
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
     is saved, schedules depend on the step alone, and no result depends on the number of threads.
+    From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 
     def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device):
@@ -47,36 +51,41 @@ class Trainer:
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.step = 0
         self.saved: int | None = None  # step of the checkpoint in the folder
+        self._lock = Lock(directory / LOCK, directory)
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
     def create(
         cls, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device
     ) -> Trainer:
-        """Starts a run in a new or empty folder. Raises UserError where one is there already."""
-        if (directory / "checkpoint.safetensors").exists():
-            raise UserError(
-                f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
-            )
-        trainer = cls(directory, config, scene, device)
-        write_json(directory / "config.json", vars(config))
-        write_scene(directory / "scene.json", trainer.scene)
-        trainer.metrics.unlink(missing_ok=True)
-        return trainer
+        """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
+        with _held_from_now_on(directory) as lock:
+            if (directory / CHECKPOINT).exists():
+                raise UserError(
+                    f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
+                )
+            trainer = cls(directory, config, scene, device)
+            trainer._lock = lock
+            write_json(directory / "config.json", vars(config))
+            write_scene(directory / "scene.json", trainer.scene)
+            trainer.metrics.unlink(missing_ok=True)
+            return trainer
 
     @classmethod
     def resume(cls, directory: Path, device: torch.device) -> Trainer:
-        """Continues a run exactly where its checkpoint stands."""
+        """Continues a run exactly where its checkpoint stands. Raises UserError where somebody else writes it."""
         config = read_config(directory)
-        state = load_state(directory / "checkpoint.safetensors", device)
-        trainer = cls(directory, config, config.load_data(), device)
-        load_method(trainer.method, state)
-        trainer.optimizer.load_moments(state["optimizer"])
-        trainer.source.load_state(state.get("source", {}))
-        trainer.generator.set_state(state["random"].cpu())
-        trainer.step = trainer.saved = state["step"]
-        trainer._drop_metrics_after(trainer.step)
-        return trainer
+        with _held_from_now_on(directory) as lock:
+            state = load_state(directory / CHECKPOINT, device)
+            trainer = cls(directory, config, config.load_data(), device)
+            trainer._lock = lock
+            load_method(trainer.method, state)
+            trainer.optimizer.load_moments(state["optimizer"])
+            trainer.source.load_state(state.get("source", {}))
+            trainer.generator.set_state(state["random"].cpu())
+            trainer.step = trainer.saved = state["step"]
+            trainer._drop_metrics_after(trainer.step)
+            return trainer
 
     def save(self, saver: Saver) -> None:
         """Begins to write the checkpoint; the earlier one stays until the new one is whole.
@@ -138,12 +147,11 @@ class Trainer:
         self.method.train()
         begin = last_report = time.perf_counter() - self.seconds
         drawn = 0
-        with Saver(self.directory / "checkpoint.safetensors", self.saved) as saver:
+        with self._lock, Saver(self.directory / CHECKPOINT, self.saved) as saver:
             while True:
                 self.seconds = time.perf_counter() - begin
-                progress = min(
-                    1.0, self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
-                )
+                share = self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
+                progress = min(1.0, share)
                 if stop() or (progress >= 1.0 if minutes else self.step >= steps):
                     break
                 for group in self.optimizer.param_groups:
@@ -216,6 +224,18 @@ class Trainer:
         if self.metrics.exists():
             lines = [x for x in self.metrics.read_text(errors="replace").splitlines() if -1 < _step_of(x) <= step]
             write_whole(self.metrics, "".join(f"{x}\n" for x in lines).encode())
+
+
+@contextlib.contextmanager
+def _held_from_now_on(directory: Path) -> Iterator[Lock]:
+    """The folder's lock, taken, and kept unless the block fails."""
+    lock = Lock(directory / LOCK, directory).acquire()
+    try:
+        remove_parts(directory / CHECKPOINT)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _step_of(line: str) -> int:

@@ -10,6 +10,7 @@ from neural3d.cli.console import Device, console
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
 from neural3d.errors import UserError
+from neural3d.lock import Lock
 
 SECONDS = 105.0  # for all of it but the imports, on any machine: what is slower gets fewer photos and fewer steps
 PHOTOS = 0.2  # share of that in which training photos are made
@@ -31,14 +32,15 @@ class Demo:
         from neural3d.export import write_mesh
         from neural3d.run import configure, load, resolve_device
         from neural3d.scene.analytic import make_demo_scene
-        from neural3d.train import Trainer
+        from neural3d.train import LOCK, Trainer
 
         if (self.out / "config.json").exists():
             raise UserError(f"{self.out}: already holds a run; choose another --out, or delete it.")
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: up to 40 training views and 8 held-out views, 200 × 200")
         started = time.perf_counter()
-        scene = make_demo_scene(self.out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
+        with Lock(self.out / LOCK, self.out):
+            scene = make_demo_scene(self.out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
         config, loaded = configure(scene / "scene.toml", "splat", seed=self.seed)
         trainer = Trainer.create(self.out, config, loaded, device)
         # How long the photos took tells how fast this machine is today: scores and mesh are given as much.

@@ -28,7 +28,9 @@ import torch
 
 from neural3d.config import nearest
 from neural3d.errors import UserError
+from neural3d.files import writing
 from neural3d.geometry.lenses import LENSES
+from neural3d.lock import Lock
 from neural3d.scene import gps
 from neural3d.scene.footage import CameraGroup, Footage, Staged, link_or_copy, require_footage, stage
 from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
@@ -114,15 +116,16 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
             "COLMAP itself; its models are read as they are."
         )
     work = out.with_name(out.name + ".partial")
-    try:
-        staged = prepare(footage, work, options, report)
-        found = solve(work, staged.cameras, footage, options, report)
-        written = conclude(footage, work, options, staged, found)
-        if out.exists():
-            out.rmdir()
-        work.rename(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error}); choose another place.") from error
+    with Lock(work.with_name(f".{work.name}.lock"), out) as lock, writing(out):
+        try:
+            staged = prepare(footage, work, options, report)
+            found = solve(work, staged.cameras, footage, options, report)
+            written = conclude(footage, work, options, staged, found)
+            if out.exists():
+                out.rmdir()
+            work.rename(out)
+        finally:
+            lock.path.unlink(missing_ok=True)
     return written
 
 
