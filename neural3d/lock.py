@@ -65,8 +65,8 @@ class Lock:
             file.seek(0)
             who = file.read(200) or "another process"
         return UserError(
-            f"{self.what} is in use: {who} is writing it. Wait for it, end it (Ctrl-C, or kill), or choose another folder. "
-            "Meanwhile a run can be looked at: neural3d view RUN --follow."
+            f"{self.what} is in use: {who} is writing it. Wait for it, end it (Ctrl-C, or kill), or choose another "
+            "folder. Meanwhile a run can be looked at: neural3d view RUN --follow."
         )
 
 

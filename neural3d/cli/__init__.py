@@ -23,15 +23,21 @@ from neural3d.cli.info import Info
 from neural3d.cli.process import Process
 from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
+from neural3d.cli.stopping import heard
 from neural3d.cli.train import Train
 from neural3d.cli.view import View
 from neural3d.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `neural3d` command; exits with 2 on bad input, with 3 where `process` placed under half."""
+    """Entry point of the `neural3d` command. Exit codes: see neural3d.errors; 130 after Ctrl-C."""
     atexit.register(gc.freeze)  # Python's last search for garbage, in all that torch made, takes half a second
-    arguments = merge_settings(sys.argv[1:] if arguments is None else arguments)
+    with heard():
+        run(sys.argv[1:] if arguments is None else arguments)
+
+
+def run(arguments: list[str]) -> None:
+    arguments = merge_settings(arguments)
     commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
     for name, command in {
         "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
@@ -43,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.run()
     except UserError as error:
         Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 def merge_settings(arguments: list[str]) -> list[str]:
