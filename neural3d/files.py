@@ -23,12 +23,12 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
 
     size: bytes that will be written, as far as known: with less room than that the block does not even begin.
     """
-    require_room(path, size)
     try:
+        require_room(path, size)
         yield
     except OSError as e:
         if e.errno in NO_ROOM:
-            raise _no_room(path, size) from e
+            raise no_room(path, size) from e
         why = e.strerror or str(e).splitlines()[0]
         raise UserError(f"{path} cannot be written ({why}); choose another place.") from e
 
@@ -39,7 +39,7 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
 
     Makes the folder; removes what a failed block left. size, errors raised: as in `writing`.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = _part(path)
     with writing(path, size):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,27 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def require_writable(path: Path, size: int = 0, folder: bool = False) -> None:
+    """Raises UserError, before any work, where nothing could be written to `path`: tries, and leaves nothing.
+
+    size: bytes it will take, as far as known: DiskFull where they are not free. folder: `path` is to be one.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise UserError(f"{path} is a {'file' if folder else 'folder'} already; choose another name.")
+    inside = path / "trial" if folder and path.exists() else path
+    with writing(path, size):
+        trial = _part(_existing(inside.parent) / inside.name)
+        try:
+            trial.open("xb").close()
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -72,7 +93,7 @@ def remove_parts(path: Path) -> None:
 def require_room(path: Path, size: int) -> None:
     """Raises DiskFull where fewer than `size` bytes are free for `path`."""
     if size and free_space(path) < size:
-        raise _no_room(path, size)
+        raise no_room(path, size)
 
 
 def free_space(path: Path) -> int:
@@ -83,10 +104,11 @@ def free_space(path: Path) -> int:
 def _existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
     path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
-def _no_room(path: Path, size: int) -> DiskFull:
+def no_room(path: Path, size: int = 0) -> DiskFull:
+    """The error for a full disk or quota: says where, how much is free, and how much is needed where that is known."""
     needed = f", and it needs {size / MIB:,.1f}" if size else ""
     return DiskFull(
         f"{path} cannot be written, the disk or its quota is full: {free_space(path) / MIB:,.1f} MiB are free in "

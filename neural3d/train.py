@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neural3d.checkpoint import load_state
 from neural3d.errors import UserError
-from neural3d.files import remove_parts, write_whole, writing
+from neural3d.files import remove_parts, require_room, write_whole, writing
 from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
@@ -60,10 +60,7 @@ class Trainer:
     ) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
         with _held_from_now_on(directory) as lock:
-            if (directory / CHECKPOINT).exists():
-                raise UserError(
-                    f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
-                )
+            require_no_run(directory)
             trainer = cls(directory, config, scene, device)
             trainer._lock = lock
             write_json(directory / "config.json", vars(config))
@@ -147,6 +144,8 @@ class Trainer:
         self.method.train()
         begin = last_report = time.perf_counter() - self.seconds
         drawn = 0
+        size = 3 * sum(p.nbytes for p in self.method.parameters())  # with their moments
+        require_room(self.directory / CHECKPOINT, size)
         with self._lock, Saver(self.directory / CHECKPOINT, self.saved) as saver:
             while True:
                 self.seconds = time.perf_counter() - begin
@@ -203,7 +202,6 @@ class Trainer:
         if isinstance(self.scene, ShapeSet):
             return
         path = self.directory / "previews" / f"{self.step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
         if isinstance(self.scene, Shape):
             picture = self.method.eval().render(orbit(self.scene, 1)[0]).rgb
             self.method.train()
@@ -224,6 +222,13 @@ class Trainer:
         if self.metrics.exists():
             lines = [x for x in self.metrics.read_text(errors="replace").splitlines() if -1 < _step_of(x) <= step]
             write_whole(self.metrics, "".join(f"{x}\n" for x in lines).encode())
+
+
+def require_no_run(directory: Path) -> None:
+    if (directory / CHECKPOINT).exists():
+        raise UserError(
+            f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
+        )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from neural3d.errors import UserError
+
 console = Console(highlight=False)
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -64,6 +66,13 @@ class StageProgress:
             self.last_line = now
             left = (now - self.began) / max(done, 1) * (total - done)
             print(f"{stage}: {done} of {total}" + (f", {left:.0f} s left" if left >= 1 else ""), flush=True)
+
+
+def at_least(**options: tuple[float, float]) -> None:
+    """name=(value, least). Raises UserError that names the option whose value is smaller."""
+    for name, (value, least) in options.items():
+        if not value >= least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}.")
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ import tyro
 from neural3d.cli.console import Device, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
+from neural3d.files import require_writable
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Convert:
         of, to = convert.kinds(self.source, self.out)
         if self.source_up is not None and (of != "splats" or self.source.is_dir()):
             raise UserError(f"--source-up is for files of splats; {self.source} is none.")
+        require_writable(self.out, folder=to == "field")
         if to == "field":
             return self.fit_field()
         if to == "mesh":

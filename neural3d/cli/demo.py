@@ -10,6 +10,7 @@ from neural3d.cli.console import Device, console
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
 from neural3d.errors import UserError
+from neural3d.files import require_writable
 from neural3d.lock import Lock
 
 SECONDS = 105.0  # for all of it but the imports, on any machine: what is slower gets fewer photos and fewer steps
@@ -39,6 +40,7 @@ class Demo:
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: up to 40 training views and 8 held-out views, 200 × 200")
         started = time.perf_counter()
+        require_writable(self.out, folder=True)
         with Lock(self.out / LOCK, self.out):
             scene = make_demo_scene(self.out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
         config, loaded = configure(scene / "scene.toml", "splat", seed=self.seed)

@@ -14,7 +14,7 @@ from neural3d.cli.console import Device, console, option, progress_bar
 from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
 from neural3d.errors import UserError
-from neural3d.files import writing
+from neural3d.files import require_writable, writing
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer
@@ -58,7 +58,7 @@ class Train:
 
     def run(self) -> None:
         from neural3d.run import configure, resolve_device
-        from neural3d.train import Trainer
+        from neural3d.train import Trainer, require_no_run
 
         if self.steps is not None and self.steps < 1:
             raise UserError(f"--steps must be at least 1, not {self.steps}.")
@@ -79,6 +79,9 @@ class Train:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
             folder = self.out.parent if self.out else Path("runs")
+            require_writable(self.out or folder, folder=True)
+            if self.out:
+                require_no_run(self.out)
             config, scene = configure(
                 with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
