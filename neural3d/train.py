@@ -20,11 +20,12 @@ from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
-from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
+from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
 from neural3d.saving import Saver
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.shape import Shape
+from neural3d.scene.stored import write_scene
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
@@ -76,11 +77,10 @@ class Trainer:
             state = load_state(directory / CHECKPOINT, device)
             trainer = cls(directory, config, config.load_data(), device)
             trainer._lock = lock
-            load_method(trainer.method, state)
+            trainer.step = trainer.saved = load_method(trainer.method, state)
             trainer.optimizer.load_moments(state["optimizer"])
             trainer.source.load_state(state.get("source", {}))
             trainer.generator.set_state(state["random"].cpu())
-            trainer.step = trainer.saved = state["step"]
             trainer._drop_metrics_after(trainer.step)
             return trainer
 

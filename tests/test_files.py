@@ -1,4 +1,4 @@
-"""A full disk costs nothing that was whole: the part is removed, the sentence says what is needed where, exit code 3."""
+"""A full disk costs nothing that was whole: the part is removed, a sentence says what is needed where, exit code 3."""
 
 import errno
 import os

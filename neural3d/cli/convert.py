@@ -37,7 +37,7 @@ class Convert:
 
     def run(self) -> None:
         from neural3d import convert
-        from neural3d.run import read_scene
+        from neural3d.scene.stored import read_scene
 
         if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
             raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
