@@ -77,9 +77,7 @@ def fuzzed(name: str, count: int, seed: int, keep: Path) -> Counter[str]:
                     print(f"\n{told['kind']}: {told['file']}\n{told['said']}", flush=True)
         if done < count:
             if begun is None:
-                raise SystemExit(
-                    f"{name}: ended with {process.returncode} before it had begun; is the good input read?"
-                )
+                raise SystemExit(f"{name}: ended with {process.returncode} before it had begun")
             print(f"\ncrash ({process.returncode}): {name} {begun}", flush=True)
             kinds["crash"] += 1
             done = begun + 1

@@ -55,10 +55,10 @@ def require_writable(path: Path, size: int = 0, folder: bool = False) -> None:
 
     size: bytes it will take, as far as known: DiskFull where they are not free. folder: `path` is to be one.
     """
-    if path.exists() and path.is_dir() != folder:
-        raise UserError(f"{path} is a {'file' if folder else 'folder'} already; choose another name.")
-    inside = path / "trial" if folder and path.exists() else path
     with writing(path, size):
+        if path.exists() and path.is_dir() != folder:
+            raise UserError(f"{path} is a {'file' if folder else 'folder'} already; choose another name.")
+        inside = path / "trial" if folder and path.exists() else path
         trial = _part(_existing(inside.parent) / inside.name)
         try:
             trial.open("xb").close()

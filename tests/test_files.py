@@ -9,14 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from splats import synthetic_splats
+from splats import synthetic_gaussians
 from toy import ball_capture
 
 from neural3d.checkpoint import load_state, save_state
 from neural3d.cli import main
 from neural3d.errors import DiskFull, UserError
 from neural3d.export import write_mesh
-from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import write_splats
 from neural3d.files import replacing, require_writable, write_whole
 from neural3d.geometry.mesh import Mesh
@@ -54,10 +53,6 @@ def mesh() -> Mesh:
     return Mesh(rng.random((5000, 3)), rng.integers(0, 5000, (5000, 3)).astype(np.int32), rng.random((5000, 3)))
 
 
-def gaussians() -> Gaussians:
-    return Gaussians(*(t.float() for t in synthetic_splats(3000)))
-
-
 def noise(*shape) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -69,9 +64,9 @@ WRITERS = {
     "a.ply": lambda path: write_mesh(mesh(), path),
     "a.obj": lambda path: write_mesh(mesh(), path),
     "a.stl": lambda path: write_mesh(mesh(), path),
-    "b.ply": lambda path: write_splats(gaussians(), path),
-    "a.spz": lambda path: write_splats(gaussians(), path),
-    "a.splat": lambda path: write_splats(gaussians(), path),
+    "b.ply": lambda path: write_splats(synthetic_gaussians(3000), path),
+    "a.spz": lambda path: write_splats(synthetic_gaussians(3000), path),
+    "a.splat": lambda path: write_splats(synthetic_gaussians(3000), path),
     "a.png": lambda path: save_png(path, noise(200, 200, 3)),
 }
 

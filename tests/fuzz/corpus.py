@@ -15,11 +15,10 @@ import numpy as np
 import torch
 import trimesh
 from PIL import Image
-from splats import synthetic_splats
+from splats import synthetic_gaussians
 from toy import ball_capture
 
 from neural3d.cli.info import describe_run
-from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import describe_splats, read_splats, write_splats
 from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
@@ -82,8 +81,8 @@ def write_cloud(path: Path) -> None:
     import open3d
 
     mesh = trimesh.creation.icosphere(2)
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(mesh.vertices))
-    cloud.normals = open3d.utility.Vector3dVector(mesh.vertex_normals)
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(mesh.vertices.copy()))
+    cloud.normals = open3d.utility.Vector3dVector(mesh.vertex_normals.copy())
     open3d.io.write_point_cloud(str(path), cloud)
 
 
@@ -168,7 +167,7 @@ CORPUS: dict[str, Input] = {
     **{
         f"splats {end}": one(
             f"splats{end}",
-            lambda path: write_splats(Gaussians(*(t.float() for t in synthetic_splats(40))), path),
+            lambda path: write_splats(synthetic_gaussians(40), path),
             lambda path: describe_splats(path, read_splats(path)),
         )
         for end in SPLATS
