@@ -24,6 +24,7 @@ from neural3d.run import configure
 from neural3d.scene.furniture import write_furniture
 from neural3d.train import Trainer
 
+SHOW = ["--show", "rgb", "depth", "normal", "--device", "cpu"]
 LIMIT = 2**16  # bytes that a file may have
 SMALL = ["log2_table=11", "levels=4", "max_resolution=32", "samples_per_batch=4096", "grid_budget=1024"]
 
@@ -136,7 +137,7 @@ def test_a_disk_that_is_really_full(small_disk, capsys):
     main([*words, "--out", str(run)])
     for command in (
         [*words, "log2_table=17", "--out", str(small_disk / "run")],
-        ["render", str(run), "--out", str(small_disk / "pictures"), "--frames", "99999", "--device", "cpu"],
+        ["render", str(run), "--out", str(small_disk / "pictures"), "--frames", "8000", *SHOW],
     ):
         with pytest.raises(SystemExit) as stop:
             main(command)
