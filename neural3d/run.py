@@ -77,7 +77,13 @@ class RunConfig:
         return override(method_class(self.method).Config(), self.settings, "config.json")
 
     def load_data(self) -> Scene | Shape | ShapeSet:
-        return load_data(self.scene, **self.scene_options)
+        return self.fitting(load_data(self.scene, **self.scene_options))
+
+    def fitting(self, scene: Scene | Shape | ShapeSet) -> Scene | Shape | ShapeSet:
+        """The scene. Raises UserError where it is of no kind that the method takes."""
+        if not isinstance(scene, method_class(self.method).takes):
+            raise UserError(f"{scene.path} is not what {self.method} was trained on; put back the data or config.json.")
+        return scene
 
 
 def configure(
@@ -187,9 +193,7 @@ def load(run: str | Path, device: str = "auto") -> Run:
     """
     directory = Path(run)
     config = read_config(directory)
-    scene = read_scene(directory / "scene.json")
-    if not isinstance(scene, method_class(config.method).takes):
-        raise UserError(f"{directory}: config.json and scene.json are not of one run; copy both again.")
+    scene = config.fitting(read_scene(directory / "scene.json"))
     target = resolve_device(device)
     method = build_method(config, scene, target)
     step = load_method(method, load_state(directory / "checkpoint.safetensors", target))
