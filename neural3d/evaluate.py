@@ -68,8 +68,6 @@ def evaluate(
     color = background_color(scene, background)
     per_image = []
     rows: list[list[Tensor]] = []
-    if pictures:
-        (run.directory / "eval").mkdir(exist_ok=True)
     for n, view in enumerate(views):
         want = truth(scene, view, background)
         got = run.render(view.camera, color).rgb.cpu().clamp(0, 1)

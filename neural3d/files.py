@@ -1,34 +1,120 @@
-"""Writing files so that nothing already made is lost."""
+"""Writing files so that nothing already made is lost, and so that a full disk is a sentence."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from neural3d.errors import UserError
+from neural3d.errors import DiskFull, UserError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, or the largest file that a limit or FAT32 allows
+MIB = 2**20
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def writing(path: Path, size: int = 0) -> Iterator[None]:
+    """Whatever the system says against writing to `path` in this block becomes a UserError; no room, a DiskFull.
+
+    size: bytes that will be written, as far as known: with less room than that the block does not even begin.
+    """
+    try:
+        require_room(path, size)
+        yield
+    except OSError as e:
+        if e.errno in NO_ROOM:
+            raise no_room(path, size) from e
+        why = e.strerror or str(e).splitlines()[0]
+        raise UserError(f"{path} cannot be written ({why}); choose another place.") from e
+
+
+@contextlib.contextmanager
+def replacing(path: Path, size: int = 0) -> Iterator[Path]:
     """Yields a path beside `path`, same ending, to write to; renames it to `path` if the block succeeds.
 
-    Makes the folder; removes what a failed block left. Raises UserError where the disk refuses.
+    Makes the folder; removes what a failed block left. size, errors raised: as in `writing`.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as e:
-        why = e.strerror or str(e).splitlines()[0]
-        raise UserError(f"{path} cannot be written ({why}); choose another place or free some space.") from e
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    part = _part(path)
+    with writing(path, size):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def require_writable(path: Path, size: int = 0, folder: bool = False) -> None:
+    """Raises UserError, before any work, where nothing could be written to `path`: tries, and leaves nothing.
+
+    size: bytes it will take, as far as known: DiskFull where they are not free. folder: `path` is to be one.
+    """
+    with writing(path, size):
+        if path.exists() and path.is_dir() != folder:
+            raise UserError(f"{path} is a {'file' if folder else 'folder'} already; choose another name.")
+        inside = path / "trial" if folder and path.exists() else path
+        trial = _part(_existing(inside.parent) / inside.name)
+        try:
+            trial.open("xb").close()
+        finally:
+            with contextlib.suppress(OSError):
+                trial.unlink()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Readers see the old file or the new one, never half of one, even if the machine loses its power."""
+    with replacing(path, len(data)) as part:
+        part.write_bytes(data)
+        to_disk(part)
+
+
+def to_disk(path: Path) -> None:
+    """Returns when the file's content is on the disk itself."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def remove_parts(path: Path) -> None:
+    """Removes what killed processes left of `path`. Only for who knows that nobody else is writing it."""
+    for part in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
+        part.unlink(missing_ok=True)
+
+
+def require_room(path: Path, size: int) -> None:
+    """Raises DiskFull where fewer than `size` bytes are free for `path`."""
+    if size and free_space(path) < size:
+        raise no_room(path, size)
+
+
+def free_space(path: Path) -> int:
+    """Bytes that may still be written to `path`, which need not be there yet."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def _existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def no_room(path: Path, size: int = 0) -> DiskFull:
+    """The error for a full disk or quota: says where, how much is free, and how much is needed where that is known."""
+    needed = f", and it needs {size / MIB:,.1f}" if size else ""
+    return DiskFull(
+        f"{path} cannot be written, the disk or its quota is full: {free_space(path) / MIB:,.1f} MiB are free in "
+        f"{_existing(path.parent)}{needed}. What was there before is still whole; free some space, or choose another "
+        "place."
+    )
 
 
 @contextlib.contextmanager

@@ -22,19 +22,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
-from neural3d.checkpoint import load_state, write_atomically
+from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
 from neural3d.errors import UserError
+from neural3d.files import write_whole
 from neural3d.geometry.cameras import Camera
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
 from neural3d.methods.base import Method
 from neural3d.methods.choice import choose
+from neural3d.plain import from_plain, read_json
 from neural3d.render import RenderOut
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.load import load_data
 from neural3d.scene.load import resolve as find_scene
 from neural3d.scene.shape import Shape
+from neural3d.scene.stored import read_scene
 
 FEWEST_VIEWS = 3  # from which a scene may follow
 
@@ -66,11 +69,21 @@ class RunConfig:
     deterministic: bool = False
     version: str = __version__
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"a seed must be from 0 to 2^63 - 1, not {self.seed}.")
+
     def method_config(self) -> Any:
         return override(method_class(self.method).Config(), self.settings, "config.json")
 
     def load_data(self) -> Scene | Shape | ShapeSet:
-        return load_data(self.scene, **self.scene_options)
+        return self.fitting(load_data(self.scene, **self.scene_options))
+
+    def fitting(self, scene: Scene | Shape | ShapeSet) -> Scene | Shape | ShapeSet:
+        """The scene. Raises UserError where it is of no kind that the method takes."""
+        if not isinstance(scene, method_class(self.method).takes):
+            raise UserError(f"{scene.path} is not what {self.method} was trained on; put back the data or config.json.")
+        return scene
 
 
 def configure(
@@ -154,17 +167,15 @@ def read_config(directory: Path) -> RunConfig:
     """RUN/config.json. Raises UserError where `directory` is no run."""
     path = directory / "config.json"
     try:
-        return RunConfig(**json.loads(path.read_text()))
+        return from_plain(RunConfig, read_json(path), str(path))
     except FileNotFoundError:
         raise UserError(
             f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote."
         ) from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); the run cannot be opened without it.") from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def build_method(config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device) -> Method:
@@ -182,75 +193,22 @@ def load(run: str | Path, device: str = "auto") -> Run:
     """
     directory = Path(run)
     config = read_config(directory)
-    scene = read_scene(directory / "scene.json")
+    scene = config.fitting(read_scene(directory / "scene.json"))
     target = resolve_device(device)
     method = build_method(config, scene, target)
-    state = load_state(directory / "checkpoint.safetensors", target)
-    load_method(method, state)
-    return Run(directory, config, scene, method.eval(), state["step"])
+    step = load_method(method, load_state(directory / "checkpoint.safetensors", target))
+    return Run(directory, config, scene, method.eval(), step)
 
 
-def load_method(method: Method, state: dict[str, Any]) -> None:
-    """Puts a checkpoint's parameters, buffers and plain values into a method; their sizes may have changed."""
-    method.load_state_dict(state["method"])
-    method.load_extra_state(state.get("extra", {}))
+def load_method(method: Method, state: dict[str, Any]) -> int:
+    """Puts a checkpoint's parameters, buffers and plain values into a method, whose sizes may change; the step.
 
-
-GEOMETRY = (
-    "points",
-    "vertices",
-    "faces",
-    "normals",
-    "meshes",
-)  # fields of scenes and shapes that stay in their own files
-
-
-def write_scene(path: Path, scene: Scene | Shape | ShapeSet) -> None:
-    """Everything of a scene but its pixels and points, of a shape but its surface, as JSON."""
-    value = {f.name: _plain(getattr(scene, f.name)) for f in dataclasses.fields(scene) if f.name not in GEOMETRY}
-    write_json(path, value)
-
-
-def read_scene(path: Path) -> Scene | Shape | ShapeSet:
-    """The scene, shape or set of shapes that `write_scene` wrote; its photos are read only where asked for."""
-    from neural3d.scene import View
-
+    Raises UserError where they are another method's, or of other settings.
+    """
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; the run is incomplete.") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}).") from None
-    for key in ("aabb", "scene_from_capture"):
-        value[key] = torch.tensor(value[key], dtype=torch.float64)
-    value["aabb"] = value["aabb"].float()
-    if value.get("outline") is not None:
-        value["outline"] = torch.tensor(value["outline"], dtype=torch.float64)
-    value["path"] = Path(value["path"])
-    if "views" not in value:
-        return ShapeSet(**value) if "members" in value else Shape(**value)
-    views = []
-    for v in value.pop("views"):
-        cameras = {k: _camera(v[k]) for k in ("camera", "lens") if v.get(k) is not None}
-        paths = {k: Path(p) if p is not None else None for k, p in v.items() if k.endswith("_path")}
-        views.append(View(**{**v, **paths, **cameras}))
-    return Scene(views=views, points=None, **value)
-
-
-def _camera(value: dict[str, Any]) -> Camera:
-    tensors = {k: torch.tensor(value[k], dtype=torch.float64) for k in ("params", "world_from_camera")}
-    return Camera(**{**value, **tensors})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
+        method.load_state_dict(state["method"])
+        method.load_extra_state(state.get("extra", {}))
+        return int(state["step"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"the checkpoint and config.json are not of one run ({said}); copy both again.") from None

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neural3d.checkpoint import load_state, save_state
+from neural3d.checkpoint import load_state
 from neural3d.errors import UserError
+from neural3d.files import remove_parts, require_room, write_whole, writing
+from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
 from neural3d.ops.memory import keep_memory
-from neural3d.run import RunConfig, build_method, load_method, read_config, write_json, write_scene
+from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
+from neural3d.saving import Saver
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
 from neural3d.scene.shape import Shape
+from neural3d.scene.stored import write_scene
 
+CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
-SAVE_EVERY, SAVE_SHARE = (
-    15.0,
-    0.02,
-)  # seconds between checkpoints; more where they would take a larger share
 FIRST_PREVIEW = 500  # then at every doubling
 
 
@@ -35,6 +37,7 @@ class Trainer:
 
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
     is saved, schedules depend on the step alone, and no result depends on the number of threads.
+    From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 
     def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device):
@@ -48,45 +51,48 @@ class Trainer:
         self.optimizer = Adam(self.method.param_groups())
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.step = 0
+        self.saved: int | None = None  # step of the checkpoint in the folder
+        self._lock = Lock(directory / LOCK, directory)
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
     def create(
         cls, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device
     ) -> Trainer:
-        """Starts a run in a new or empty folder. Raises UserError where one is there already."""
-        if (directory / "checkpoint.safetensors").exists():
-            raise UserError(
-                f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
-            )
-        trainer = cls(directory, config, scene, device)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
+        """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
+        with _held_from_now_on(directory) as lock:
+            require_no_run(directory)
+            trainer = cls(directory, config, scene, device)
+            trainer._lock = lock
             write_json(directory / "config.json", vars(config))
             write_scene(directory / "scene.json", trainer.scene)
-        except OSError as error:
-            raise UserError(f"{directory}: cannot be written ({error.strerror}); choose another --out.") from None
-        (directory / "metrics.jsonl").unlink(missing_ok=True)
-        return trainer
+            trainer.metrics.unlink(missing_ok=True)
+            return trainer
 
     @classmethod
     def resume(cls, directory: Path, device: torch.device) -> Trainer:
-        """Continues a run exactly where its checkpoint stands."""
+        """Continues a run exactly where its checkpoint stands. Raises UserError where somebody else writes it."""
         config = read_config(directory)
-        state = load_state(directory / "checkpoint.safetensors", device)
-        trainer = cls(directory, config, config.load_data(), device)
-        load_method(trainer.method, state)
-        trainer.optimizer.load_moments(state["optimizer"])
-        trainer.source.load_state(state.get("source", {}))
-        trainer.generator.set_state(state["random"].cpu())
-        trainer.step = state["step"]
-        trainer._drop_metrics_after(trainer.step)
-        return trainer
+        with _held_from_now_on(directory) as lock:
+            state = load_state(directory / CHECKPOINT, device)
+            trainer = cls(directory, config, config.load_data(), device)
+            trainer._lock = lock
+            trainer.step = trainer.saved = load_method(trainer.method, state)
+            trainer.optimizer.load_moments(state["optimizer"])
+            trainer.source.load_state(state.get("source", {}))
+            trainer.generator.set_state(state["random"].cpu())
+            trainer._drop_metrics_after(trainer.step)
+            return trainer
 
-    def save(self) -> None:
-        """Writes the checkpoint; the earlier one stays until the new one is whole."""
-        save_state(
-            self.directory / "checkpoint.safetensors",
+    def save(self, saver: Saver) -> None:
+        """Begins to write the checkpoint; the earlier one stays until the new one is whole.
+
+        Raises UserError, and writes nothing, where training has diverged.
+        """
+        if broken := self._broken():
+            raise self._diverged(broken, saver)
+        saver.save(
+            self.step,
             {
                 "step": self.step,
                 "method": self.method.state_dict(),
@@ -95,6 +101,30 @@ class Trainer:
                 "source": self.source.state(),
                 "random": self.generator.get_state(),
             },
+        )
+
+    @torch.no_grad()
+    def _broken(self) -> str | None:
+        """The first parameter or moment that is not finite, in words. Buffers may be infinite: grids begin so."""
+        moments = self.optimizer.moments()
+        named = {
+            **dict(self.method.named_parameters()),
+            **{f"optimizer's {m} {i}": state[m] for i, state in moments.items() for m in ("m", "v")},
+        }
+        for name, tensor in named.items():
+            if tensor.numel() and not math.isfinite(sum(float(x) for x in tensor.aminmax())):
+                return f"{name} is not finite"
+        buffers = (name for name, b in self.method.named_buffers() if b.is_floating_point() and b.isnan().any())
+        return next((f"{name} holds NaN" for name in buffers), None)
+
+    def _diverged(self, what: str, saver: Saver) -> UserError:
+        saver.wait()
+        kept = f"{self.directory} keeps the checkpoint of step {saver.saved}, from before"
+        if saver.saved is None:
+            kept = "nothing had been saved yet"
+        return UserError(
+            f"training diverged by step {self.step} ({what}); {kept}. Train anew with a lower learning rate (--set, "
+            f"see neural3d info {self.config.method}), or check the cameras with neural3d info."
         )
 
     def fit(
@@ -113,56 +143,52 @@ class Trainer:
         """
         self.method.train()
         begin = last_report = time.perf_counter() - self.seconds
-        drawn, save_at = 0, time.perf_counter() + SAVE_EVERY
-        while True:
-            self.seconds = time.perf_counter() - begin
-            progress = min(1.0, self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon)
-            if stop() or (progress >= 1.0 if minutes else self.step >= steps):
-                break
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(group, progress, self.step)
+        drawn = 0
+        size = 3 * sum(p.nbytes for p in self.method.parameters())  # with their moments
+        require_room(self.directory / CHECKPOINT, size)
+        with self._lock, Saver(self.directory / CHECKPOINT, self.saved) as saver:
+            while True:
+                self.seconds = time.perf_counter() - begin
+                share = self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
+                progress = min(1.0, share)
+                if stop() or (progress >= 1.0 if minutes else self.step >= steps):
+                    break
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(group, progress, self.step)
 
-            batch = self.source.draw(self.method.batch_size, self.generator)
-            losses, figures = self.method.loss(batch, progress, self.generator)
-            loss: Tensor = sum(losses.values())  # type: ignore[assignment]
-            loss.backward()
-            self.optimizer.step()
-            self.method.after_step(self.step, progress, self.generator, self.optimizer)
-            self.step += 1
-            drawn += len(batch)
+                batch = self.source.draw(self.method.batch_size, self.generator)
+                losses, figures = self.method.loss(batch, progress, self.generator)
+                loss: Tensor = sum(losses.values())  # type: ignore[assignment]
+                loss.backward()
+                self.optimizer.step()
+                self.method.after_step(self.step, progress, self.generator, self.optimizer)
+                self.step += 1
+                drawn += len(batch)
 
-            if self.step % REPORT_EVERY == 0:
-                now = time.perf_counter()
-                line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
-                line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
-                rate = round(drawn / (now - last_report))
-                line |= {f"{self.source.unit}_per_s": rate, "seconds": round(self.seconds, 2)}
-                if not math.isfinite(line["loss"]):
-                    raise UserError(
-                        f"training diverged at step {self.step} (loss {line['loss']}); the checkpoint in "
-                        f"{self.directory} is from before. Lower the learning rate with --set, or check the cameras."
-                    )
-                with open(self.directory / "metrics.jsonl", "a") as f:
-                    f.write(json.dumps(line) + "\n")
-                report(line)
-                last_report, drawn = now, 0
-            if (
-                previews
-                and self.step >= FIRST_PREVIEW
-                and (self.step & (self.step - 1) == 0 or self.step == FIRST_PREVIEW)
-            ):
-                self.preview()
-            if time.perf_counter() > save_at:
-                save_at = self._save_again()
-            between_steps()
-        self.save()
-
-    def _save_again(self) -> float:
-        """Saves; when to do so next."""
-        begin = time.perf_counter()
-        self.save()
-        now = time.perf_counter()
-        return now + max(SAVE_EVERY, (now - begin) / SAVE_SHARE)
+                if self.step % REPORT_EVERY == 0:
+                    now = time.perf_counter()
+                    line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
+                    line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
+                    rate = round(drawn / (now - last_report))
+                    line |= {f"{self.source.unit}_per_s": rate, "seconds": round(self.seconds, 2)}
+                    if not math.isfinite(line["loss"]):
+                        raise self._diverged(f"loss {line['loss']}", saver)
+                    with writing(self.metrics), open(self.metrics, "a") as f:
+                        f.write(json.dumps(line) + "\n")
+                    report(line)
+                    last_report, drawn = now, 0
+                if (
+                    previews
+                    and self.step >= FIRST_PREVIEW
+                    and (self.step & (self.step - 1) == 0 or self.step == FIRST_PREVIEW)
+                ):
+                    self.preview()
+                if saver.due():
+                    self.save(saver)
+                between_steps()
+            self.save(saver)
+            saver.wait()
+        self.saved = saver.saved
 
     def preview(self) -> None:
         """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.
@@ -176,7 +202,6 @@ class Trainer:
         if isinstance(self.scene, ShapeSet):
             return
         path = self.directory / "previews" / f"{self.step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
         if isinstance(self.scene, Shape):
             picture = self.method.eval().render(orbit(self.scene, 1)[0]).rgb
             self.method.train()
@@ -188,11 +213,42 @@ class Trainer:
         self.method.train()
         save_png(path, comparison([pictures], LABELS))
 
+    @property
+    def metrics(self) -> Path:
+        return self.directory / "metrics.jsonl"
+
     def _drop_metrics_after(self, step: int) -> None:
-        path = self.directory / "metrics.jsonl"
-        if path.exists():
-            lines = [x for x in path.read_text().splitlines() if x.strip() and json.loads(x)["step"] <= step]
-            path.write_text("".join(f"{x}\n" for x in lines))
+        """Keeps whole lines up to a step: a killed process may have left half a line."""
+        if self.metrics.exists():
+            lines = [x for x in self.metrics.read_text(errors="replace").splitlines() if -1 < _step_of(x) <= step]
+            write_whole(self.metrics, "".join(f"{x}\n" for x in lines).encode())
+
+
+def require_no_run(directory: Path) -> None:
+    if (directory / CHECKPOINT).exists():
+        raise UserError(
+            f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
+        )
+
+
+@contextlib.contextmanager
+def _held_from_now_on(directory: Path) -> Iterator[Lock]:
+    """The folder's lock, taken, and kept unless the block fails."""
+    lock = Lock(directory / LOCK, directory).acquire()
+    try:
+        remove_parts(directory / CHECKPOINT)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _step_of(line: str) -> int:
+    """Of a line of metrics.jsonl; -1 where it is none."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def learning_rate(group: dict[str, Any], progress: float, step: int) -> float:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from neural3d.fields.gaussians import Gaussians
+
 WIDTH, HEIGHT = 269, 479
 
 
@@ -32,6 +34,11 @@ def synthetic_splats(
     if not raw:
         scales, opacities = scales.exp(), opacities.sigmoid()
     return means, quats, scales, opacities, sh_dc, sh_rest
+
+
+def synthetic_gaussians(n: int) -> Gaussians:
+    means, quats, scales, opacities, sh_dc, sh_rest = synthetic_splats(n)
+    return Gaussians(means, scales, quats, opacities, sh_dc, sh_rest)
 
 
 def synthetic_camera(distance: float = 2.5, *, width: int = WIDTH, height: int = HEIGHT) -> tuple[Tensor, Tensor]:

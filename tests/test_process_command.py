@@ -51,7 +51,7 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["process", str(photos), str(tmp_path / "out")])
     assert stop.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "stopped; the same command goes on" in capsys.readouterr().err
 
 
 def report(registered, photos=60):

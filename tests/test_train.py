@@ -8,7 +8,6 @@ import pytest
 import torch
 from toy import ball_capture
 
-import neural3d.train
 from neural3d.checkpoint import load_state
 from neural3d.cli import main
 from neural3d.errors import UserError
@@ -100,16 +99,37 @@ def test_an_existing_run_is_not_overwritten(capture, trained):
     assert (trained / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_divergence_keeps_the_checkpoint(capture, tmp_path, monkeypatch):
+def poison(trainer, what):
+    if what == "parameter":
+        trainer.method.color_net.weights[0].data[0] = float("nan")
+    elif what == "moment":
+        next(iter(trainer.optimizer.state.values()))["v"].view(-1)[3] = float("inf")
+    else:
+        trainer.method.background[0] = float("nan")
+
+
+@pytest.mark.parametrize("what", ["parameter", "moment", "buffer"])
+def test_divergence_between_two_reports_keeps_the_checkpoint(capture, tmp_path, what):
+    """No report is due in these steps, so nothing has looked at the loss: what is saved is looked at itself."""
     trainer = start(capture, tmp_path / "run")
     trainer.fit(10)
     before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
-    with torch.no_grad():
-        trainer.method.color_net.weights[0].fill_(float("nan"))
-    monkeypatch.setattr(neural3d.train, "REPORT_EVERY", 1)
-    with pytest.raises(UserError, match="diverged"):
+    poison(trainer, what)
+    with pytest.raises(UserError, match=r"diverged by step 20 .*keeps the checkpoint of step 10.*--set"):
         trainer.fit(20)
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    poison(resumed := Trainer.resume(tmp_path / "run", CPU), what)
+    with pytest.raises(UserError, match=r"diverged by step 12 .*checkpoint of step 10"):  # stopped, as by Ctrl-C
+        resumed.fit(20, stop=lambda: resumed.step == 12)
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_divergence_is_told_at_the_next_report(capture, tmp_path):
+    trainer = start(capture, tmp_path / "run")
+    poison(trainer, "parameter")
+    with pytest.raises(UserError, match=r"diverged by step 50 \(loss nan\); nothing had been saved yet"):
+        trainer.fit(1000)
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
 def test_learning_rate_decays_over_the_horizon():

@@ -27,6 +27,7 @@ from neural3d.cli.info import Info
 from neural3d.cli.process import Process
 from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
+from neural3d.cli.stopping import heard
 from neural3d.cli.train import Train
 from neural3d.cli.view import View
 from neural3d.config import nearest
@@ -39,9 +40,14 @@ COMMANDS: dict[str, type[Any]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `neural3d` command; exits with 2 on bad input, with 3 where `process` placed under half."""
+    """Entry point of the `neural3d` command. Exit codes: see neural3d.errors; 130 after Ctrl-C."""
     atexit.register(gc.freeze)  # Python's last search for garbage, in all that torch made, takes half a second
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with heard():
+        run(sys.argv[1:] if arguments is None else arguments)
+
+
+def run(arguments: list[str]) -> None:
+    name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         return print_overview()
     if name == "--version":
@@ -56,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.run()
     except UserError as error:
         Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read the output, `| head` for one, has gone; the interpreter would flush to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -71,7 +77,7 @@ def print_overview() -> None:
     console.print(shown)
     console.print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
-        "exit codes: 0 done, 2 bad input, 3 process placed fewer than half of the photos, 130 stopped by Ctrl-C"
+        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk is full), 130 stopped by Ctrl-C"
     )
 
 

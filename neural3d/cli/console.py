@@ -43,8 +43,12 @@ def given_once(command: Any) -> None:
 
 
 def say_next(*words: str | Path) -> None:
-    """How to go on, as a command to copy: in one line, its paths quoted where a shell needs that."""
-    console.print(f"next: neural3d {shlex.join(map(str, words))}", soft_wrap=True, markup=False)
+    """How to go on, as a command to copy: in one line, paths quoted where a shell asks for it."""
+    console.print(f"next: {command_line(*words)}", soft_wrap=True, markup=False)
+
+
+def command_line(*words: str | Path) -> str:
+    return f"neural3d {shlex.join(map(str, words))}"
 
 
 def progress_bar() -> Any:
@@ -89,6 +93,13 @@ class StageProgress:
             self.last_line = now
             left = (now - self.began) / max(done, 1) * (total - done)
             print(f"{stage}: {done} of {total}" + (f", {left:.0f} s left" if left >= 1 else ""), flush=True)
+
+
+def at_least(**options: tuple[float, float]) -> None:
+    """name=(value, least). Raises UserError that names the option whose value is smaller."""
+    for name, (value, least) in options.items():
+        if not value >= least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}.")
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ import tyro
 from neural3d.cli.console import NOWHERE, Device, OutOption, Output, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
+from neural3d.files import require_writable
 
 
 @dataclass
@@ -38,13 +39,14 @@ class Convert:
 
     def run(self) -> None:
         from neural3d import convert
-        from neural3d.run import read_scene
+        from neural3d.scene.stored import read_scene
 
         if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
             raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
         of, to = convert.kinds(self.source, self.out)
         if self.source_up is not None and (of != "splats" or self.source.is_dir()):
             raise UserError(f"--source-up is for files of splats; {self.source} is none.")
+        require_writable(self.out, folder=to == "field")
         if to == "field":
             return self.fit_field()
         if to == "mesh":

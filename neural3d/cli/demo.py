@@ -11,6 +11,8 @@ from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, conso
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
 from neural3d.errors import UserError
+from neural3d.files import require_writable
+from neural3d.lock import Lock
 
 SECONDS = 105.0  # for all of it but the imports, on any machine: what is slower gets fewer photos and fewer steps
 PHOTOS = 0.2  # share of that in which training photos are made
@@ -35,7 +37,7 @@ class Demo:
         from neural3d.export import write_mesh
         from neural3d.run import configure, load, resolve_device
         from neural3d.scene.analytic import make_demo_scene
-        from neural3d.train import Trainer
+        from neural3d.train import LOCK, Trainer
 
         out = Path("neural3d-demo") if self.out == NOWHERE else self.out
         if (out / "config.json").exists():
@@ -43,7 +45,9 @@ class Demo:
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: up to 40 training views and 8 held-out views, 200 × 200")
         started = time.perf_counter()
-        scene = make_demo_scene(out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
+        require_writable(out, folder=True)
+        with Lock(out / LOCK, out):
+            scene = make_demo_scene(out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
         config, loaded = configure(scene / "scene.toml", "splat", seed=self.seed)
         trainer = Trainer.create(out, config, loaded, device)
         # How long the photos took tells how fast this machine is today: scores and mesh are given as much.

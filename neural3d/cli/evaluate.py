@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
-from neural3d.cli.console import Device, RunFolder, console, option
+from neural3d.cli.console import Device, RunFolder, at_least, console, option
+from neural3d.errors import UserError
+from neural3d.files import require_writable
 
 
 @dataclass
@@ -32,10 +34,16 @@ class Eval:
 
     def run(self) -> None:
         from neural3d.evaluate import evaluate
-        from neural3d.run import load
+        from neural3d.run import load, read_config
         from neural3d.scene.category import ShapeSet
         from neural3d.scene.shape import Shape
 
+        at_least(resolution=(self.resolution, 2))
+        for file in (self.mesh, self.lpips):
+            if file is not None and not file.is_file():
+                raise UserError(f"{file} is no file; check the path.")
+        read_config(self.path)
+        require_writable(self.path, folder=True)
         run = load(self.path, self.device)
         mesh = self.mesh or (run.scene.path if isinstance(run.scene, Shape) else None)
         if mesh is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, StageProgress, console, option
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, StageProgress, at_least, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
+from neural3d.files import require_writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene, View
 
 SMALLEST, LARGEST = 64, 8192  # texels: GPUs take 8192; below 64 charts have no room
+BYTES_A_FACE = 20  # on disk, at least, as a texel takes one
 
 
 @dataclass
@@ -64,6 +66,8 @@ class Export:
                 raise UserError(f"--texture must be from {SMALLEST} to {LARGEST} texels, not {self.texture}; try 2048.")
         elif self.bake is not None:
             raise UserError(f"--bake {self.bake} makes a texture; say how large with --texture 2048.")
+        at_least(resolution=(self.resolution, 2), faces=(self.faces or 0, 0), smooth=(self.smooth, 0))
+        require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
         crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
         splats = getattr(run.method, "splats", None)

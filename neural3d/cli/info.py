@@ -12,6 +12,7 @@ import tyro
 from rich.table import Table
 
 from neural3d.cli.console import console, option, print_pairs, say_next
+from neural3d.errors import UserError
 from neural3d.methods import METHODS
 
 
@@ -84,18 +85,20 @@ def read_settings(method: str) -> list[tuple[str, str, str]]:
 
 def describe_run(path: Path) -> None:
     """`info RUN`: what was asked for and what was reached."""
-    import json
-
     from neural3d.checkpoint import load_state
+    from neural3d.plain import read_json
     from neural3d.run import read_config
 
     config = read_config(path)
     pairs = [("scene", config.scene), ("method", config.method), ("seed", str(config.seed))]
     if (path / "checkpoint.safetensors").exists():
         state = load_state(path / "checkpoint.safetensors")
-        count = sum(v.numel() for v in state["method"].values())
-        pairs += [("step", str(state["step"])), ("numbers in the model", f"{count:,}")]
+        count = sum(v.numel() for v in state.get("method", {}).values())
+        pairs += [("step", str(state.get("step"))), ("numbers in the model", f"{count:,}")]
     if (path / "eval.json").exists():
-        results = json.loads((path / "eval.json").read_text())["results"]
-        pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+        try:
+            results = read_json(path / "eval.json")["results"]
+            pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{path / 'eval.json'}: damaged; write it anew: neural3d eval {path}.") from None
     print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])

@@ -53,7 +53,7 @@ class Process:
 
 
 def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
-    """`process` with progress shown and its report printed; Ctrl-C says how to go on and ends with 130.
+    """`process` with progress shown and its report printed; Ctrl-C says how to go on.
 
     Ends with TOO_FEW where fewer than half of the photos could be placed.
     """
@@ -63,8 +63,7 @@ def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
         with StageProgress() as shown:
             report = process(photos, out, options, shown.update)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the features and matches found so far")
-        sys.exit(130)
+        raise KeyboardInterrupt("the same command goes on from the features and matches found so far") from None
     require_half(report, out)
     print_report(report)
 

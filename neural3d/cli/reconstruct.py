@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, Seed, console, option
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, Seed, at_least, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
+from neural3d.files import require_writable
 
 
 @dataclass
@@ -44,8 +45,13 @@ class Reconstruct:
 
         if (self.file is not None) + (self.between is not None) + (self.samples is not None) != 1:
             raise UserError("reconstruct takes one of FILE, --between A B and --samples N.")
+        at_least(resolution=(self.resolution, 2), count=(self.count, 2), samples=(self.samples or 1, 1))
         if self.file is not None:
             check_format(self.out)
+        require_writable(self.out, folder=self.file is None)
+        for file in (self.file, *(self.between or ())):
+            if file is not None and not file.exists():
+                raise UserError(f"{file} does not exist; check the path.")
         run = load(self.path, self.device)
         if self.file is not None:
             mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, console, option, progress_bar
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, at_least, console, option, progress_bar
 from neural3d.errors import UserError
+from neural3d.files import require_room, require_writable, written_behind
 
 if TYPE_CHECKING:
     from neural3d.render.splat_view import SplatView
     from neural3d.run import Run
+
+
+PNG_BYTES, FILM_BYTES = 0.2, 0.005  # that a pixel takes on disk, at least
 
 
 @dataclass
@@ -48,7 +52,6 @@ class Render:
 
         from neural3d.evaluate import background_color
         from neural3d.fields.splat_files import is_splat_file
-        from neural3d.files import written_behind
         from neural3d.render.images import picture_of, save_film, save_render
         from neural3d.render.paths import camera_path, depth_span, suited_path
         from neural3d.render.splat_view import open_splats
@@ -61,6 +64,8 @@ class Render:
             raise UserError(f"{self.out}: an .mp4 film cannot be transparent; give a folder, for PNGs with alpha.")
         if self.out.suffix.lower() in (".mov", ".avi", ".mkv", ".webm", ".gif", ".png", ".jpg"):
             raise UserError(f"{self.out}: films are written as .mp4, pictures into a folder; choose one of the two.")
+        at_least(frames=(self.frames, 1), fps=(1 if self.fps is None else self.fps, 0.1))
+        require_writable(self.out, folder=not film)
         if is_splat_file(self.path_):
             run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
         else:
@@ -72,6 +77,8 @@ class Render:
             kind, why = suited_path(run.scene)
             console.print(f"path: {kind}; {why} (--path takes another)")
         path = camera_path(run.scene, kind, count=self.frames)
+        pixels = sum(camera.width * camera.height for camera in path.cameras) * len(self.show)
+        require_room(self.out, int(pixels * (FILM_BYTES if film else PNG_BYTES)))
         color = background_color(run.scene, "black" if transparent else self.background)
         unit = 1 / float(torch.linalg.det(run.scene.scene_from_capture[:3, :3])) ** (1 / 3)
         span = depth_span(run.scene)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, console, option, progress_bar, say_next
+from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, command_line, console, option, progress_bar
 from neural3d.cli.process import with_poses
+from neural3d.cli.stopping import patient
 from neural3d.errors import UserError
+from neural3d.files import require_writable, writing
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer
@@ -60,7 +61,7 @@ class Train:
 
     def run(self) -> None:
         from neural3d.run import configure, resolve_device
-        from neural3d.train import Trainer
+        from neural3d.train import Trainer, require_no_run
 
         if self.steps is not None and self.steps < 1:
             raise UserError(f"--steps must be at least 1, not {self.steps}.")
@@ -81,6 +82,9 @@ class Train:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
             folder = Path("runs") if self.out == NOWHERE else self.out.parent
+            require_writable(folder if self.out == NOWHERE else self.out, folder=True)
+            if self.out != NOWHERE:
+                require_no_run(self.out)
             config, scene = configure(
                 with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
@@ -116,19 +120,12 @@ def fit(
     tensorboard: bool = False,
     watching: Watching | None = None,
 ) -> None:
-    """Trains with progress shown: a live line on a terminal, plain lines elsewhere. Ctrl-C saves and stops.
+    """Trains with progress shown: a live line on a terminal, plain lines elsewhere.
 
+    Ctrl-C saves; the KeyboardInterrupt that is then raised says how to go on.
     watching: does the work while somebody looks on; its second argument says whether Ctrl-C was pressed.
     """
-    interrupted = False
-
-    def interrupt(number: int, frame: Any) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-
-    writer = None
+    writer, events = None, trainer.directory / "tensorboard"
     if tensorboard:
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -136,7 +133,7 @@ def fit(
             raise UserError(
                 "--tensorboard needs the tensorboard package: pip install 'neural3d[tensorboard]'."
             ) from None
-        writer = SummaryWriter(str(trainer.directory / "tensorboard"))
+        writer = SummaryWriter(str(events))
 
     def work(between_steps: Callable[[], None] = lambda: None) -> None:
         with ProgressReport(steps, minutes, trainer.step) as shown:
@@ -144,28 +141,26 @@ def fit(
             def report(line: dict[str, Any]) -> None:
                 shown.update(line)
                 if writer is not None:
-                    for key in line.keys() - {"step", "progress", "seconds"}:
-                        writer.add_scalar(key, line[key], line["step"])
+                    with writing(events):
+                        for key in line.keys() - {"step", "progress", "seconds"}:
+                            writer.add_scalar(key, line[key], line["step"])
 
-            trainer.fit(steps, minutes, report, stop=lambda: interrupted, between_steps=between_steps)
+            trainer.fit(steps, minutes, report, stop=stopped, between_steps=between_steps)
         where = trainer.directory
-        if interrupted:
-            console.print(f"stopped and saved at step {trainer.step}")
-            say_next("train", "--resume", where)
-        else:
-            console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}", soft_wrap=True)
+        if stopped():
+            raise KeyboardInterrupt(f"saved at step {trainer.step}; next: {command_line('train', '--resume', where)}")
+        console.print(f"done: step {trainer.step} in {trainer.seconds:.0f} s; run folder {where}", soft_wrap=True)
 
-    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if watching is None:
-            work()
-        else:
-            watching(work, lambda: interrupted)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        if writer is not None:
-            writer.close()
+    with patient() as stopped:
+        try:
+            if watching is None:
+                work()
+            else:
+                watching(work, stopped)
+        finally:
+            if writer is not None:
+                with writing(events):
+                    writer.close()
 
 
 FIGURES = {  # of metrics.jsonl, as they are shown while training

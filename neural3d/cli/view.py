@@ -32,15 +32,18 @@ class View:
     device: Device = "auto"
 
     def run(self) -> None:
+        from neural3d.scene.load import resolve
         from neural3d.viewer.live import followed
         from neural3d.viewer.open import Subject, open_subject
 
         def subject() -> Subject:
             return followed(Path(self.path), self.device) if self.follow else open_subject(self.path, self.device)
 
+        resolve(self.path)
         if self.screenshot is not None:
-            from neural3d.viewer.offscreen import save_screenshot
+            from neural3d.viewer.offscreen import check_screenshot, save_screenshot
 
+            check_screenshot(self.screenshot, self.size)
             color = (1.0, 1.0, 1.0) if self.background == "white" else (0.0, 0.0, 0.0)
             save_screenshot(subject(), self.screenshot, self.size, self.view, color)
             console.print(f"{self.screenshot}: {self.size[0]} × {self.size[1]} pixels")

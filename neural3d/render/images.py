@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.files import replacing
+from neural3d.files import MIB, free_space, replacing
 from neural3d.render import RenderOut
 
 Pixels = Float[np.ndarray, "height width channels"] | Float[Tensor, "height width channels"]
@@ -132,23 +133,39 @@ def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]],
 
     Nothing appears at `path` unless all frames were written. Raises UserError where that fails.
     """
-    from imageio_ffmpeg import write_frames  # brings ffmpeg itself along: pictures alone need none
+    from imageio_ffmpeg import count_frames_and_secs, write_frames  # brings ffmpeg itself along: only films need it
 
-    film = None
+    film, count = None, 0
     with replacing(path) as part:
         try:
             for frame in frames:
                 even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
                 if film is None:
                     size = (even.shape[1], even.shape[0])
-                    film = write_frames(str(part), size, fps=fps, macro_block_size=1, output_params=["-crf", "17"])
+                    how = {"macro_block_size": 1, "output_params": ["-crf", "17"], "ffmpeg_log_level": "quiet"}
+                    film = write_frames(str(part), size, fps=fps, **how)
                     film.send(None)
-                film.send(np.ascontiguousarray(even))
+                count += 1
+                try:
+                    film.send(np.ascontiguousarray(even))
+                except OSError:  # ffmpeg has gone; it says why to nobody
+                    raise _film_stopped(part) from None
         finally:
             if film is not None:
                 film.close()
         if film is None:
             raise UserError(f"{path}: a film needs at least one picture.")
+        try:
+            whole = count_frames_and_secs(str(part))[0] == count
+        except RuntimeError:
+            whole = False
+        if not whole:  # ffmpeg drops what it cannot write
+            raise _film_stopped(part)
+
+
+def _film_stopped(part: Path) -> OSError:
+    full = free_space(part) < MIB
+    return OSError(errno.ENOSPC if full else errno.EIO, "no space" if full else "ffmpeg could not write all frames")
 
 
 def comparison(rows: Sequence[Sequence[Pixels]], labels: Sequence[str]) -> UInt8[np.ndarray, "height width 3"]:

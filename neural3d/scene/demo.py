@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from neural3d.files import replacing, write_whole
 from neural3d.scene import tempietto, tracing
 
 SUN = torch.nn.functional.normalize(torch.tensor([0.55, -0.45, 0.80]), dim=0)
@@ -156,16 +157,17 @@ def make_demo_scene(
     stride = next(n for n in range(round(0.382 * train_views), train_views + 1) if math.gcd(n, train_views) == 1)
     order = [k * stride % train_views for k in range(train_views)]
     jobs = [("test", k, pose) for k, pose in enumerate(test)] + [("train", k, train[k]) for k in order]
-    for split in ("train", "test"):
-        (out / split).mkdir(parents=True, exist_ok=True)
     bounds = [list(corner) for corner in AABB]
-    (out / "scene.toml").write_text(f'# The demo: a small round temple.\npath = "."\n\n[scene]\naabb = {bounds}\n')
+    toml = f'# The demo: a small round temple.\npath = "."\n\n[scene]\naabb = {bounds}\n'
+    write_whole(out / "scene.toml", toml.encode())
 
     def photograph(number: int) -> bool:
         if number >= test_views + FEWEST and time.perf_counter() > until:
             return False
         split, k, pose = jobs[number]
-        Image.fromarray(render_view(pose, size)).save(out / split / f"{k:03d}.png")
+        picture = render_view(pose, size)
+        with replacing(out / split / f"{k:03d}.png") as part:
+            Image.fromarray(picture).save(part)
         return True
 
     threads = torch.get_num_threads()
@@ -179,5 +181,5 @@ def make_demo_scene(
         views = sorted((k, pose.tolist()) for (s, k, pose), there in zip(jobs, made) if s == split and there)
         frames = [{"file_path": f"./{split}/{k:03d}", "transform_matrix": pose} for k, pose in views]
         layout = {"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}
-        (out / f"transforms_{split}.json").write_text(json.dumps(layout, indent=1))
+        write_whole(out / f"transforms_{split}.json", json.dumps(layout, indent=1).encode())
     return out

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
 
 SUNK = 0.01  # how far parts reach into their neighbours
@@ -211,12 +212,12 @@ def write_furniture(out: Path, *, train: int = 1000, test: int = 100, seed: int 
 
     kinds = [*KINDS]
     for number, (split, count) in enumerate(zip(SPLITS, (train, test))):
-        (out / split).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             kind = kinds[i % len(kinds)]
             piece = joined(make_parts(kind, seed, number, i))
             mesh = trimesh.Trimesh(piece.vertices, piece.faces, process=False)
-            mesh.export(out / split / f"{kind}_{i:04d}.ply")
+            with replacing(out / split / f"{kind}_{i:04d}.ply") as part:
+                mesh.export(part)
     return out
 
 

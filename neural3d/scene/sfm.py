@@ -28,7 +28,9 @@ import torch
 
 from neural3d.config import nearest
 from neural3d.errors import UserError
+from neural3d.files import MIB, free_space, no_room, require_writable, writing
 from neural3d.geometry.lenses import LENSES
+from neural3d.lock import Lock
 from neural3d.scene import gps
 from neural3d.scene.footage import CameraGroup, Footage, Staged, link_or_copy, require_footage, stage
 from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
@@ -36,6 +38,7 @@ from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missin
 SIMILAR = 300  # photos up to which `auto` looks at all pairs, by few features, for those that look alike
 NEIGHBOURS = 10  # sequential: each photo with so many next ones, and with those 2, 4, 8, … 512 further on
 KEY_PHOTOS = 30  # sequential: so many, evenly spaced, are matched among each other, which closes loops
+FEATURE_BYTES = 500_000  # that a photo's features and matches take on disk, about
 REPORT, DATABASE, PREPARED = "process.json", "database.db", "prepared.json"
 
 CAMERA_MODELS = (
@@ -114,16 +117,25 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
             "COLMAP itself; its models are read as they are."
         )
     work = out.with_name(out.name + ".partial")
-    try:
-        staged = prepare(footage, work, options, report)
-        found = solve(work, staged.cameras, footage, options, report)
-        written = conclude(footage, work, options, staged, found)
-        if out.exists():
-            out.rmdir()
-        work.rename(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error}); choose another place.") from error
+    require_writable(work, 0 if work.exists() else room_needed(footage, work), folder=True)
+    with Lock(work.with_name(f".{work.name}.lock"), out) as lock, writing(out):
+        try:
+            staged = prepare(footage, work, options, report)
+            found = solve(work, staged.cameras, footage, options, report)
+            written = conclude(footage, work, options, staged, found)
+            if out.exists():
+                out.rmdir()
+            work.rename(out)
+        finally:
+            lock.path.unlink(missing_ok=True)
     return written
+
+
+def room_needed(footage: Footage, work: Path) -> int:
+    """Bytes that a capture will take, about: features and matches, and photos that cannot be linked."""
+    place = next(folder for folder in work.absolute().parents if folder.exists()).stat().st_dev
+    copied = sum(found.st_size for photo in footage.photos if (found := photo.stat()).st_dev != place)
+    return copied + len(footage.photos) * FEATURE_BYTES
 
 
 def photos_hash(footage: Footage) -> str:
@@ -262,6 +274,8 @@ def solve(
                 worker.terminate()
             worker.wait()
     if "models" not in message:
+        if free_space(work) < MIB:
+            raise no_room(work)
         said = (work / "sfm.log").read_text(errors="replace").strip().splitlines()[-1:] or [""]
         raise UserError(
             f"{footage.path}: COLMAP stopped ({said[0].strip()}); its log is {work / 'sfm.log'}. "

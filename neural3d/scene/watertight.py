@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from neural3d.errors import UserError
+from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh, remove_floaters
 from neural3d.geometry.solid import Solid
 from neural3d.scene.category import MESH_SUFFIXES
@@ -90,8 +91,8 @@ def convert_folder(source: Path, out: Path, *, resolution: int = 128, unit: bool
             raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         closed = on_the_floor(closed) if unit else closed
         target = (out / file.relative_to(source)).with_suffix(".ply")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        trimesh.Trimesh(closed.vertices, closed.faces, process=False).export(target)
+        with replacing(target) as part:
+            trimesh.Trimesh(closed.vertices, closed.faces, process=False).export(part)
         written.append(target)
     return written
 

@@ -1,0 +1,187 @@
+"""One small good input for every reader of the project, as its own tests write it.
+
+A new reader of captures is one line of CAPTURES, a new format of meshes, points or splats one word: the fuzzers (the
+test beside and benchmarks/fuzz.py) take all that is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import captures
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+from splats import synthetic_gaussians
+from toy import ball_capture
+
+from neural3d.cli.info import describe_run
+from neural3d.fields.splat_files import describe_splats, read_splats, write_splats
+from neural3d.render.images import save_film
+from neural3d.render.path_files import read_camera_path, write_camera_path
+from neural3d.run import configure, load
+from neural3d.scene import load_scene
+from neural3d.scene.doctor import describe, suspicions
+from neural3d.scene.footage import find_footage
+from neural3d.scene.footage_doctor import describe_footage
+from neural3d.scene.images import read_image, read_mask
+from neural3d.scene.load import load_data
+from neural3d.scene.sfm import read_report
+from neural3d.train import Trainer
+
+BOX = np.array([[0.2, -3.0, -0.3], [1.8, -1.0, 1.3]])
+PINHOLE = ("PINHOLE", (60.0, 60.0, 24.0, 18.0))
+
+
+@dataclass(frozen=True)
+class Input:
+    """write: makes the good input in a new folder. read: as a command would. files: which of them are damaged."""
+
+    write: Callable[[Path], object]
+    read: Callable[[Path], object]
+    files: str = "*"
+
+
+def ring():
+    return captures.ring(count=5)
+
+
+CAPTURES: dict[str, Callable[[Path], object]] = {  # "reader", or "reader: variant"
+    "transforms": lambda folder: captures.write_transforms(folder, ring()),
+    "blender": lambda folder: captures.write_blender(folder, captures.ring(*PINHOLE, count=6, centre=(0, 0, 0))),
+    "idr": lambda folder: captures.write_idr(folder, ring(), "pixels"),
+    "idr: DVR": lambda folder: captures.write_idr(folder, ring(), "extrinsics"),
+    "middlebury": lambda folder: captures.write_middlebury(folder, ring(), BOX),
+    "colmap": lambda folder: captures.write_colmap(folder, ring(), captures.cloud(count=30), binary=True),
+    "colmap: text": lambda folder: captures.write_colmap(folder, ring(), captures.cloud(count=30), binary=False),
+}
+MESHES = (".glb", ".obj", ".off", ".ply", ".stl")
+CLOUDS = (".pcd", ".ply", ".pts", ".xyz", ".xyzn")
+SPLATS = (".ply", ".splat", ".spz")
+PICTURES = (".png", ".jpg", ".tif")
+
+
+def read_capture(folder: Path) -> None:
+    """As `info` and training do."""
+    scene = load_scene(folder)
+    describe(scene)
+    suspicions(scene)
+    scene.views[0].image()
+    scene.views[0].mask()
+
+
+def write_mesh(path: Path) -> None:
+    trimesh.creation.icosphere(2).export(path)
+
+
+def write_cloud(path: Path) -> None:
+    import open3d
+
+    mesh = trimesh.creation.icosphere(2)
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(mesh.vertices.copy()))
+    cloud.normals = open3d.utility.Vector3dVector(mesh.vertex_normals.copy())
+    open3d.io.write_point_cloud(str(path), cloud)
+
+
+def write_picture(path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def read_picture(path: Path) -> None:
+    read_image(path, 25, 20, False)
+    read_mask(path, 50, 40)
+
+
+def write_run(folder: Path) -> None:
+    capture = ball_capture(folder / "capture", train=4, test=1, size=12)
+    small = ["log2_table=8", "levels=2", "max_resolution=16", "samples_per_batch=256", "grid_budget=64"]
+    Trainer.create(folder / "run", *configure(capture, "ngp", small), torch.device("cpu")).fit(2, previews=False)
+    (folder / "run" / "eval.json").write_text('{"results": {"psnr": 20.0, "per_image": []}}')
+
+
+def read_run(folder: Path) -> None:
+    describe_run(folder / "run")
+    load(folder / "run", "cpu")
+    Trainer.resume(folder / "run", torch.device("cpu"))
+
+
+def write_photos(folder: Path) -> None:
+    """With EXIF, a mask and a K.txt."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Maker", "Model"
+    exif.get_ifd(0x8769)[0x920A] = 4.2
+    for i in range(3):
+        captures.write_picture(folder / f"{i}.jpg", i)
+        Image.open(folder / f"{i}.jpg").save(folder / f"{i}.jpg", exif=exif)
+    captures.write_picture(folder / "1.mask.png", 9)
+    (folder / "K.txt").write_text("60 0 24\n0 60 18\n0 0 1\n")
+
+
+def read_photos(folder: Path) -> None:
+    if (footage := find_footage(folder)) is not None:
+        describe_footage(footage)
+
+
+def write_film(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    save_film(folder / "film.mp4", [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
+
+
+def write_path(folder: Path) -> None:
+    scene = load_scene(captures.write_transforms(folder / "capture", ring()))
+    write_camera_path(folder / "path.json", scene.cameras()[:3], scene, fps=4, seconds=2.0)
+
+
+TOML = """path = "capture"
+[scene]
+aabb = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
+holdout = 3
+[method.ngp]
+lr = 0.01
+"""
+
+
+def write_toml(folder: Path) -> None:
+    captures.write_transforms(folder / "capture", ring())
+    (folder / "scene.toml").write_text(TOML)
+
+
+def write_report(folder: Path) -> None:
+    text = '{"source": "p", "photos_hash": "h", "options": {}, "photos": 9, "registered": 8, "cameras": 1, "error": 0.6'
+    (folder / "process.json").write_text(text + ', "points": 99, "missing": {}, "doubts": []}')
+
+
+def one(name: str, write: Callable[[Path], object], read: Callable[[Path], object]) -> Input:
+    """An input of one file."""
+    return Input(lambda folder: write(folder / name), lambda folder: read(folder / name))
+
+
+CORPUS: dict[str, Input] = {
+    **{f"capture {name}": Input(write, read_capture) for name, write in CAPTURES.items()},
+    **{f"mesh {end}": one(f"mesh{end}", write_mesh, load_data) for end in MESHES},
+    **{f"cloud {end}": one(f"cloud{end}", write_cloud, load_data) for end in CLOUDS},
+    **{
+        f"splats {end}": one(
+            f"splats{end}",
+            lambda path: write_splats(synthetic_gaussians(40), path),
+            lambda path: describe_splats(path, read_splats(path)),
+        )
+        for end in SPLATS
+    },
+    **{f"picture {end}": one(f"picture{end}", write_picture, read_picture) for end in PICTURES},
+    "run config.json": Input(write_run, read_run, "config.json"),
+    "run scene.json": Input(write_run, read_run, "scene.json"),
+    "run checkpoint": Input(write_run, read_run, "checkpoint.safetensors"),
+    "run eval, metrics": Input(write_run, read_run, "[em]*.json*"),
+    "scene.toml": Input(write_toml, lambda folder: load_data(folder / "scene.toml"), "scene.toml"),
+    "camera path": Input(
+        write_path, lambda folder: read_camera_path(folder / "path.json", torch.eye(4).double()), "path.json"
+    ),
+    "photos": Input(write_photos, read_photos),
+    "film": Input(write_film, read_photos),
+    "process.json": Input(write_report, read_report),
+}

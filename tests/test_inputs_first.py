@@ -1,0 +1,60 @@
+"""Bad input is refused before work starts: nothing is loaded, rendered or trained when the place or a name is wrong."""
+
+import pytest
+import torch
+from toy import ball_capture
+
+from neural3d.cli import main
+from neural3d.run import configure
+from neural3d.train import Trainer
+
+SMALL = ["log2_table=11", "levels=4", "max_resolution=32", "samples_per_batch=4096", "grid_budget=1024"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    capture = ball_capture(folder / "capture", train=4, test=1, size=16)
+    Trainer.create(folder / "run", *configure(capture, "ngp", SMALL), torch.device("cpu")).fit(1, previews=False)
+    (folder / "file").write_text("mine")
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["export", "{run}", "{tmp}/x.fbx"], "x.fbx"),
+        (["export", "{run}", "/proc/x.glb"], "/proc/x.glb cannot be written"),
+        (["export", "{run}", "{run}/../file/x.glb"], "cannot be written"),
+        (["export", "{run}", "{tmp}/x.glb", "--resolution", "0"], "--resolution must be at least 2"),
+        (["export", "{run}", "{tmp}/x.glb", "--faces", "-1"], "--faces must be at least 0"),
+        (["render", "{run}", "--out", "/proc/x.mp4"], "/proc/x.mp4 cannot be written"),
+        (["render", "{run}", "--out", "{run}/../file"], "is a file already"),
+        (["render", "{run}", "--out", "{tmp}/x.mp4", "--frames", "0"], "--frames must be at least 1"),
+        (["render", "{run}", "--out", "{tmp}/x.mp4", "--fps", "nan"], "--fps must be at least"),
+        (["eval", "{run}", "--mesh", "{tmp}/no.ply"], "no.ply is no file"),
+        (["eval", "{run}", "--lpips", "{tmp}/no.pt"], "no.pt is no file"),
+        (["reconstruct", "{run}", "{tmp}/no.ply", "--out", "{tmp}/x.glb"], "no.ply does not exist"),
+        (["convert", "{run}/../file", "/proc/x.glb"], "cannot"),
+        (["demo", "--out", "/proc/x"], "/proc/x cannot be written"),
+        (["train", "{run}/../capture", "--out", "/proc/x"], "/proc/x cannot be written"),
+        (["train", "{run}/../capture", "--out", "{run}"], "already holds a run"),
+        (["train", "{run}/../capture", "--out", "{tmp}/x", "--seed", "-1"], "a seed must be from 0"),
+        (["view", "{tmp}/WRONG"], "WRONG does not exist"),
+        (["view", "{tmp}/WRONG", "--screenshot", "x.png"], "WRONG does not exist"),
+        (["view", "{run}", "--screenshot", "{tmp}/x.jpg"], "screenshots are PNG files"),
+        (["view", "{run}", "--screenshot", "/proc/x.png"], "/proc/x.png cannot be written"),
+        (["process", "{tmp}", "/proc/x"], "photos"),
+    ],
+)
+def test_before_anything_is_loaded(run, tmp_path, monkeypatch, capsys, words, message):
+    def worked(*_, **__):
+        raise AssertionError("work has begun")
+
+    for work in ("neural3d.run.build_method", "neural3d.train.Trainer.__init__", "neural3d.scene.demo.render_view"):
+        monkeypatch.setattr(work, worked)
+    with pytest.raises(SystemExit) as stop:
+        main([word.format(run=run, tmp=tmp_path) for word in words])
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
