@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene.scene import View
 
-PICTURES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # in any case
 MASK_FOLDERS = ("masks", "mask")
 ROTATION_SLACK = 1e-3  # rotations further than this from orthonormal are mistakes, not rounding
 
@@ -100,12 +102,12 @@ def pose_from(matrix: Any, where: str) -> Tensor:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; UserError where the file is missing, cut off or something else."""
+    """A JSON object in UTF-8, -16 or -32; UserError where the file is missing, cut off or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # in whichever of these, with a byte-order mark or without
     except FileNotFoundError:
         raise UserError(f"{path} is missing; check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}).") from None
     except json.JSONDecodeError as error:
         raise UserError(
@@ -117,10 +119,34 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_picture(path: Path) -> Path | None:
-    """The file itself, or with one of the usual extensions where the name has none."""
-    if path.is_file():
+    """The file itself, or with one of the usual extensions where the name has none; see `in_any_case`."""
+    return _first_file([path, *(path.with_name(path.name + e) for e in PICTURES)])
+
+
+def in_any_case(path: Path) -> Path | None:
+    """What lies at the path, or where names, folders' too, differ from it in case only: lists come from other systems.
+
+    None where nothing does; the first by name where several do.
+    """
+    if path.exists() or path.parent == path:
         return path
-    return next((p for p in (path.with_name(path.name + e) for e in PICTURES) if p.is_file()), None)
+    folder = in_any_case(path.parent)
+    if folder is None or not folder.is_dir():
+        return None
+    name = _names_in(folder, folder.stat().st_mtime_ns).get(path.name.lower())
+    return None if name is None else folder / name
+
+
+@functools.lru_cache(maxsize=64)
+def _names_in(folder: Path, changed: int) -> dict[str, str]:
+    """Names by their lower case; `changed`, the folder's time, tells a listing from a later one."""
+    return {name.lower(): name for name in sorted(os.listdir(folder), reverse=True)}
+
+
+def _first_file(candidates: list[Path]) -> Path | None:
+    """The first that is a file as it is written, else the first that is one in another case."""
+    exact = next((p for p in candidates if p.is_file()), None)
+    return exact or next((f for p in candidates if (f := in_any_case(p)) and f.is_file()), None)
 
 
 def find_mask(image: Path, images: Path, root: Path) -> Path | None:
@@ -140,4 +166,4 @@ def find_mask(image: Path, images: Path, root: Path) -> Path | None:
         for name in (inside.name + ".png", f"{stem}.png", f"{stem}.mask.png", inside.name)
     ]
     candidates += [image.with_name(name) for name in (f"{stem}.mask.png", f"{stem}_mask.png", image.name + ".png")]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return _first_file(candidates)

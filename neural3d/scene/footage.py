@@ -127,7 +127,7 @@ def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:
     if path is None:
         return None
     try:
-        k = np.array(path.read_text().split(), np.float64).reshape(3, 3)
+        k = np.array(path.read_text(encoding="utf-8-sig").split(), np.float64).reshape(3, 3)
     except ValueError:
         k = np.zeros((3, 3))
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0 and k[2, 2] == 1):

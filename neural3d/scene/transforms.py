@@ -18,7 +18,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
+from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
 from neural3d.scene.images import read_header
 
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
@@ -45,7 +45,8 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
     if images:
         _take_copies(path, frames, images)
     if "ply_file_path" in content:
-        capture.points = read_ply_points(path.parent / content["ply_file_path"])
+        cloud = path.parent / str(content["ply_file_path"])
+        capture.points = read_ply_points(in_any_case(cloud) or cloud)
     return capture
 
 
@@ -93,9 +94,10 @@ def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
 
 def _mask(path: Path, entry: dict[str, Any], image: Path, inside: Path, where: str) -> Path | None:
     if named := entry.get("mask_path"):
-        if not (path.parent / named).is_file():
-            raise UserError(f"{where}: mask {path.parent / named} is missing; put it back or remove 'mask_path'.")
-        return path.parent / named
+        given = path.parent / str(named).replace("\\", "/")
+        if (mask := find_picture(given)) is None:
+            raise UserError(f"{where}: mask {given} is missing; put it back or remove 'mask_path'.")
+        return mask
     # Blender's folders repeat photo names between splits, so only a folder of photos may have a folder of masks beside
     return find_mask(image, path.parent / inside.parts[0], path.parent) if inside.parts[0].startswith("image") else None
 
@@ -145,7 +147,8 @@ def _take_copies(path: Path, frames: list[Frame], images: str) -> None:
     """Replaces each photo's first folder below the capture's by `images`."""
     for frame in frames:
         inside = frame.image_path.relative_to(path.parent)
-        frame.image_path, frame.any_size = path.parent / images / Path(*inside.parts[1:]), True
+        copy = path.parent / images / Path(*inside.parts[1:])
+        frame.image_path, frame.any_size = find_picture(copy) or copy, True
 
 
 def _name_splits(path: Path, content: dict[str, Any], frames: list[Frame]) -> None:
