@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ ROTATION_SLACK = 1e-3  # rotations further than this from orthonormal are mistak
 
 @dataclass
 class Frame:
-    """One photo. camera: at the photo's stored size, in the capture's frame. split: the capture's own, if any."""
+    """One photo. camera: at the photo's stored size, in the capture's frame. split: the capture's own, if any.
+
+    lens: the camera that took the photo, where `camera` is that of a part of it (see `scene.panorama`).
+    """
 
     name: str
     camera: Camera
@@ -35,13 +38,20 @@ class Frame:
     any_size: bool = False  # the photo may be a reduced copy of what the camera describes (images_4)
     alpha: bool = False  # the photo is a picture of something cut out
     mask_as_alpha: bool = False  # by its mask
+    lens: Camera | None = None
 
     def view(self, camera: Camera | None = None, downscale: int = 1) -> View:
         """The frame as a view, with its camera or another, its size divided by a whole number."""
-        camera = camera or self.camera
-        width, height = (max(1, round(n / downscale)) for n in (camera.width, camera.height))
-        camera = camera.resized(width, height)
-        return View(self.name, camera, self.image_path, self.mask_path, self.alpha, self.mask_as_alpha)
+        camera, lens = camera or self.camera, self.lens
+        if lens is not None:  # it moves as the camera does
+            offset = torch.linalg.inv(self.camera.world_from_camera) @ lens.world_from_camera
+            lens = _divided(replace(lens, world_from_camera=camera.world_from_camera @ offset), downscale)
+        camera = _divided(camera, downscale)
+        return View(self.name, camera, self.image_path, self.mask_path, self.alpha, self.mask_as_alpha, lens)
+
+
+def _divided(camera: Camera, by: int) -> Camera:
+    return camera.resized(*(max(1, round(n / by)) for n in (camera.width, camera.height)))
 
 
 @dataclass

@@ -24,6 +24,21 @@ from neural3d.scene.images import read_header
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 NGP_HALF_CUBE = 0.5 / 0.33  # instant-ngp maps x to 0.33 x + 0.5 and looks at the unit cube
 BLENDER_HALF_CUBE = 1.5  # the NeRF paper's synthetic scenes lie within ±1.5
+MODELS = (
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "FULL_OPENCV",
+    "SIMPLE_FISHEYE",
+    "FISHEYE",
+    "SIMPLE_RADIAL_FISHEYE",
+    "RADIAL_FISHEYE",
+    "OPENCV_FISHEYE",
+    "EQUIRECTANGULAR",
+)  # whose parameters the file has keys for
+NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular")  # instant-ngp's keys of lenses that are none of these
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -113,9 +128,12 @@ def _lens(path: Path, entry: dict[str, Any], width: int, height: int, where: str
     """COLMAP model and parameters from fl_x, fl_y or camera_angle_x, camera_angle_y, and OpenCV's coefficients."""
     a = {key: _number(path, entry, key, 0.0) for key in _COEFFICIENTS}
     model = entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV")
-    if model not in LENSES:
-        known = "PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, EQUIRECTANGULAR"
-        raise UserError(f"{where}: unknown camera model '{model}'; write one of {known} as 'camera_model'.")
+    other = next((key for key in NGP_LENSES if entry.get(key)), model)
+    if other not in MODELS:
+        raise UserError(
+            f"{where}: unknown camera model '{other}'; write one of PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, "
+            "EQUIRECTANGULAR as 'camera_model', or, where it is none of these, cut its photos into perspective views."
+        )
     if model == "EQUIRECTANGULAR":
         return model, torch.tensor([width, height], dtype=torch.float64)
     fx = _focal(path, entry, "fl_x", "camera_angle_x", width)
