@@ -60,7 +60,7 @@ class Capture:
 
     points: (N, 3) float64 and colours (N, 3) uint8. box: (2, 3), the region of interest if the format gives one.
     box_is_tight: it hugs the subject, so nothing else is worth finding. box_is_ball: what matters is the ball in it,
-    so it need not grow when the frame is turned. upright: +z is up in the capture's frame,
+    so it need not grow when the frame is turned. upright: the axis `up_axis` is up in the capture's frame,
     by custom of the format. metric: GPS has measured that, and that a unit is a metre.
     unbounded: None = decide by whether photos have alpha. mask_as_alpha: masks, if any, are silhouettes.
     silhouettes: pictures are cut out, by alpha or mask (known after photos.check_photos).
@@ -74,6 +74,7 @@ class Capture:
     box_is_tight: bool = False
     box_is_ball: bool = False
     upright: bool = False
+    up_axis: str = "z"
     metric: bool = False
     unbounded: bool | None = None
     background: str | None = None
@@ -126,6 +127,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object with 'frames'; is it the right file?")
     return content
+
+
+def head_of(path: Path, count: int = 1 << 16) -> bytes:
+    """The first bytes of a file, −1 for all; none where it cannot be read: whoever looks whose it is raises nothing."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
 
 
 def find_picture(path: Path) -> Path | None:
