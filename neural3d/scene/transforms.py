@@ -18,12 +18,27 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
+from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
 from neural3d.scene.images import read_header
 
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 NGP_HALF_CUBE = 0.5 / 0.33  # instant-ngp maps x to 0.33 x + 0.5 and looks at the unit cube
 BLENDER_HALF_CUBE = 1.5  # the NeRF paper's synthetic scenes lie within ±1.5
+MODELS = (
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "FULL_OPENCV",
+    "SIMPLE_FISHEYE",
+    "FISHEYE",
+    "SIMPLE_RADIAL_FISHEYE",
+    "RADIAL_FISHEYE",
+    "OPENCV_FISHEYE",
+    "EQUIRECTANGULAR",
+)  # whose parameters the file has keys for
+NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular")  # instant-ngp's keys of lenses that are none of these
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -45,7 +60,8 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
     if images:
         _take_copies(path, frames, images)
     if "ply_file_path" in content:
-        capture.points = read_ply_points(path.parent / content["ply_file_path"])
+        cloud = path.parent / str(content["ply_file_path"])
+        capture.points = read_ply_points(in_any_case(cloud) or cloud)
     return capture
 
 
@@ -93,9 +109,10 @@ def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
 
 def _mask(path: Path, entry: dict[str, Any], image: Path, inside: Path, where: str) -> Path | None:
     if named := entry.get("mask_path"):
-        if not (path.parent / named).is_file():
-            raise UserError(f"{where}: mask {path.parent / named} is missing; put it back or remove 'mask_path'.")
-        return path.parent / named
+        given = path.parent / str(named).replace("\\", "/")
+        if (mask := find_picture(given)) is None:
+            raise UserError(f"{where}: mask {given} is missing; put it back or remove 'mask_path'.")
+        return mask
     # Blender's folders repeat photo names between splits, so only a folder of photos may have a folder of masks beside
     return find_mask(image, path.parent / inside.parts[0], path.parent) if inside.parts[0].startswith("image") else None
 
@@ -111,9 +128,12 @@ def _lens(path: Path, entry: dict[str, Any], width: int, height: int, where: str
     """COLMAP model and parameters from fl_x, fl_y or camera_angle_x, camera_angle_y, and OpenCV's coefficients."""
     a = {key: _number(path, entry, key, 0.0) for key in _COEFFICIENTS}
     model = entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV")
-    if model not in LENSES:
-        known = "PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, EQUIRECTANGULAR"
-        raise UserError(f"{where}: unknown camera model '{model}'; write one of {known} as 'camera_model'.")
+    other = next((key for key in NGP_LENSES if entry.get(key)), model)
+    if other not in MODELS:
+        raise UserError(
+            f"{where}: unknown camera model '{other}'; write one of PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, "
+            "EQUIRECTANGULAR as 'camera_model', or, where it is none of these, cut its photos into perspective views."
+        )
     if model == "EQUIRECTANGULAR":
         return model, torch.tensor([width, height], dtype=torch.float64)
     fx = _focal(path, entry, "fl_x", "camera_angle_x", width)
@@ -145,7 +165,8 @@ def _take_copies(path: Path, frames: list[Frame], images: str) -> None:
     """Replaces each photo's first folder below the capture's by `images`."""
     for frame in frames:
         inside = frame.image_path.relative_to(path.parent)
-        frame.image_path, frame.any_size = path.parent / images / Path(*inside.parts[1:]), True
+        copy = path.parent / images / Path(*inside.parts[1:])
+        frame.image_path, frame.any_size = find_picture(copy) or copy, True
 
 
 def _name_splits(path: Path, content: dict[str, Any], frames: list[Frame]) -> None:
