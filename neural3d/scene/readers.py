@@ -14,6 +14,11 @@ from neural3d.scene.colmap import find_model, read_colmap
 from neural3d.scene.idr import FILES, read_idr
 from neural3d.scene.middlebury import read_middlebury
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.programs.bundler import find_bundler, read_bundler
+from neural3d.scene.programs.metashape import find_metashape, read_metashape
+from neural3d.scene.programs.openmvg import find_openmvg, read_openmvg
+from neural3d.scene.programs.opensfm import find_opensfm, read_opensfm
+from neural3d.scene.programs.realitycapture import find_realitycapture, read_realitycapture
 from neural3d.scene.transforms import read_blender, read_transforms
 
 Find = Callable[[Path], Path | None]
@@ -65,6 +70,18 @@ READERS = {
         "COLMAP, text or binary, every camera model",
         "cameras and images (.bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself",
         lambda path: path if find_model(path) else None, read_colmap,
+    ),
+    "metashape": Reader("Metashape", "cameras.xml", find_metashape, read_metashape),
+    "realitycapture": Reader(
+        "RealityCapture, RealityScan", "NAME.csv of internal and external camera parameters",
+        find_realitycapture, read_realitycapture,
+    ),
+    "opensfm": Reader(
+        "OpenSfM, OpenDroneMap", "reconstruction.json in the folder or in opensfm", find_opensfm, read_opensfm
+    ),
+    "openmvg": Reader("OpenMVG", "sfm_data.json in the folder or one below it", find_openmvg, read_openmvg),
+    "bundler": Reader(
+        "Bundler, RealityCapture", "bundle.out or NAME.out with a list of its photos", find_bundler, read_bundler
     ),
 }  # fmt: skip
 UNNAMED = {".json": "transforms", ".npz": "idr"}  # who takes a file, given by itself, whose name says nothing
