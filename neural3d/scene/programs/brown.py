@@ -5,8 +5,8 @@ With (u, v) on the plane of focal length 1 and r² = u² + v² (Brown 1971, Open
     u' = u (1 + k₁ r² + k₂ r⁴ + …) + 2 p₁ u v + p₂ (r² + 2 u²) + s₀ r² + s₁ r⁴
     v' = v (1 + k₁ r² + k₂ r⁴ + …) + p₁ (r² + 2 v²) + 2 p₂ u v + s₂ r² + s₃ r⁴
 
-and the pixel is (f_x u' + skew v' + c_x, f_y v' + c_y). COLMAP's models have no skew, k₄ of perspective lenses only in the
-form of a denominator, and no equisolid projection.
+and the pixel is (f_x u' + skew v' + c_x, f_y v' + c_y). COLMAP's models have no skew, no equisolid projection, and of
+perspective lenses no k₄ r⁸, but a polynomial to divide by.
 """
 
 from __future__ import annotations
@@ -43,12 +43,10 @@ class Brown:
 
     def pixels(self, directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
         x, y, z = directions.T
-        r = np.maximum(np.hypot(x, y), 1e-12)  # θ / r is 1 to within rounding below it, for directions of unit length
+        r = np.maximum(np.hypot(x, y), 1e-12)  # of unit directions: below it the pixel is the middle to within rounding
         angle = np.arctan2(r, z)
-        scale = {"perspective": 1 / z, "equidistant": angle / r, "equisolid": 2 * np.sin(angle / 2) / r}[
-            self.projection
-        ]
-        u, v = x * scale, y * scale
+        on_plane = {"perspective": r / z, "equidistant": angle, "equisolid": 2 * np.sin(angle / 2)}[self.projection]
+        u, v = x / r * on_plane, y / r * on_plane
         s = u * u + v * v
         factor = np.polynomial.polynomial.polyval(s, (1.0, *self.radial))
         s0, s1, s2, s3 = self.prism
@@ -94,7 +92,7 @@ def _colmap(lens: Brown) -> tuple[str, Tensor, float]:
 
 
 def _fitted(lens: Brown, model: str, start: Tensor) -> tuple[Tensor, float]:
-    """The model's parameters that come nearest to the lens over its picture, by least squares, and the largest error."""
+    """The parameters that bring the model nearest to the lens over its picture, by least squares; its worst error."""
     from scipy.optimize import least_squares  # takes its time to import, and is needed by few captures
 
     across, down = (np.linspace(-MARGIN, 1 + MARGIN, n) for n in GRID)

@@ -1,9 +1,9 @@
 """Reader of Bundler's bundle.out (Snavely et al. 2006), and of what RealityCapture and others write in its format.
 
 A camera is f, k1, k2, then R and t with camera-frame points R X + t. Bundler's camera frame is OpenGL's (x right, y up,
-looking along −z); RealityCapture's "Bundler v0.3" without "negative z" has OpenCV's instead, which shows in the points: they
-lie in front of the cameras that saw them. The lens is f (1 + k1 r² + k2 r⁴) about the middle of the picture.
-A text file beside it, one line a camera, names the photos.
+looking along −z); RealityCapture's "Bundler v0.3" without "negative z" has OpenCV's instead, which shows in the points:
+they lie in front of the cameras that saw them. The lens is f (1 + k1 r² + k2 r⁴) about the middle of the picture (for
+Bundler's own features half a pixel beside it). A text file beside it, one line a camera, names the photos.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from neural3d.scene.programs.files import (
 )
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
+FOCAL = r"\s+0\s+[-+.\deE]+$"  # what Bundler's list says after a name, of photos whose EXIF told the focal length
 LISTS = ("list*.txt", "*list*.txt", "*.lst", "*.imagelist")
 
 find_bundler = recognised(
@@ -100,18 +101,16 @@ def _looks_backwards(cameras: np.ndarray, points: np.ndarray, seen: np.ndarray) 
 def _names(file: Path, count: int) -> list[str]:
     """The photos' names: of the first list with a line per camera, else of as many photos in one folder."""
     for listing in _beside(file, LISTS):
-        lines = [
-            re.sub(r"(\s+[-+.\d]+(e[-+]?\d+)?){1,2}$", "", line, flags=re.IGNORECASE) for line in read_lines(listing)
-        ]
+        lines = list(read_lines(listing))
         if len(lines) == count:
-            return lines
+            return [re.sub(FOCAL, "", line) for line in lines]
     for folder in (file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"):
         pictures = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
         if len(pictures) == count:
             return [f"{folder.name}/{name}" for name in pictures]
     raise UserError(
-        f"{file} has {count} cameras and names no photos; put the list of photos that belongs to it beside it, as list.txt "
-        f"with {count} lines, in the cameras' order."
+        f"{file} has {count} cameras and names no photos; put the list of photos that belongs to it beside it, as "
+        f"list.txt with {count} lines, in the cameras' order."
     )
 
 

@@ -19,6 +19,7 @@ from neural3d.scene.images import read_header
 HEAD = 4096  # bytes that tell whose a file is
 LOOKS = 20  # files of a pattern that are looked into for that
 DEPTH = 2  # folders below the one above the file, into which photos are looked for
+DAMAGE = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, OSError, ParseError)
 SUFFIXES = {suffix.lower() for suffix in PICTURES}
 T = TypeVar("T")
 
@@ -50,17 +51,8 @@ def guarded(file: Path, read: Callable[[], T]) -> T:
         return read()
     except KeyError as error:
         raise UserError(f"{file} lacks {error}; it may have been cut off: export it again.") from None
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        ArithmeticError,
-        RecursionError,
-        OSError,
-        ParseError,
-    ) as e:
-        raise UserError(f"{file} is cut off or garbled ({e}); export it again.") from None
+    except DAMAGE as error:
+        raise UserError(f"{file} is cut off or garbled ({error}); export it again.") from None
 
 
 def numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -139,7 +131,7 @@ def _match(file: Path, name: str, place: Path, index: dict[str, list[Path]]) -> 
 
 
 def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], notes: list[str]) -> list[Frame]:
-    """Frames of photos and of the cameras that the file gives them; of reduced copies with the lens scaled, and told."""
+    """Frames of photos and the cameras that the file gives them; lenses scaled to reduced copies, and a note of it."""
     if not photos:
         raise UserError(f"{file} places no photo; align the photos, and export the cameras again.")
     folder = Path(os.path.commonpath([photo.parent for photo in photos]))
@@ -170,7 +162,7 @@ def read_lines(file: Path) -> Iterator[str]:
 
 
 def points_of(places: Iterable[Any], colours: Iterable[Any] | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """A capture's points: (N, 3) float64 and uint8, grey without colours; the finite ones, None where there are none."""
+    """A capture's points: (N, 3) float64 and uint8, grey without colours; finite ones only, None if there are none."""
     xyz = np.array(list(places), dtype=np.float64).reshape(-1, 3)
     rgb = np.full(xyz.shape, 128.0) if colours is None else np.array(list(colours), np.float64).reshape(-1, 3)
     if len(xyz) != len(rgb):

@@ -1,8 +1,8 @@
 """Reader of Agisoft Metashape's cameras.xml (File › Export › Export Cameras).
 
-A camera's transform maps its own frame, OpenCV's, to the chunk's; its component's transform (older files: the chunk's) is a
-similarity from there to the user's coordinates, which are earth-centred where these are geographic. Pixels, with the centre
-of the top left one at (0.5, 0.5) (Metashape's manual, "Camera models"):
+A camera's transform maps its own frame, OpenCV's, to the chunk's; its component's transform (older files: the chunk's)
+is a similarity from there to the user's coordinates, which are earth-centred where these are geographic. Pixels, with
+the centre of the top left one at (0.5, 0.5) (Metashape's manual, "Camera models"):
 
     u = w / 2 + cx + x' f + x' B1 + y' B2,    v = h / 2 + cy + y' f,
 
@@ -57,8 +57,8 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         capture.notes.append(f"Of {len(chunks)} chunks, '{chunk.get('label')}' has most cameras and was read.")
     if any("master_id" in camera.attrib for name, camera in enabled.items() if name not in placed):
         capture.notes.append(
-            "Cameras of a rig that follow its master have no pose of their own in the file; export them in Bundler's or "
-            "COLMAP's format for all views."
+            "Cameras that follow the master of a rig have no pose of their own in the file; COLMAP's format, which "
+            "Metashape exports too, has them all."
         )
     placed, to_world = _frames_of_components(chunk, placed, capture.notes)
     names = list(placed)
@@ -78,7 +78,7 @@ def _is_true(value: str | None) -> bool:
 
 
 def _cameras(chunk: Element) -> dict[str, Element]:
-    """Every camera by its label, with its group's before it where it has one: photos of a group often share a folder."""
+    """Every camera by its label, after its group's where it has one: photos of a group often share a folder."""
     found: dict[str, Element] = {}
     for group in [chunk.find("cameras"), *chunk.iterfind("cameras//group")]:
         for camera in group.findall("camera") if group is not None else []:
@@ -101,7 +101,7 @@ def _frames_of_components(
     if len(sizes) > 1 and any(matrix is None for matrix in to_world.values()):
         best = sizes.most_common(1)[0][0]
         notes.append(
-            f"{len(placed) - sizes[best]} photos are left out: their components are not aligned with the largest one, of "
+            f"{len(placed) - sizes[best]} photos are left out: their components are not aligned with the largest, of "
             f"{sizes[best]} photos."
         )
         placed = {name: camera for name, camera in placed.items() if camera.get("component_id", "") == best}
@@ -137,8 +137,8 @@ def _from_the_earth(poses: list[np.ndarray], notes: list[str]) -> tuple[list[np.
     local[:3, :3] = axes_at(np.radians(latitude), np.radians(longitude))
     local[:3, 3] = -local[:3, :3] @ middle
     notes.append(
-        f"Coordinates are metres east, north and up of latitude {latitude:.6f}°, longitude {longitude:.6f}°, {height:.1f} m "
-        "above the ellipsoid."
+        f"Coordinates are metres east, north and up of latitude {latitude:.6f}°, longitude {longitude:.6f}°, "
+        f"{height:.1f} m above the ellipsoid."
     )
     return [local @ pose for pose in poses], True
 

@@ -1,7 +1,7 @@
 """Reader of OpenMVG's sfm_data.json.
 
-Poses are a rotation, camera from world in OpenCV's frame, and the camera's centre. Pixel centres are whole numbers, so that
-principal points move by half a pixel. cereal writes pointers: the name of a class where it occurs first, afterwards its
+Poses are a rotation, camera from world in OpenCV's frame, and the camera's centre. Pixel centres are whole numbers, so
+that principal points move by half a pixel. cereal writes pointers: the name of a class where it occurs first, then its
 number alone.
 """
 

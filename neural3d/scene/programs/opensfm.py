@@ -1,8 +1,8 @@
 """Reader of OpenSfM's reconstruction.json, which OpenDroneMap keeps in opensfm/.
 
-Shots have rotation (axis times radians) and translation, camera from world, in OpenCV's camera frame; the world is metres
-east, north and up of reference_lla where GPS said where that is. Lengths of a lens are in units of the picture's longer
-side, from its middle (OpenSfM's "Geometric models").
+Shots have rotation (axis times radians) and translation, camera from world, in OpenCV's camera frame; the world is
+metres east, north and up of reference_lla where GPS said where that is. Lengths of a lens are in units of the picture's
+longer side, from its middle (OpenSfM's "Geometric models").
 """
 
 from __future__ import annotations

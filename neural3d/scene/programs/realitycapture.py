@@ -4,9 +4,9 @@
 
 is "Internal/External camera parameters": the camera's centre; degrees by which the camera, in OpenGL's frame, is turned
 from looking straight down with its head to the north (+y), world_from_camera = Rz(−heading) Rx(pitch) Ry(roll) (Epic's
-"Camera geometry in RealityScan", section 5.1, brought from north-east-down to east-north-up); the focal length as of film
-36 mm wide; the principal point in shares of the picture's longer side from its middle; Brown's lens with t1 and t2 for p₂
-and p₁. "OpenCV-compliant" parameters give [R | t], camera from world, instead, and pixels. Sizes are the photos'.
+"Camera geometry in RealityScan", section 5.1, brought from north-east-down to east-north-up); the focal length as of
+film 36 mm wide; the principal point in shares of the picture's longer side from its middle; Brown's lens with t1 and t2
+for p₂ and p₁. "OpenCV-compliant" parameters give [R | t], camera from world, and pixels. Sizes are the photos'.
 """
 
 from __future__ import annotations
