@@ -22,6 +22,7 @@ from torch import Tensor
 from neural3d.geometry.lenses import project, unproject
 
 GRID, MARGIN = (33, 25), 0.05  # samples of a fit: across and down the picture, and the share by which they overlap it
+WIDEST = np.cos(np.radians(110))  # no lens looks further back; the corners beside a fisheye's round picture are black
 
 
 @dataclass(frozen=True)
@@ -61,34 +62,37 @@ class Brown:
 
 @functools.lru_cache(maxsize=4096)  # photos of one lens share it
 def _colmap(lens: Brown) -> tuple[str, Tensor, float]:
+    model, values, exact = (_perspective if lens.projection == "perspective" else _fisheye)(lens)
+    params = torch.tensor(values, dtype=torch.float64)
+    return (model, params, 0.0) if exact and not lens.skew else (model, *_fitted(lens, model, params))
+
+
+def _perspective(lens: Brown) -> tuple[str, list[float], bool]:
+    """The model that can say most of the lens, its parameters without the rest, and whether there is no rest."""
+    if len(lens.radial) > 4 or any(lens.prism):
+        raise ValueError("a perspective lens with thin prism terms or more than k1–k4")
+    pinhole = [lens.fx, lens.fy, lens.cx, lens.cy]
+    k1, k2, k3, k4 = (*lens.radial, 0.0, 0.0, 0.0, 0.0)[:4]
+    if k3 or k4:
+        return "FULL_OPENCV", [*pinhole, k1, k2, lens.p1, lens.p2, k3, 0, 0, 0], not k4
+    if any((k1, k2, lens.p1, lens.p2)):
+        return "OPENCV", [*pinhole, k1, k2, lens.p1, lens.p2], True
+    return "PINHOLE", pinhole, True
+
+
+def _fisheye(lens: Brown) -> tuple[str, list[float], bool]:
+    """The same. Tangential and thin prism terms of RAD_TAN_THIN_PRISM_FISHEYE act on the point already distorted."""
     pinhole = [lens.fx, lens.fy, lens.cx, lens.cy]
     k = [*lens.radial, *[0.0] * (6 - len(lens.radial))]
-    bent = any((*k, lens.p1, lens.p2))
-    exact = not lens.skew
-    if lens.projection == "perspective":
-        if any(lens.prism) or any(k[4:]):
-            raise ValueError("a perspective lens with thin prism terms or more than k1–k4")
-        if k[2] or k[3]:
-            model, values = "FULL_OPENCV", [*pinhole, k[0], k[1], lens.p1, lens.p2, k[2], 0, 0, 0]
-            exact = exact and not k[3]
-        elif bent or lens.skew:
-            model, values = "OPENCV", [*pinhole, k[0], k[1], lens.p1, lens.p2]
-        else:
-            model, values = "PINHOLE", pinhole
-    elif any(k[4:]) or any(lens.prism):
-        model, values = "RAD_TAN_THIN_PRISM_FISHEYE", [*pinhole, *k, lens.p2, lens.p1, *lens.prism]
-        exact = exact and not (lens.p1 or lens.p2) and not any(lens.prism)  # COLMAP's act on the distorted point
-    else:
-        equisolid = lens.projection == "equisolid"
-        if equisolid:  # 2 sin θ/2 = θ − θ³/24 + θ⁵/1920 − …
-            k = [a + b for a, b in zip(k, (-1 / 24, 1 / 1920, -1 / 322560, 0, 0, 0))]
-        if equisolid or lens.p1 or lens.p2 or lens.skew:
-            model, values = "THIN_PRISM_FISHEYE", [*pinhole, k[0], k[1], lens.p1, lens.p2, k[2], k[3], 0, 0]
-        else:
-            model, values = "OPENCV_FISHEYE", [*pinhole, *k[:4]]
-        exact = exact and not equisolid
-    params = torch.tensor(values, dtype=torch.float64)
-    return (model, params, 0.0) if exact else (model, *_fitted(lens, model, params))
+    decentred = bool(lens.p1 or lens.p2 or any(lens.prism))
+    if lens.projection == "equisolid":  # 2 sin θ/2 = θ − θ³/24 + θ⁵/1920 − …
+        k = [a + b for a, b in zip(k, (-1 / 24, 1 / 1920, -1 / 322560, 0, 0, 0))]
+    if lens.projection == "equisolid" or any(k[4:]) or any(lens.prism):
+        exact = lens.projection == "equidistant" and not decentred
+        return "RAD_TAN_THIN_PRISM_FISHEYE", [*pinhole, *k, lens.p2, lens.p1, *lens.prism], exact
+    if decentred:
+        return "THIN_PRISM_FISHEYE", [*pinhole, k[0], k[1], lens.p1, lens.p2, k[2], k[3], 0, 0], True
+    return "OPENCV_FISHEYE", [*pinhole, *k[:4]], True
 
 
 def _fitted(lens: Brown, model: str, start: Tensor) -> tuple[Tensor, float]:
@@ -100,6 +104,7 @@ def _fitted(lens: Brown, model: str, start: Tensor) -> tuple[Tensor, float]:
     directions = unproject(model, start, torch.from_numpy(grid))
     wanted = torch.from_numpy(lens.pixels(directions.numpy()))
     seen = ((wanted >= 0) & (wanted <= torch.tensor([lens.width, lens.height]))).all(-1)
+    seen &= directions[:, 2] > WIDEST
     directions, wanted = directions[seen], wanted[seen]
     if len(wanted) < len(start):
         raise ValueError(f"a lens that shows nothing within {lens.width}×{lens.height}")

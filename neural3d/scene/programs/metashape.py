@@ -67,7 +67,9 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     if names:
         poses, capture.metric = _from_the_earth(poses, capture.notes)
     lenses = _lenses(file, chunk, {placed[name].get("sensor_id", "") for name in names}, capture.notes)
-    cameras = [Camera(*lenses[placed[name].get("sensor_id", "")], pose) for name, pose in zip(names, poses)]
+    cameras = [
+        Camera(*lenses[placed[name].get("sensor_id", "")], torch.from_numpy(pose)) for name, pose in zip(names, poses)
+    ]
     capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, capture.notes)
     return capture
 
