@@ -66,15 +66,15 @@ def numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
 # --- photos ----------------------------------------------------------------------------------------------------------
 
 
-def find_photos(file: Path, names: Sequence[str], images: str | None = None) -> list[Path]:
+def find_photos(file: Path, names: Sequence[str], images: str | None = None, root: Path | None = None) -> list[Path]:
     """The photo for each name: a path on the exporter's machine, of any kind, or a label without folder or ending.
 
-    Looked for below the file's folder (or in its folder `images`), then not far below the folder above; of photos of
-    the same name the one whose path ends most like the name, then the least deep. Raises UserError where photos are
-    missing, or several fit equally well.
+    Looked for below `root` (or in its folder `images`), which is the file's folder unless given, then not far below the
+    folder above; of photos of the same name the one whose path ends most like the name, then the least deep. Raises
+    UserError where photos are missing, or several fit equally well.
     """
-    above = file.parent.parent
-    places = [file.parent / images, above / images] if images else [file.parent, above]
+    root = root or file.parent
+    places = [root / images, root.parent / images] if images else [root, root.parent]
     found: list[Path | None] = [None] * len(names)
     for place, depth in zip(places, (None, None) if images else (None, DEPTH)):
         if all(found):

@@ -24,7 +24,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.scene.capture import Capture, pose_from
 from neural3d.scene.gps import AXIS, axes_at, place_of
 from neural3d.scene.options import SceneOptions
-from neural3d.scene.programs.brown import Brown, fitting_note
+from neural3d.scene.programs.brown import Brown, fitting_note, panorama
 from neural3d.scene.programs.files import find_photos, guarded, make_frames, numbers, recognised, unplaced_note
 
 PROJECTIONS = {
@@ -171,7 +171,7 @@ def _lens(file: Path, sensor: Element) -> tuple[str, int, int, torch.Tensor, flo
         raise KeyError("resolution")
     width, height = int(resolution.attrib["width"]), int(resolution.attrib["height"])
     if kind == "spherical":
-        return "EQUIRECTANGULAR", width, height, torch.tensor([width, height], dtype=torch.float64), 0.0
+        return panorama(where, width, height)
     if kind not in PROJECTIONS:
         known = ", ".join([*PROJECTIONS, "spherical"])
         raise UserError(f"{where} is of type '{kind}', which is not read; of Metashape's types these are: {known}.")

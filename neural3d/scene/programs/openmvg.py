@@ -19,7 +19,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene.capture import Capture, pose_from
 from neural3d.scene.options import SceneOptions
-from neural3d.scene.programs.brown import Brown, fitting_note
+from neural3d.scene.programs.brown import Brown, fitting_note, panorama
 from neural3d.scene.programs.files import (
     find_photos,
     guarded,
@@ -96,7 +96,7 @@ def _lens(file: Path, kind: str, entry: dict[str, Any]) -> tuple[str, int, int, 
     entry = {**entry, **entry.get("value0", {})}  # a spherical lens keeps its size in the part that all lenses share
     width, height = int(entry["width"]), int(entry["height"])
     if kind == "spherical":
-        return "EQUIRECTANGULAR", width, height, torch.tensor([width, height], dtype=torch.float64), 0.0
+        return panorama(f"{file}: the spherical lens", width, height)
     if kind not in DISTORTION:
         raise UserError(f"{file}: intrinsics of type '{kind}' are not read; use one of {', '.join(DISTORTION)}.")
     key, radial, tangential = DISTORTION[kind]

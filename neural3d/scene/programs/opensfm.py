@@ -18,7 +18,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene.capture import Capture, pose_from
 from neural3d.scene.options import SceneOptions
-from neural3d.scene.programs.brown import Brown, fitting_note
+from neural3d.scene.programs.brown import Brown, fitting_note, panorama
 from neural3d.scene.programs.files import find_photos, guarded, make_frames, numbers, points_of, recognised
 
 RADIAL = {  # the number of radial coefficients, by projection_type
@@ -55,7 +55,9 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         errors.append(error)
     capture.notes += fitting_note(errors)
     cameras = [Camera(*lenses[shot["camera"]], _pose(file, name, shot)) for name, shot in shots.items()]
-    capture.frames = make_frames(file, find_photos(file, list(shots), options.images), cameras, capture.notes)
+    project = file.parent.parent if file.parent.name == "opensfm" else file.parent
+    photos = find_photos(file, list(shots), options.images, project)  # not the undistorted copies in opensfm/
+    capture.frames = make_frames(file, photos, cameras, capture.notes)
     return capture
 
 
@@ -79,7 +81,7 @@ def _lens(file: Path, name: str, entry: dict[str, Any]) -> tuple[str, int, int, 
     if min(width, height) < 1:
         raise ValueError(f"camera '{name}' of {width}×{height}")
     if kind in PANORAMAS:
-        return "EQUIRECTANGULAR", width, height, torch.tensor([width, height], dtype=torch.float64), 0.0
+        return panorama(f"{file}: camera '{name}'", width, height)
     if kind not in RADIAL:
         raise UserError(
             f"{file}: camera '{name}' is of type '{kind}', which is not read; reconstruct with one of "

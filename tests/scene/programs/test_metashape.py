@@ -154,15 +154,19 @@ def test_other_lenses_are_fitted_and_the_error_told(tmp_path, lens, kind, worst)
 
 
 def test_spherical_cameras(tmp_path):
-    """u = w / 2 + w atan2(x, z) / 2π, v = h / 2 + h asin(y / |p|) / π; the file holds no calibration of them."""
-    capture = read(write(tmp_path, kind="spherical", calibrations=""))
-    assert {frame.camera.model for frame in capture.frames} == {"EQUIRECTANGULAR"}
+    """u = w / 2 + f atan2(x, z), v = h / 2 + f asin(y / |p|), f = w / 2π; the file holds no calibration of them."""
+    write(tmp_path, kind="spherical", calibrations="")
+    file = tmp_path / "cameras.xml"
+    with pytest.raises(UserError, match="sensor 'unknown' is spherical and 48×36; panoramas must be twice as wide as"):
+        read(tmp_path)
+    file.write_text(file.read_text().replace('width="48" height="36"', 'width="80" height="40"'))
+    write_photos(tmp_path / "images", size=(80, 40))
     expected = {}
     for name, pose in zip(NAMES, POSES):
         x, y, z = seen_from(pose).T
-        u = WIDTH / 2 + WIDTH * np.arctan2(x, z) / (2 * np.pi)
-        expected[name] = np.stack([u, HEIGHT / 2 + HEIGHT * np.arcsin(y / np.sqrt(x**2 + y**2 + z**2)) / np.pi], 1)
-    check_pixels(capture, expected)
+        angles = np.stack([np.arctan2(x, z), np.arcsin(y / np.sqrt(x**2 + y**2 + z**2))], 1)
+        expected[name] = np.array([40, 20]) + 80 / (2 * np.pi) * angles
+    check_pixels(read(tmp_path), expected)
 
 
 def test_the_adjusted_calibration_is_taken(tmp_path):
