@@ -77,7 +77,8 @@ def print_overview() -> None:
     console.print(shown)
     console.print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
-        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk is full), 130 stopped by Ctrl-C"
+        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; "
+        "the disk is full), 130 stopped by Ctrl-C"
     )
 
 

@@ -34,10 +34,25 @@ def enu(places: Sequence[Sequence[float]]) -> np.ndarray:
 
     given = np.asarray(places, np.float64) * [np.pi / 180, np.pi / 180, 1]
     origin = np.median(given, axis=0)
-    (sin_lat, sin_lon, _), (cos_lat, cos_lon, _) = np.sin(origin), np.cos(origin)
+    return (centred(*given.T) - centred(*origin)) @ axes_at(*origin[:2]).T
+
+
+def axes_at(latitude: float, longitude: float) -> np.ndarray:
+    """East, north and up, the rows, in WGS 84's earth-centred axes; angles in radians."""
+    (sin_lat, sin_lon), (cos_lat, cos_lon) = (f([latitude, longitude]) for f in (np.sin, np.cos))
     east, north = [-sin_lon, cos_lon, 0], [-sin_lat * cos_lon, -sin_lat * sin_lon, cos_lat]
-    up = [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat]
-    return (centred(*given.T) - centred(*origin)) @ np.array([east, north, up]).T
+    return np.array([east, north, [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat]])
+
+
+def place_of(centred: np.ndarray) -> tuple[float, float, float]:
+    """Latitude, longitude in degrees and altitude in metres of an earth-centred point (Bowring 1976: to 10⁻⁷ m)."""
+    x, y, z = centred
+    across, shorter = np.hypot(x, y), AXIS * np.sqrt(1 - SQUASHED)
+    angle = np.arctan2(z * AXIS, across * shorter)
+    rise = z + SQUASHED / (1 - SQUASHED) * shorter * np.sin(angle) ** 3
+    latitude = np.arctan2(rise, across - SQUASHED * AXIS * np.cos(angle) ** 3)
+    height = across * np.cos(latitude) + z * np.sin(latitude) - AXIS * np.sqrt(1 - SQUASHED * np.sin(latitude) ** 2)
+    return float(np.degrees(latitude)), float(np.degrees(np.arctan2(y, x))), float(height)
 
 
 def spread(positions: np.ndarray) -> float:

@@ -14,7 +14,12 @@ from neural3d.scene.colmap import find_model, read_colmap
 from neural3d.scene.idr import FILES, read_idr
 from neural3d.scene.middlebury import read_middlebury
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.programs.bundler import find_bundler, read_bundler
+from neural3d.scene.programs.metashape import find_metashape, read_metashape
+from neural3d.scene.programs.openmvg import find_openmvg, read_openmvg
+from neural3d.scene.programs.opensfm import find_opensfm, read_opensfm
 from neural3d.scene.programs.polycam import find_polycam, read_polycam
+from neural3d.scene.programs.realitycapture import find_realitycapture, read_realitycapture
 from neural3d.scene.programs.record3d import find_record3d, read_record3d
 from neural3d.scene.programs.scanner3d import find_scanner3d, read_scanner3d
 from neural3d.scene.programs.scannetpp import find_scannetpp, read_scannetpp
@@ -84,6 +89,18 @@ READERS = {
         "cameras and images (.bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself",
         lambda path: path if find_model(path) else None, read_colmap,
     ),
+    "metashape": Reader("Metashape", "cameras.xml", find_metashape, read_metashape),
+    "realitycapture": Reader(
+        "RealityCapture, RealityScan", "NAME.csv of internal and external camera parameters",
+        find_realitycapture, read_realitycapture,
+    ),
+    "opensfm": Reader(
+        "OpenSfM, OpenDroneMap", "reconstruction.json in the folder or in opensfm", find_opensfm, read_opensfm
+    ),
+    "openmvg": Reader("OpenMVG", "sfm_data.json in the folder or one below it", find_openmvg, read_openmvg),
+    "bundler": Reader(
+        "Bundler, RealityCapture", "bundle.out or NAME.out with a list of its photos", find_bundler, read_bundler
+    ),
 }  # fmt: skip
 UNNAMED = {".json": "transforms", ".npz": "idr"}  # who takes a file, given by itself, whose name says nothing
 
@@ -100,11 +117,11 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
         return READERS[name].read(found, options)
     if path.is_file():
         raise UserError(
-            f"{path} is no capture; give a folder, or one of its files: {_looked()}; or a scene .toml file."
+            f"{path} is no capture; give a folder, or one of its files ({_programs()}), or a scene .toml file."
         )
     if options.reader:
         raise UserError(f"{path} holds nothing for the reader '{name}', which was asked for: {READERS[name].files}.")
-    raise UserError(f"{path} holds neither a capture nor photos; looked for {_looked()}.")
+    raise UserError(f"{path} holds neither a capture nor photos; looked for captures of {_programs()}.")
 
 
 def find_capture(path: Path, asked: str | None = None) -> tuple[str, Path | None]:
@@ -122,5 +139,5 @@ def holds_capture(folder: Path) -> bool:
     return find_capture(folder)[1] is not None
 
 
-def _looked() -> str:
-    return "; ".join(f"{reader.files} ({reader.programs})" for reader in READERS.values())
+def _programs() -> str:
+    return "; ".join(reader.programs for reader in READERS.values()) + ": README lists their files"

@@ -315,7 +315,7 @@ def test_middlebury(tmp_path, damage):
 def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist and is no ready scene"):
         load_scene(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"neither a capture nor photos; looked for transforms\.json .*COLMAP"):
+    with pytest.raises(UserError, match=r"neither a capture nor photos; looked for captures of .*nerfstudio.*; COLMAP"):
         load_scene(tmp_path)
     write_picture(tmp_path / "images" / "a.jpg")
     with pytest.raises(UserError, match=r"holds one photo only; poses follow from photos that overlap"):

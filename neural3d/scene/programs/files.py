@@ -1,0 +1,171 @@
+"""What the readers of other programs' files share: recognising them, finding the photos they name, making frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask
+from neural3d.scene.images import read_header
+
+HEAD = 4096  # bytes that tell whose a file is
+LOOKS = 20  # files of a pattern that are looked into for that
+DEPTH = 2  # folders below the one above the file, into which photos are looked for
+DAMAGE = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, OSError, ParseError)
+SUFFIXES = {suffix.lower() for suffix in PICTURES}
+T = TypeVar("T")
+
+
+def recognised(patterns: Sequence[str], is_ours: Callable[[str], bool]) -> Callable[[Path], Path | None]:
+    """A Reader's find: the file, or the first of a folder that matches one of the patterns and whose head is ours."""
+
+    def find(path: Path) -> Path | None:
+        if path.is_file():
+            return path if is_ours(head(path)) else None
+        found = (file for pattern in patterns for file in islice(sorted(path.glob(pattern)), LOOKS))
+        return next((file for file in found if file.is_file() and is_ours(head(file))), None)
+
+    return find
+
+
+def head(file: Path) -> str:
+    """The beginning of a file as text, whatever it is; "" where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(HEAD).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
+
+
+def guarded(file: Path, read: Callable[[], T]) -> T:
+    """read(), with what goes wrong in a damaged file said in the user's words."""
+    try:
+        return read()
+    except KeyError as error:
+        raise UserError(f"{file} lacks {error}; it may have been cut off: export it again.") from None
+    except DAMAGE as error:
+        raise UserError(f"{file} is cut off or garbled ({error}); export it again.") from None
+
+
+def numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """Finite float64 of that shape, from nested lists or a text of numbers; ValueError otherwise."""
+    given = np.array(values.split() if isinstance(values, str) else values, dtype=np.float64)
+    if given.size != np.prod(shape) or not np.isfinite(given).all():
+        raise ValueError(f"{what} must be {' × '.join(map(str, shape)) or 'a'} finite numbers")
+    return given.reshape(shape)
+
+
+# --- photos ----------------------------------------------------------------------------------------------------------
+
+
+def find_photos(file: Path, names: Sequence[str], images: str | None = None, root: Path | None = None) -> list[Path]:
+    """The photo for each name: a path on the exporter's machine, of any kind, or a label without folder or ending.
+
+    Looked for below `root` (or in its folder `images`), which is the file's folder unless given, then not far below the
+    folder above; of photos of the same name the one whose path ends most like the name, then the least deep. Raises
+    UserError where photos are missing, or several fit equally well.
+    """
+    root = root or file.parent
+    places = [root / images, root.parent / images] if images else [root, root.parent]
+    found: list[Path | None] = [None] * len(names)
+    for place, depth in zip(places, (None, None) if images else (None, DEPTH)):
+        if all(found):
+            break
+        index = _index(place, depth)
+        found = [path or _match(file, name, place, index) for path, name in zip(found, names)]
+    missing = [name for name, path in zip(names, found) if path is None]
+    if missing:
+        raise UserError(
+            f"{file}: photo '{missing[0]}'{f' and {len(missing) - 1} more are' if missing[1:] else ' is'} not below "
+            f'{places[0]}; put the photos there, or name their folder with images = "FOLDER" in [scene].'
+        )
+    return [path for path in found if path]
+
+
+def _index(place: Path, depth: int | None) -> dict[str, list[Path]]:
+    """Pictures below a folder by their name without ending, whatever its case; masks and hidden folders left out."""
+    index: dict[str, list[Path]] = {}
+    for folder, inside, files in os.walk(place):
+        level = len(Path(folder).relative_to(place).parts)
+        hidden = [name for name in inside if name in MASK_FOLDERS or name.startswith(".")]
+        inside[:] = [] if level == depth else sorted(set(inside) - set(hidden))
+        for name in files:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
+                index.setdefault(_stem(name), []).append(Path(folder, name))
+    return index
+
+
+def _stem(name: str) -> str:
+    stem, suffix = os.path.splitext(name.casefold())
+    return stem if suffix in SUFFIXES else name.casefold()  # a label may hold dots of its own
+
+
+def _match(file: Path, name: str, place: Path, index: dict[str, list[Path]]) -> Path | None:
+    wanted = PurePosixPath(name.replace("\\", "/").casefold()).parts
+    candidates = index.get(_stem(wanted[-1]), []) if wanted else []
+
+    def rank(path: Path) -> tuple[int, bool, int]:
+        folders = [part.casefold() for part in path.parts[:-1]]
+        alike = 0
+        for ours, theirs in zip(reversed(folders), reversed(wanted[:-1])):
+            if ours != theirs:
+                break
+            alike += 1
+        return -alike, path.name.casefold() != wanted[-1], len(path.relative_to(place).parts)
+
+    best = sorted(candidates, key=rank)[:2]
+    if len(best) == 2 and rank(best[0]) == rank(best[1]):
+        raise UserError(
+            f"{file}: '{name}' may be {best[0]} or {best[1]}; name the folder of the photos with "
+            'images = "FOLDER" in [scene].'
+        )
+    return best[0] if best else None
+
+
+def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], notes: list[str]) -> list[Frame]:
+    """Frames of photos and the cameras that the file gives them; lenses scaled to reduced copies, and a note of it."""
+    if not photos:
+        raise UserError(f"{file} places no photo; align the photos, and export the cameras again.")
+    folder = Path(os.path.commonpath([photo.parent for photo in photos]))
+    frames, scaled = [], set()
+    for photo, camera in zip(photos, cameras):
+        width, height, _ = read_header(photo)
+        ratio = width / camera.width
+        if ratio != 1 and abs(ratio * camera.height - height) < 2:  # to within rounding of its size
+            camera = camera.resized(width, height)
+            scaled.add(f"{ratio:.4g}")
+        mask = find_mask(photo, folder, folder) or find_mask(photo, folder, folder.parent)
+        frames.append(Frame(photo.relative_to(folder).as_posix(), camera, photo, mask, source=file))
+    if scaled:
+        by = ", ".join(sorted(scaled))
+        notes.append(f"Photos are {by} times the size that {file.name} describes; their cameras are scaled to it.")
+    return frames
+
+
+def unplaced_note(count: int, of: int) -> list[str]:
+    """What to tell of photos that the program could not place."""
+    return [f"{count} of {of} photos have no pose in the file and are left out."] if count else []
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Lines of a text, without what surrounds them; empty ones left out."""
+    with file.open(encoding="utf-8-sig", errors="replace") as stream:
+        yield from filter(None, map(str.strip, stream))
+
+
+def points_of(places: Iterable[Any], colours: Iterable[Any] | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    """A capture's points: (N, 3) float64 and uint8, grey without colours; finite ones only, None if there are none."""
+    xyz = np.array(list(places), dtype=np.float64).reshape(-1, 3)
+    rgb = np.full(xyz.shape, 128.0) if colours is None else np.array(list(colours), np.float64).reshape(-1, 3)
+    if len(xyz) != len(rgb):
+        raise ValueError(f"{len(xyz)} points but {len(rgb)} colours")
+    finite = np.isfinite(xyz).all(1) & np.isfinite(rgb).all(1)
+    return (xyz[finite], np.clip(rgb[finite], 0, 255).astype(np.uint8)) if finite.any() else None
