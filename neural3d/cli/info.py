@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from neural3d.cli.console import console, option, print_pairs
+from neural3d.cli.console import coloured, console, option, print_pairs, print_table
 from neural3d.methods import METHODS
 
 
@@ -45,7 +45,7 @@ class Info:
             rows, advice = describe_footage(footage)
             print_pairs(str(path), rows)
             for sentence in advice:
-                console.print(f"[yellow]advice:[/] {sentence}")
+                console.print(coloured("advice:"), sentence)
             return console.print(f"find the cameras: neural3d process {path} CAPTURE (train {path} does it first)")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())
@@ -55,7 +55,7 @@ class Info:
         for note in scene.notes:
             console.print(f"note: {note}")
         for doubt in suspicions(scene):
-            console.print(f"[yellow]suspicious:[/] {doubt}")
+            console.print(coloured("suspicious:"), doubt)
 
 
 def print_settings(method: str) -> None:
@@ -63,7 +63,7 @@ def print_settings(method: str) -> None:
     shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
     for row in read_settings(method):
         shown.add_row(*row)
-    console.print(shown)
+    print_table(shown)
 
 
 def read_settings(method: str) -> list[tuple[str, str, str]]:
