@@ -14,6 +14,8 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import Scene, View
+from neural3d.scene.colour import eight_bit, srgb
+from neural3d.scene.formats import open_photo
 from neural3d.scene.undistort import is_panorama
 
 BLUE, ORANGE, RED = (46, 116, 214), (232, 142, 36), (222, 50, 70)
@@ -99,8 +101,9 @@ def thumbnail(view: View) -> UInt8[np.ndarray, "h w 3"]:
     try:
         if view.lens is not None and is_panorama(view.lens):  # of which it is a part
             return view.resized(THUMBNAIL, THUMBNAIL).image()[..., :3]
-        with Image.open(view.image_path) as photo:
-            photo.draft("RGB", (THUMBNAIL, THUMBNAIL))
+        with open_photo(view.image_path) as file:
+            file.draft("RGB", (THUMBNAIL, THUMBNAIL))
+            photo = srgb(eight_bit(file))
             photo.thumbnail((THUMBNAIL, THUMBNAIL))
             on_white = Image.new("RGBA", photo.size, "white")
             return np.asarray(Image.alpha_composite(on_white, photo.convert("RGBA")).convert("RGB"))

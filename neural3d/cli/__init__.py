@@ -13,12 +13,10 @@ import sys
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from neural3d import __version__
-from neural3d.cli.console import given_once
+from neural3d.cli.console import given_once, print_error, print_table
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
@@ -61,7 +59,7 @@ def run(arguments: list[str]) -> None:
         given_once(command)
         command.run()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read the output, `| head` for one, has gone; the interpreter would flush to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,13 +70,12 @@ def print_overview() -> None:
     shown = Table(box=None, show_header=False, pad_edge=False)
     for name, command in COMMANDS.items():
         shown.add_row(name, (command.__doc__ or "").partition("\n")[0])
-    console = Console(highlight=False)
-    console.print("usage: neural3d COMMAND IN [OUT] [--options]\n")
-    console.print(shown)
-    console.print(
+    print("usage: neural3d COMMAND IN [OUT] [--options]\n")
+    print_table(shown)
+    print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
-        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; "
-        "the disk is full), 130 stopped by Ctrl-C"
+        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk\n"
+        "is full), 130 stopped by Ctrl-C"
     )
 
 

@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from neural3d.errors import UserError
 
-console = Console(highlight=False)
+# What is said names files, and these may be called anything: brackets are no markup, ":car:" is no picture, lines are
+# left to the terminal to break, so that a path can be copied. What is to be coloured comes as `coloured`.
+AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+console = Console(**AS_IT_IS)
 NOWHERE = Path()  # of an output that was not given
 
 
@@ -44,19 +48,28 @@ def given_once(command: Any) -> None:
 
 def say_next(*words: str | Path) -> None:
     """How to go on, as a command to copy: in one line, paths quoted where a shell asks for it."""
-    console.print(f"next: {command_line(*words)}", soft_wrap=True, markup=False)
+    console.print(f"next: {command_line(*words)}")
 
 
 def command_line(*words: str | Path) -> str:
     return f"neural3d {shlex.join(map(str, words))}"
 
 
+def coloured(text: str, style: str = "yellow") -> Text:
+    return Text(text, style)
+
+
+def print_error(error: Exception) -> None:
+    Console(stderr=True, **AS_IT_IS).print(coloured("error:", "red"), str(error))
+
+
 def progress_bar() -> Any:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
-    )
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
 
 
 class StageProgress:
@@ -103,7 +116,12 @@ def at_least(**options: tuple[float, float]) -> None:
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:
-    shown = Table(title=title, show_header=False, title_justify="left")
+    console.print(coloured(title, "italic"))  # as a title of the table it would be cut to its width
+    shown = Table(show_header=False)
     for label, value in pairs:
         shown.add_row(label, str(value))
-    console.print(shown)
+    print_table(shown)
+
+
+def print_table(table: Table) -> None:
+    console.print(table, soft_wrap=False)  # cells keep to their columns

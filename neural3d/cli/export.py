@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, StageProgress, at_least, console, option
+from neural3d.cli.console import (
+    NOWHERE,
+    Device,
+    OutOption,
+    Output,
+    RunFolder,
+    StageProgress,
+    at_least,
+    coloured,
+    console,
+    option,
+)
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 from neural3d.files import require_writable
@@ -94,7 +105,7 @@ class Export:
             run, self.resolution, crop, faces=faces, keep_largest=self.keep_largest, fill_holes=self.fill_holes,
             smooth=self.smooth, progress=progress,
         )  # fmt: skip
-        console.print(f"{made.whole:,} faces extracted; {made.cleaning}", soft_wrap=True)
+        console.print(f"{made.whole:,} faces extracted; {made.cleaning}")
         self.report_coverage(made)
         if self.texture is None:
             return made.colored(progress)
@@ -108,13 +119,13 @@ class Export:
     def report_coverage(self, made: Surface) -> None:
         if made.coverage is None:
             return
-        console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them", soft_wrap=True)
+        console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them")
         if not made.coverage.good:
             console.print(
-                f"[yellow]the surface is missing or foggy:[/] train longer (neural3d train --resume {self.path} "
+                coloured("the surface is missing or foggy:"),
+                f"train longer (neural3d train --resume {self.path} "
                 "--minutes 10), or with another method (--method splat; --method neus for smooth surfaces); if the box "
                 "cuts the subject off, give another --crop",
-                soft_wrap=True,
             )
 
     def photos(self, scene: Scene) -> list[View]:

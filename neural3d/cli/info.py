@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from neural3d.cli.console import console, option, print_pairs, say_next
+from neural3d.cli.console import coloured, console, option, print_pairs, print_table, say_next
 from neural3d.errors import UserError
 from neural3d.methods import METHODS
 
@@ -47,7 +47,7 @@ class Info:
             rows, advice = describe_footage(footage)
             print_pairs(str(path), rows)
             for sentence in advice:
-                console.print(f"[yellow]advice:[/] {sentence}")
+                console.print(coloured("advice:"), sentence)
             return say_next("process", path, f"{path.resolve().stem}-capture")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())
@@ -57,7 +57,7 @@ class Info:
         for note in scene.notes:
             console.print(f"note: {note}")
         for doubt in suspicions(scene):
-            console.print(f"[yellow]suspicious:[/] {doubt}")
+            console.print(coloured("suspicious:"), doubt)
 
 
 def print_settings(method: str) -> None:
@@ -65,7 +65,7 @@ def print_settings(method: str) -> None:
     shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
     for row in read_settings(method):
         shown.add_row(*row)
-    console.print(shown)
+    print_table(shown)
 
 
 def read_settings(method: str) -> list[tuple[str, str, str]]:

@@ -30,9 +30,9 @@ def print_mesh(path: Path, mesh: Mesh, up: str | None, units: str) -> None:
 
     axis = axis_of(path, up)
     stands = "in the capture's own frame" if axis == "capture" else f"+{axis.upper()} is up"
-    console.print(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {stands}", soft_wrap=True)
+    console.print(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {stands}")
     x, y, z = mesh.vertices.max(0) - mesh.vertices.min(0)
-    console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}", soft_wrap=True)
+    console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}")
 
 
 def units_of(scene: Scene | Shape | ShapeSet) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
-from neural3d.scene.capture import PICTURES
+from neural3d.scene.formats import PICTURES
 from neural3d.scene.samples import sample_surface
 from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, MARGIN, SUFFIXES, read_shape, scene_turn
 

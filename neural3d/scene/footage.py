@@ -15,7 +15,7 @@ import numpy as np
 
 from neural3d.errors import UserError
 from neural3d.scene.capture import MASK_FOLDERS
-from neural3d.scene.formats import DEVELOPED, is_photo, missing_readers, open_photo, upright_srgb
+from neural3d.scene.formats import PICTURES, is_photo, missing_readers, open_photo, upright_srgb
 from neural3d.scene.images import read_header
 from neural3d.scene.masks import pair_masks, write_mask
 from neural3d.scene.readers import holds_capture
@@ -83,9 +83,9 @@ def find_footage(path: Path) -> Footage | None:
     if all(p.parent != path for p in pictures):
         folder = next((f for f in (path / i for i in INSIDE) if any(p.is_relative_to(f) for p in pictures)), path)
     photos, masks = pair_masks([p for p in pictures if p.is_relative_to(folder)], folder)
-    developed = {p.with_suffix(""): p for p in photos if p.suffix.lower() in DEVELOPED}
+    developed = {p.with_suffix(""): p for p in photos if p.suffix.lower() in PICTURES}
     doubled = {p: developed[p.with_suffix("")] for p in photos if developed.get(p.with_suffix(""), p) != p}
-    doubled = {p: other for p, other in doubled.items() if p.suffix.lower() not in DEVELOPED}
+    doubled = {p: other for p, other in doubled.items() if p.suffix.lower() not in PICTURES}
     photos = [p for p in photos if p not in doubled]
     if not photos:
         return None
@@ -117,7 +117,7 @@ def require_footage(path: Path) -> Footage:
         raise UserError(f"{path} is neither a folder of photos nor a video that is known by its ending.")
     if holds_capture(path):
         raise UserError(f"{path} is a capture with poses already; train on it as it is, or give its folder of photos.")
-    raise UserError(f"{path} holds no photos ({', '.join(DEVELOPED)}, HEIC or camera raw).")
+    raise UserError(f"{path} holds no photos ({', '.join(PICTURES)}, HEIC or camera raw).")
 
 
 def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:
