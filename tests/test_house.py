@@ -182,3 +182,12 @@ def test_the_readme_tells_kernel_users_the_truth(tmp_path):
     blocks = [block.split("```")[0] for block in (ROOT / "README.md").read_text().split("```python\n")[1:]]
     (example,) = [block for block in blocks if "neural3d.ops" in block]
     assert run_python(example + "print(*rgb.shape)", tmp_path) == ["1000 3"]
+
+
+def test_readme_lists_every_reader(monkeypatch):
+    """Written by tools/readme_tables.py, and not since changed."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import readme_tables
+
+    text = readme_tables.README.read_text(encoding="utf-8")
+    assert readme_tables.captures() in text and readme_tables.with_tables(text) == text
