@@ -35,6 +35,7 @@ from neural3d.scene import gps
 from neural3d.scene.footage import CameraGroup, Footage, Staged, link_or_copy, require_footage, stage
 from neural3d.scene.sfm_reasons import doubts, read_evidence, remedy, why_missing
 
+CENTRED = 0.2  # of the picture's size: principal points of K.txt further from the middle are of other photos
 SIMILAR = 300  # photos up to which `auto` looks at all pairs, by few features, for those that look alike
 NEIGHBOURS = 10  # sequential: each photo with so many next ones, and with those 2, 4, 8, … 512 further on
 KEY_PHOTOS = 30  # sequential: so many, evenly spaced, are matched among each other, which closes loops
@@ -121,6 +122,7 @@ def process(source: Path, out: Path, options: SfmOptions, report: Report = lambd
     with Lock(work.with_name(f".{work.name}.lock"), out) as lock, writing(out):
         try:
             staged = prepare(footage, work, options, report)
+            footage = of_these_sizes(footage, staged)
             found = solve(work, staged.cameras, footage, options, report)
             written = conclude(footage, work, options, staged, found)
             if out.exists():
@@ -216,6 +218,21 @@ def choose_pairs(names: list[str], matching: str, is_video: bool) -> dict[str, A
     return {"pairs": listed, "similar": False, "which": "neighbours in the order of names"}
 
 
+def of_these_sizes(footage: Footage, staged: Staged) -> Footage:
+    """With a K.txt of photos that were shrunk since brought to their size, which it says in the notes.
+
+    A principal point near the middle of photos k times larger tells k; what tells nothing is left for `camera_params`.
+    """
+    if footage.intrinsics is None:
+        return footage
+    (width, height), (fx, fy, cx, cy) = staged.cameras[0].size, footage.intrinsics
+    k = round(cx / width + cy / height)
+    if k < 2 or max(abs(cx / k / width - 0.5), abs(cy / k / height - 0.5)) > CENTRED / 4:
+        return footage
+    staged.notes.append(f"K.txt is of photos {k} times larger: it was scaled to these of {width}×{height}.")
+    return dataclasses.replace(footage, intrinsics=(fx / k, fy / k, cx / k, cy / k))
+
+
 def camera_params(group: CameraGroup, footage: Footage, model: str) -> str:
     """The start of a camera's parameters from K.txt or EXIF, without distortion; empty where COLMAP is to guess."""
     width, height = group.size
@@ -225,7 +242,7 @@ def camera_params(group: CameraGroup, footage: Footage, model: str) -> str:
         fx, fy, cx, cy = group.focal, group.focal, width / 2, height / 2
     else:
         return ""
-    if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
+    if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > CENTRED:
         raise UserError(
             f"K.txt of {footage.path} puts the principal point at ({cx:g}, {cy:g}) of {width}×{height} photos; scale "
             "it to their size, or move it away."
@@ -316,7 +333,7 @@ def conclude(
         error=found["error"],
         points=found["points"],
         missing=dict(sorted(missing.items())),
-        doubts=doubts(found["angle"], len(found["models"][0]), count),
+        doubts=doubts(found["angle"], len(found["models"][0]), count, found["miss"]),
         notes=staged.notes + ([measured] if measured else []),
         metric=measured is not None,
         lens=found["lens"],

@@ -1,9 +1,9 @@
 """Features, matches, cameras.
 
 Reads a job (JSON, see `neural3d.scene.sfm.solve`) from stdin. Writes lines of JSON to stdout: {"stage", "done",
-"total"} for progress, at last {"models", "error", "points", "angle", "lens", "tried"}: the names of the photos of each
-model, the largest first; of that one the mean reprojection error in pixels, the number of points, their angle (see
-`median_angle`) and the lens; what was tried, in words. COLMAP's log goes to stderr.
+"total"} for progress, at last {"models", "error", "miss", "points", "angle", "lens", "tried"}: the names of the photos
+of each model, the largest first; of that one the mean reprojection error in pixels and by the picture's long side, the
+number of points, their angle (see `median_angle`) and the lens; what was tried, in words. COLMAP's log goes to stderr.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ def main() -> None:
         find_features(job, database)
         match(job, database)
     found = search(job)
-    error, points, angle, lens = 0.0, 0, 0.0, ""
+    error, miss, points, angle, lens = 0.0, 0.0, 0, 0.0, ""
     if found.models:
         best = found.models[0]
         shutil.rmtree(job["sparse"], ignore_errors=True)
         Path(job["sparse"]).mkdir(parents=True)
         best.write(job["sparse"])
         error, points, angle = best.compute_mean_reprojection_error(), best.num_points3D(), median_angle(best)
+        miss = error / max(max(camera.width, camera.height) for camera in best.cameras.values())
         lens = ", ".join(sorted({camera.model_name for camera in best.cameras.values()}))
     names = [sorted(model.image(i).name for i in model.reg_image_ids()) for model in found.models]
-    tell(models=names, error=error, points=points, angle=angle, lens=lens, tried=found.tried)
+    tell(models=names, error=error, miss=miss, points=points, angle=angle, lens=lens, tried=found.tried)
 
 
 def median_angle(model: pycolmap.Reconstruction) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from neural3d.sfm.features import use_lens, verification
 from neural3d.sfm.progress import watched
 
 FEW = 20  # photos of a camera that find its focal length for the global mapper
+SEEN = 30  # points that a photo must see to count as placed: as many as the incremental mapper asks of a pose
 
 Models = list[pycolmap.Reconstruction]
 
@@ -36,6 +37,8 @@ def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: st
     seeded(job, seed, options, parts.rotation_averaging, parts.global_positioning, parts.retriangulation)
     folder = emptied(job)
     models = watched(stage, total, lambda: 0, lambda: pycolmap.global_mapping(path, job["images"], folder, options))
+    for model in models.values():
+        take_out_unseen(model, model.reg_image_ids())  # it places all that match, whether or not their points fit
     return largest_first(models)
 
 
@@ -59,6 +62,12 @@ def one_by_one(
 
 def largest_first(models: dict[int, pycolmap.Reconstruction]) -> Models:
     return sorted(models.values(), key=lambda model: -model.num_reg_images())
+
+
+def take_out_unseen(model: pycolmap.Reconstruction, photos: Iterable[int]) -> None:
+    """Removes the poses of those photos that see too few of the model's points to be sure of them."""
+    for i in [i for i in photos if model.image(i).num_points3D < SEEN]:
+        model.deregister_frame(model.image(i).frame_id)
 
 
 def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> pycolmap.Reconstruction:

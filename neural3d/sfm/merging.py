@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pycolmap
 
+from neural3d.sfm.mapping import take_out_unseen
+
 NEAR = 0.02  # of the picture's long side: points of one model must fall so near to where the other's photos saw them
-SEEN = 30  # points that a photo must see in the merged model, as many as the mapper asks of a pose
 COMMON = 2  # photos that two models must share: one says nothing of their scale that can be checked
 ALIKE = 0.15  # share by which a camera's focal length may differ between them
 
@@ -37,9 +38,7 @@ def merged(
     options.print_summary = False
     pycolmap.bundle_adjustment(whole, options)
     pycolmap.ObservationManager(whole).filter_all_points3D(4.0, 1.5)  # the mapper's own limits: pixels, degrees
-    for i in more:
-        if whole.image(i).num_points3D < SEEN:
-            whole.deregister_frame(whole.image(i).frame_id)
+    take_out_unseen(whole, more)
     return whole if whole.num_reg_images() > target.num_reg_images() else None
 
 

@@ -16,8 +16,16 @@ import neural3d.scene.sfm as sfm
 from neural3d.errors import UserError
 from neural3d.scene import load_scene
 from neural3d.scene.align import similarity
-from neural3d.scene.footage import CameraGroup, Footage, find_footage, require_footage, stage
-from neural3d.scene.sfm import SfmOptions, camera_params, choose_pairs, list_pairs, process, read_report
+from neural3d.scene.footage import CameraGroup, Footage, Staged, find_footage, require_footage, stage
+from neural3d.scene.sfm import (
+    SfmOptions,
+    camera_params,
+    choose_pairs,
+    list_pairs,
+    of_these_sizes,
+    process,
+    read_report,
+)
 from neural3d.scene.sfm_reasons import Evidence, doubts, remedy, why_missing
 
 needs_colmap = pytest.mark.skipif(
@@ -257,6 +265,12 @@ def test_intrinsics_beside_the_photos(photos, tmp_path):
     assert camera_params(group, Footage(folder), "OPENCV") == ""
     with pytest.raises(UserError, match=r"principal point at \(160, 120\) of 640×480 photos; scale it"):
         camera_params(CameraGroup((640, 480), []), footage, "OPENCV")
+    shrunk, notes = CameraGroup((107, 80), []), []  # a third, less what the division leaves
+    fitted = of_these_sizes(footage, Staged([shrunk], {}, notes))
+    assert fitted.intrinsics == pytest.approx((352 / 3, 350 / 3, 160 / 3, 40)) and "photos 3 times larger" in notes[0]
+    assert camera_params(shrunk, fitted, "SIMPLE_RADIAL").startswith("117.0,")
+    for other in ((320, 240), (640, 480), (107, 40)):  # its own, larger ones, and such that are no copies
+        assert of_these_sizes(footage, Staged([CameraGroup(other, [])], {}, notes)) is footage and len(notes) == 1
     for wrong in ("352 0 160", "0 0 160 0 350 120 0 0 1", "a b c d e f g h i"):
         (folder / "K.txt").write_text(wrong)
         with pytest.raises(UserError, match=r"K\.txt is no matrix of intrinsics"):
@@ -304,6 +318,7 @@ def test_reasons():
     assert doubts(20.0, 2, 4) == []
     assert "fewer than half" in doubts(20.0, 2, 5)[0]
     assert "hardly moved" in doubts(2.0, 5, 5)[0]
+    assert doubts(20.0, 5, 5, 0.0011) == [] and "the lens is another" in doubts(20.0, 5, 5, 0.002)[0]
     assert "small steps around" in remedy(evidence)
     assert "turned on the spot" in remedy(Evidence(evidence.features, evidence.matches, flat=0.9))
     assert "same thing" in remedy(Evidence(evidence.features, {}, 0.0))

@@ -7,7 +7,23 @@ pytest.importorskip("pycolmap", reason="pycolmap is not installed, or has no whe
 from synthetic import reconstruction, without
 
 from neural3d.sfm.lenses import convert
-from neural3d.sfm.mapping import go_on
+from neural3d.sfm.mapping import go_on, take_out_unseen
+
+
+def test_a_photo_without_points_is_not_placed(tmp_path):
+    """The global mapper places whatever matches, one with a single point too: its pose was 70° off on dtu24."""
+    model = reconstruction(tmp_path / "a.db", 12, noise=0.2)
+    ids = sorted(model.reg_image_ids())
+    for point, track in {k: list(p.track.elements) for k, p in model.points3D.items()}.items():
+        if point % 40 and any(element.image_id == ids[3] for element in track) and len(track) > 2:
+            at = next(element.point2D_idx for element in track if element.image_id == ids[3])
+            model.delete_observation(ids[3], at)
+    few = model.image(ids[3]).num_points3D
+    assert 0 < few < 30
+    take_out_unseen(model, ids[:3])
+    assert model.num_reg_images() == 12
+    take_out_unseen(model, ids)
+    assert sorted(model.reg_image_ids()) == [i for i in ids if i != ids[3]]
 
 
 def test_the_rest_is_placed_with_the_richer_lens_that_was_found(tmp_path):
