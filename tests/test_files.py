@@ -143,7 +143,7 @@ def test_a_disk_that_is_really_full(small_disk, capsys):
             main(command)
         said = " ".join(capsys.readouterr().err.split())
         assert stop.value.code == 3 and "MiB are free in" in said and "and it needs" in said, said
-    frames = (noise(480, 640, 3) for _ in range(40))
+    frames = (np.roll(noise(480, 640, 3), 99 * k) for k in range(40))
     with pytest.raises(DiskFull, match=r"film\.mp4 cannot be written, the disk"):
         save_film(small_disk / "film.mp4", frames)
     with pytest.raises(DiskFull, match="chair"):
