@@ -31,7 +31,7 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
     except OSError as e:
         if e.errno in NO_ROOM:
             raise no_room(path, size, TOO_LARGE if e.errno == errno.EFBIG else FULL) from e
-        why = e.strerror or str(e).splitlines()[0]
+        why = e.strerror or (str(e).splitlines() or [type(e).__name__])[0]
         raise UserError(f"{path} cannot be written ({why}); choose another place.") from e
 
 
