@@ -79,7 +79,7 @@ def main() -> None:
     print(f"| round | method | {' | '.join(COLUMNS)} | s |\n|---|---|" + "---:|" * (len(COLUMNS) + 1))
     with tempfile.TemporaryDirectory() as scratch:
         capture = make_demo_scene(Path(scratch) / "capture") / "scene.toml"
-        while time.monotonic() < until:
+        while not rows or time.monotonic() < until:
             out, method = Path(scratch) / "round", asked.methods[len(rows) % len(asked.methods)]
             begun, said = time.monotonic(), io.StringIO()
             for words in commands(capture, out, method, asked.minutes):

@@ -98,7 +98,7 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
 def _checksum(key: str, tensor: Tensor) -> int:
     """CRC-32 of a tensor's name, kind, shape and bytes: finds every changed bit, at several GB/s."""
     start = zlib.crc32(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), start)
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, start)
 
 
 def _flatten(state: dict[str, Any], prefix: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:

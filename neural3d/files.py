@@ -13,7 +13,9 @@ from pathlib import Path
 
 from neural3d.errors import DiskFull, UserError
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, or the largest file that a limit or FAT32 allows
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = "the disk or its quota is full"
+TOO_LARGE = "no file may be so large there"  # by a limit, or by FAT32
 MIB = 2**20
 
 
@@ -28,8 +30,8 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in NO_ROOM:
-            raise no_room(path, size) from e
-        why = e.strerror or str(e).splitlines()[0]
+            raise no_room(path, size, TOO_LARGE if e.errno == errno.EFBIG else FULL) from e
+        why = e.strerror or (str(e).splitlines() or [type(e).__name__])[0]
         raise UserError(f"{path} cannot be written ({why}); choose another place.") from e
 
 
@@ -107,11 +109,11 @@ def _existing(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
 
 
-def no_room(path: Path, size: int = 0) -> DiskFull:
+def no_room(path: Path, size: int = 0, why: str = FULL) -> DiskFull:
     """The error for a full disk or quota: says where, how much is free, and how much is needed where that is known."""
     needed = f", and it needs {size / MIB:,.1f}" if size else ""
     return DiskFull(
-        f"{path} cannot be written, the disk or its quota is full: {free_space(path) / MIB:,.1f} MiB are free in "
+        f"{path} cannot be written, {why}: {free_space(path) / MIB:,.1f} MiB are free in "
         f"{_existing(path.parent)}{needed}. What was there before is still whole; free some space, or choose another "
         "place."
     )

@@ -68,7 +68,7 @@ def from_plain(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
     if kind is not Any and (origin or type(value) is not kind):
-        raise UserError(f"{where} must be {_WORDS.get(kind, 'a list')}, not {_short(value)}.")
+        raise UserError(f"{where} must be {_WORDS.get(origin or kind, 'a list')}, not {_short(value)}.")
     return value
 
 

@@ -151,7 +151,7 @@ def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setitem(export._WRITERS, ".ply", full_disk)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match="the disk or its quota is full"):
         export.write_mesh(torus, path)
     assert path.read_bytes() == b"precious" and {p.name for p in tmp_path.iterdir()} == {"file", "mesh.ply"}
 

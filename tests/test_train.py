@@ -8,6 +8,7 @@ import pytest
 import torch
 from toy import ball_capture
 
+from neural3d import saving
 from neural3d.checkpoint import load_state
 from neural3d.cli import main
 from neural3d.errors import UserError
@@ -90,6 +91,29 @@ def test_stopping_saves(capture, tmp_path):
     trainer = start(capture, tmp_path / "run")
     trainer.fit(1000, stop=lambda: trainer.step >= 9)
     assert load_state(tmp_path / "run" / "checkpoint.safetensors")["step"] == 9
+
+
+def test_a_killed_training_has_saved_by_the_clock(capture, tmp_path, monkeypatch):
+    """Long before any number of steps: here as often as it can."""
+    monkeypatch.setattr(saving, "OFTEN", 0.0)
+    monkeypatch.setattr(saving, "SHARE", 1e9)
+    trainer = start(capture, tmp_path / "run")
+    times = set()
+
+    def killed() -> None:
+        if (written := tmp_path / "run" / "checkpoint.safetensors").exists():
+            times.add(written.stat().st_mtime_ns)
+        if trainer.step == 40:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        trainer.fit(1000, between_steps=killed)
+    assert len(times) >= 2
+    step = load_state(tmp_path / "run" / "checkpoint.safetensors")["step"]
+    assert 1 < step <= 40
+    start(capture, tmp_path / "whole").fit(step)
+    run, whole = ((tmp_path / p / "checkpoint.safetensors").read_bytes() for p in ("run", "whole"))
+    assert run == whole, "a copy of one moment, though training went on meanwhile"
 
 
 def test_an_existing_run_is_not_overwritten(capture, trained):

@@ -133,7 +133,8 @@ def fit(
             raise UserError(
                 "--tensorboard needs the tensorboard package: pip install 'neural3d[tensorboard]'."
             ) from None
-        writer = SummaryWriter(str(events))
+        with writing(events):
+            writer = SummaryWriter(str(events))
 
     def work(between_steps: Callable[[], None] = lambda: None) -> None:
         with ProgressReport(steps, minutes, trainer.step) as shown:

@@ -159,7 +159,7 @@ def prepare(footage: Footage, work: Path, options: SfmOptions, report: Report) -
     what = "choosing frames" if footage.is_video else "reading photos"
     try:
         staged = stage(footage, work / "images", options.frames, lambda done, total: report(what, done, total))
-    except UserError:
+    except (UserError, OSError):  # half of the photos are of no use, and may fill the disk
         shutil.rmtree(work, ignore_errors=True)
         raise
     if (readable := sum(len(camera.names) for camera in staged.cameras)) < 2:

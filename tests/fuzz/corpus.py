@@ -139,7 +139,7 @@ def write_path(folder: Path) -> None:
 TOML = """path = "capture"
 [scene]
 aabb = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
-holdout = 3
+split = "every:3"
 [method.ngp]
 lr = 0.01
 """

@@ -1,0 +1,1 @@
+"""Damaged inputs: see corpus.py."""
