@@ -62,7 +62,7 @@ READERS = {
     ),
     "transforms": Reader("nerfstudio, instant-ngp", "transforms.json", named("transforms.json"), _transforms),
     "blender": Reader(
-        "NeRF's synthetic scenes", "transforms_{train,val,test}.json", named("transforms_train.json"),
+        "NeRF's synthetic scenes, BlenderNeRF", "transforms_{train,val,test}.json", named("transforms_train.json"),
         lambda file, options: read_blender(file.parent),
     ),
     "idr": Reader("IDR, NeuS, DVR, MonoSDF", ", ".join(FILES), named(*FILES), read_idr),
