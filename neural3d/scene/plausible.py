@@ -72,7 +72,7 @@ def _guessed_bounds(scene: Scene, centres: Tensor) -> list[str]:
         return []
     if not torch.allclose(subject_box(cameras, points).float(), scene.aabb, atol=1e-2):
         return []  # they were given
-    remedy = "set the part that matters as aabb in [scene]"
+    remedy = "give the part that matters as scene.aabb"
     if points is None or len(points) < ENOUGH:
         return [
             "The cameras look at no common subject and there are no points, so that nothing says how far the scene "

@@ -19,6 +19,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
+from neural3d.scene.bounds import convergence
 from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
 from neural3d.scene.images import read_header
 
@@ -70,21 +71,24 @@ def read_blender(folder: Path) -> Capture:
     """transforms_train.json with transforms_val.json and transforms_test.json, where they exist.
 
     The add-on BlenderNeRF writes the same of any scene, with points3d.ply of its meshes; its test cameras have pictures
-    only where somebody has rendered them. NeRF's own scenes, told by each frame's `rotation`, fill a known cube.
+    only where somebody has rendered them. NeRF's own scenes, told by each frame's `rotation` and by where the cameras
+    look (scripts made after NeRF's write the key of other scenes, too), fill a known cube.
     """
-    capture = Capture("blender", folder, [], upright=True)
+    capture, nerfs = Capture("blender", folder, [], upright=True), False
     contents = {split: folder / f"transforms_{split}.json" for split in ("train", "val", "test")}
     for split, content in ((s, read_json(path)) for s, path in contents.items() if path.is_file()):
         entries = _entries(contents[split], content, allow_empty=True)
         if split != "train" and entries and not any(_picture(folder, entry) for entry in entries):
             capture.notes.append(f"{contents[split].name} names no picture that exists; its cameras are left out.")
             continue
-        if any("rotation" in entry for entry in entries):
-            capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
-            capture.unbounded, capture.background = False, "white"
+        nerfs = nerfs or any("rotation" in entry for entry in entries)
         for i, entry in enumerate(entries):
             entry = {**content, **entry, "transform_matrix": _unscaled(entry.get("transform_matrix"))}
             capture.frames.append(replace(_frame(contents[split], entry, i), split=split))
+    looked_at = convergence([frame.camera for frame in capture.frames])
+    if nerfs and (looked_at is None or looked_at.abs().max() < BLENDER_HALF_CUBE):
+        capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
+        capture.unbounded, capture.background = False, "white"
     if (cloud := in_any_case(folder / "points3d.ply")) is not None:
         capture.points = read_ply_points(cloud)
     return capture

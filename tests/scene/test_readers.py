@@ -303,6 +303,7 @@ def write_blendernerf(root, cameras, alpha=False, scale=1.0):
         write_picture(root / "train" / f"{i + 1:04d}.png", i, mode="RGBA" if alpha else "RGB")
         pose = camera.world_from_camera.numpy() @ np.diag([scale, -scale, -scale, 1])
         frames.append({"file_path": f"train\\{i + 1:04d}.png", "transform_matrix": pose.tolist()})
+        frames[-1] |= {"rotation": 0.01} if scale == 1 else {}  # as scripts made after NeRF's do
     fx, fy, cx, cy = cameras[0].params.tolist()
     shared = {"camera_angle_x": 1.2, "camera_angle_y": 0.3, "fl_x": fx, "fl_y": fy, "k1": 0.0, "k2": 0.0, "p1": 0.0}
     shared |= {"p2": 0.0, "cx": cx, "cy": cy, "w": float(WIDTH), "h": float(HEIGHT), "aabb_scale": 4}
