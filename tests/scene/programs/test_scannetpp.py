@@ -31,11 +31,11 @@ def write_scene(root, cameras):
 
 
 def test_scannetpp(tmp_path):
-    """The scene's folder, dslr/ or its transforms.json: the model's cameras, in the laser scan's frame, +z up."""
+    """The scene's folder or dslr/: the model's cameras, in the laser scan's frame, +z up."""
     cameras = ring("OPENCV_FISHEYE", FISHEYE, count=12)
     write_scene(tmp_path, cameras)
     points = torch.from_numpy(cloud())
-    for path in (tmp_path, tmp_path / "dslr", tmp_path / "dslr/nerfstudio/transforms.json"):
+    for path in (tmp_path, tmp_path / "dslr"):
         scene = load_scene(path)
         assert scene.reader == "scannetpp" and [v.name for v in scene.views] == [
             n for n in names(cameras) if n != "005.png"
