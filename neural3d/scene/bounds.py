@@ -61,10 +61,12 @@ def rotation_to_z(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
 
 def convergence(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
     """The point nearest to all optical axes, argmin Σ |(I − d dᵀ)(c − o)|²; None where they do not meet before them."""
+    if len(cameras) < 2:
+        return None
     d = torch.stack([c.forward for c in cameras])
     o = torch.stack([c.centre for c in cameras])
     across = torch.eye(3, dtype=d.dtype) - d[:, :, None] * d[:, None, :]
-    if len(cameras) < 2 or torch.linalg.eigvalsh(across.mean(0))[0] < PARALLEL:
+    if torch.linalg.eigvalsh(across.mean(0))[0] < PARALLEL:
         return None
     c = torch.linalg.solve(across.sum(0), (across @ o[:, :, None]).sum(0))[:, 0]
     ahead = ((c - o) * d).sum(-1) > 0

@@ -61,13 +61,9 @@ def _transforms(file: Path, options: SceneOptions) -> Capture:
 
 
 READERS = {
-    "scannetpp": Reader(
-        "ScanNet++", "dslr/colmap with dslr/resized_images, or iphone/colmap with iphone/rgb", find_scannetpp,
-        read_scannetpp,
-    ),
     "transforms": Reader("nerfstudio, instant-ngp", "transforms.json", named("transforms.json"), _transforms),
     "blender": Reader(
-        "NeRF's synthetic scenes", "transforms_{train,val,test}.json", named("transforms_train.json"),
+        "NeRF's synthetic scenes, BlenderNeRF", "transforms_{train,val,test}.json", named("transforms_train.json"),
         lambda file, options: read_blender(file.parent),
     ),
     "idr": Reader("IDR, NeuS, DVR, MonoSDF", ", ".join(FILES), named(*FILES), read_idr),
@@ -83,6 +79,10 @@ READERS = {
     ),
     "scanner3d": Reader(
         "3D Scanner App, all data", "frame_00000.json with frame_00000.jpg", find_scanner3d, read_scanner3d
+    ),
+    "scannetpp": Reader(
+        "ScanNet++", "dslr/colmap with dslr/resized_images, or iphone/colmap with iphone/rgb", find_scannetpp,
+        read_scannetpp,
     ),
     "colmap": Reader(
         "COLMAP, text or binary, every camera model",

@@ -1,4 +1,4 @@
-"""Readers of transforms.json (instant-ngp, nerfstudio) and of NeRF's Blender scenes, transforms_{train,val,test}.json.
+"""Readers of transforms.json (instant-ngp, nerfstudio) and of transforms_{train,val,test}.json (NeRF, BlenderNeRF).
 
 Both list frames with a camera-to-world matrix in OpenGL's camera frame (x right, y up, z backwards) and intrinsics per
 frame or for all. instant-ngp's unit cube is 1/0.33 wide around the origin; its aabb_scale only says how far beyond the
@@ -8,6 +8,7 @@ scene reaches.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
+from neural3d.scene.bounds import convergence
 from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
 from neural3d.scene.images import read_header
 
@@ -48,7 +50,7 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
     images: a folder, such as images_4, with reduced copies of the photos that the file names.
     """
     content = read_json(path)
-    frames = _frames(path, content)
+    frames = [_frame(path, {**content, **entry}, i) for i, entry in enumerate(_entries(path, content))]
     half = NGP_HALF_CUBE
     if "scale" in content or "offset" in content:
         half = 0.5 / _number(path, content, "scale", 0.33)
@@ -66,26 +68,57 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
 
 
 def read_blender(folder: Path) -> Capture:
-    """transforms_train.json with transforms_val.json and transforms_test.json, where they exist."""
-    capture = Capture("blender", folder, [], upright=True, unbounded=False, background="white")
-    capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
-    for split in ("train", "val", "test"):
-        path = folder / f"transforms_{split}.json"
-        if path.is_file():
-            frames = _frames(path, read_json(path), allow_empty=True)
-            for frame in frames:
-                frame.split = split
-            capture.frames += frames
+    """transforms_train.json with transforms_val.json and transforms_test.json, where they exist.
+
+    The add-on BlenderNeRF writes the same of any scene, with points3d.ply of its meshes; its test cameras have pictures
+    only where somebody has rendered them. NeRF's own scenes, told by each frame's `rotation` and by where the cameras
+    look (scripts made after NeRF's write the key of other scenes, too), fill a known cube.
+    """
+    capture, nerfs = Capture("blender", folder, [], upright=True), False
+    contents = {split: folder / f"transforms_{split}.json" for split in ("train", "val", "test")}
+    for split, content in ((s, read_json(path)) for s, path in contents.items() if path.is_file()):
+        entries = _entries(contents[split], content, allow_empty=True)
+        if split != "train" and entries and not any(_picture(folder, entry) for entry in entries):
+            capture.notes.append(f"{contents[split].name} names no picture that exists; its cameras are left out.")
+            continue
+        nerfs = nerfs or any("rotation" in entry for entry in entries)
+        for i, entry in enumerate(entries):
+            entry = {**content, **entry, "transform_matrix": _unscaled(entry.get("transform_matrix"))}
+            capture.frames.append(replace(_frame(contents[split], entry, i), split=split))
+    looked_at = convergence([frame.camera for frame in capture.frames])
+    if nerfs and (looked_at is None or looked_at.abs().max() < BLENDER_HALF_CUBE):
+        capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
+        capture.unbounded, capture.background = False, "white"
+    if (cloud := in_any_case(folder / "points3d.ply")) is not None:
+        capture.points = read_ply_points(cloud)
     return capture
 
 
-def _frames(path: Path, shared: dict[str, Any], allow_empty: bool = False) -> list[Frame]:
-    entries = shared.get("frames")
+def _unscaled(matrix: Any) -> Any:
+    """Columns of unit length: Blender renders along a camera's axes, however its object, or a parent, is scaled."""
+    try:
+        given = np.asarray(matrix, dtype=np.float64)
+        lengths = np.linalg.norm(given[:3, :3], axis=0)
+    except (TypeError, ValueError, IndexError):
+        return matrix  # for `pose_from` to say what is wrong
+    if given.shape != (4, 4) or not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        return matrix
+    given[:3, :3] /= lengths
+    return given
+
+
+def _entries(path: Path, content: dict[str, Any], allow_empty: bool = False) -> list[dict[str, Any]]:
+    entries = content.get("frames")
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise UserError(f"{path} has no list 'frames'; is it a transforms.json?")
     if not entries and not allow_empty:
         raise UserError(f"{path} lists no frames; export the capture again.")
-    return [_frame(path, {**shared, **entry}, i) for i, entry in enumerate(entries)]
+    return entries
+
+
+def _picture(folder: Path, entry: dict[str, Any]) -> Path | None:
+    """The photo that a frame names; file systems differ in slashes."""
+    return find_picture(folder / PurePosixPath(str(entry.get("file_path")).replace("\\", "/")))
 
 
 def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
@@ -93,10 +126,9 @@ def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
     if not isinstance(file_path, str):
         raise UserError(f"{path}: frame {index} has no 'file_path'; name its photo there.")
     where = f"{path}, frame '{file_path}'"
-    relative = PurePosixPath(file_path.replace("\\", "/"))
-    image = find_picture(path.parent / relative)
+    image = _picture(path.parent, entry)
     if image is None:
-        raise UserError(f"{where}: photo {path.parent / relative} is missing; put it back or remove the frame.")
+        raise UserError(f"{where}: photo {path.parent / file_path} is missing; put it back or remove the frame.")
     width, height, _ = read_header(image)
     width, height = round(_number(path, entry, "w", width)), round(_number(path, entry, "h", height))
     model, params = _lens(path, entry, width, height, where)

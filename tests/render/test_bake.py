@@ -16,7 +16,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import texels_of, unwrapped
-from neural3d.render.bake import textured
+from neural3d.render.bake import _fitting, textured
 from neural3d.scene import View
 from neural3d.scene.analytic import Sphere
 
@@ -175,3 +175,15 @@ def test_what_no_photo_shows_takes_the_fields_colour_shifted_to_fit(ball, photos
 def test_a_missing_photo_is_said(ball, photos, tmp_path):
     with pytest.raises(UserError, match=r"lost\.png is missing"):
         textured(ball, SIZE, [replace(photos[0], image_path=tmp_path / "lost.png")], GREY)
+
+
+def test_a_part_of_a_panorama_is_painted_from_as_a_part(ball, tmp_path):
+    """At the panorama's own sharpness: half of it is loaded; never as if all of the picture were the part."""
+    Image.new("RGB", (400, 200)).save(tmp_path / "pano.png")
+    pose = camera(0.0, 0.0).world_from_camera
+    part = Camera("PINHOLE", 64, 64, torch.tensor([32.0, 32, 32, 32]), pose)
+    lens = Camera("EQUIRECTANGULAR", 200, 100, torch.tensor([200.0, 100]), pose)
+    view = _fitting(View("a", part, tmp_path / "pano.png", lens=lens), ball, 1e-6)
+    assert (view.camera.model, view.camera.width, view.camera.height) == ("PINHOLE", 128, 128)
+    assert (view.lens.model, view.lens.width, view.lens.height) == ("EQUIRECTANGULAR", 400, 200)
+    torch.testing.assert_close(view.camera.params, torch.tensor([64.0, 64, 64, 64]).double())

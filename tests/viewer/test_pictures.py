@@ -15,8 +15,10 @@ from neural3d.viewer.solids import Clip, Cloud, Solid
 from neural3d.viewer.state import State
 from PIL import Image
 
+from neural3d.geometry.cameras import Camera
 from neural3d.metrics import psnr
 from neural3d.render import RenderOut
+from neural3d.scene import View
 
 WHITE = torch.ones(3)
 FRONT = looking(torch.tensor([0.0, -1, 0]), torch.zeros(3), 3.0)
@@ -107,6 +109,17 @@ def test_photos_stand_upright_on_their_frustums(tmp_path):
     assert frustum_corners(view.camera, 0.2).shape == (5, 3)
     view.image_path.unlink()
     assert thumbnail(view).shape == (1, 1, 3)
+
+
+def test_the_small_picture_of_a_panorama_s_part_is_that_part(tmp_path):
+    """Of a panorama that is white behind, the front is black."""
+    pixels = np.full((100, 200, 3), 255, np.uint8)
+    pixels[:, 60:140] = 0
+    Image.fromarray(pixels).save(tmp_path / "pano.png")
+    part = Camera("PINHOLE", 40, 40, torch.full((4,), 20.0), torch.eye(4))
+    lens = Camera("EQUIRECTANGULAR", 200, 100, torch.tensor([200.0, 100]), torch.eye(4))
+    small = thumbnail(View("a", part, tmp_path / "pano.png", lens=lens))
+    assert small.shape[0] == small.shape[1] > 40 and (small == 0).all()
 
 
 def test_the_error_is_the_difference_and_its_psnr(tmp_path):

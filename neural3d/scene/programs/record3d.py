@@ -54,7 +54,7 @@ def read_record3d(path: Path, options: SceneOptions) -> Capture:
     metadata, photos = layout
     content = read_json(metadata)
     poses, pinholes = _tables(metadata, content)
-    size = tuple(round(float(_array(metadata, content, key, 1)[0])) for key in ("w", "h"))
+    size = tuple(round(_array(metadata, content, key, 1)[0, 0]) for key in ("w", "h"))
     known = [(i, photo) for i in range(len(poses)) if (photo := find_picture(photos / str(i)))]
     if not known:
         raise UserError(f"{photos} holds none of the {len(poses)} photos (0.jpg, 1.jpg, …); share the film again.")

@@ -20,9 +20,7 @@ LAYOUTS = {"dslr": ("resized_images", "resized_anon_masks"), "iphone": ("rgb", "
 
 
 def find_scannetpp(path: Path) -> Path | None:
-    """dslr/ or else iphone/ of a scene's folder, that folder itself, or that which dslr/nerfstudio/… describes."""
-    if path.is_file():
-        return find_scannetpp(path.parent.parent) if path.parent.name == "nerfstudio" else None
+    """dslr/ or else iphone/ of a scene's folder, or that folder itself."""
     candidates = [path] if path.name in LAYOUTS else [path / name for name in LAYOUTS]
     return next((f for f in candidates if is_model(f / "colmap") and (f / LAYOUTS[f.name][0]).is_dir()), None)
 
