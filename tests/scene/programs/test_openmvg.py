@@ -100,6 +100,21 @@ def test_unplaced_views_and_a_folder_of_its_own(tmp_path):
     assert load_scene(tmp_path).reader == "openmvg"
 
 
+@pytest.mark.parametrize("share", [2, 4])
+def test_reduced_photos_scale_their_lens(tmp_path, share):
+    write(tmp_path)
+    write_photos(tmp_path / "images", size=(SIZE[0] // share, SIZE[1] // share))
+    capture = read(tmp_path)
+    expected = {name: pixels(seen_from(pose), "pinhole_brown_t2") / share for name, pose in zip(NAMES, POSES)}
+    check_pixels(capture, expected)
+    assert capture.notes == [
+        f"Photos are {1 / share:.4g} times the size that sfm_data.json describes; their cameras are scaled to it."
+    ]
+    write_photos(tmp_path / "images", ["000.png"], (SIZE[0], SIZE[0]))
+    with pytest.raises(UserError, match=r"000\.png is 48×48 but .*sfm_data\.json describes 48×36"):
+        load_scene(tmp_path)
+
+
 def test_what_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"intrinsics of type 'pinhole_tilted' are not read; use one of pinhole, "):
         read(write(tmp_path, other="pinhole_tilted"))
