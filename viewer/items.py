@@ -11,8 +11,10 @@ from neural3d.viewer.solids import Solid
 from PIL import Image
 from torch import Tensor
 
+from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import Scene, View
+from neural3d.scene.undistort import is_panorama
 
 BLUE, ORANGE, RED = (46, 116, 214), (232, 142, 36), (222, 50, 70)
 GREEN, GREY, VIOLET = (30, 150, 90), (128, 132, 140), (146, 84, 200)
@@ -95,12 +97,14 @@ def path_lines(cameras: list[Camera], size: float) -> Lines:
 def thumbnail(view: View) -> UInt8[np.ndarray, "h w 3"]:
     """The stored photo, small, on white where it is transparent; grey where it is gone."""
     try:
+        if view.lens is not None and is_panorama(view.lens):  # of which it is a part
+            return view.resized(THUMBNAIL, THUMBNAIL).image()[..., :3]
         with Image.open(view.image_path) as photo:
             photo.draft("RGB", (THUMBNAIL, THUMBNAIL))
             photo.thumbnail((THUMBNAIL, THUMBNAIL))
             on_white = Image.new("RGBA", photo.size, "white")
             return np.asarray(Image.alpha_composite(on_white, photo.convert("RGBA")).convert("RGB"))
-    except OSError:
+    except (OSError, UserError):
         return np.full((1, 1, 3), 128, np.uint8)
 
 

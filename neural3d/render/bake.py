@@ -30,6 +30,7 @@ from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import Texels, texels_of
 from neural3d.progress import Progress, silent
 from neural3d.scene.images import read_header
+from neural3d.scene.undistort import is_panorama
 
 if TYPE_CHECKING:
     from neural3d.scene import View
@@ -91,10 +92,14 @@ def _from_photos(
 
 
 def _fitting(view: View, mesh: Mesh, spacing: float) -> View:
-    """The view as photographed, reduced until a pixel is about as wide as the texels' spacing."""
-    if view.lens is not None:
+    """The view as photographed, or its part of a panorama, reduced until a pixel is as wide as texels lie apart."""
+    if view.lens is not None and not is_panorama(view.lens):
         view = replace(view, camera=view.lens, lens=None)
-    width, height, _ = read_header(view.image_path)
+    whole, stored = view.lens or view.camera, read_header(view.image_path)
+    width, height = (
+        max(1, round(part * n / of))
+        for part, n, of in zip((view.camera.width, view.camera.height), stored, (whole.width, whole.height))
+    )
     camera = view.camera.resized(width, height)
     distance = np.linalg.norm(mesh.vertices - camera.centre.numpy(), axis=1)
     shrink = max(1.0, spacing * _focal(camera) / max(float(np.median(distance)), 1e-6))

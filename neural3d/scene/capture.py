@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,17 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.scene.scene import View
 
-PICTURES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # in any case
 MASK_FOLDERS = ("masks", "mask")
 ROTATION_SLACK = 1e-3  # rotations further than this from orthonormal are mistakes, not rounding
 
 
 @dataclass
 class Frame:
-    """One photo. camera: at the photo's stored size, in the capture's frame. split: the capture's own, if any."""
+    """One photo. camera: at the photo's stored size, in the capture's frame. split: the capture's own, if any.
+
+    lens: the camera that took the photo, where `camera` is that of a part of it (see `scene.panorama`).
+    """
 
     name: str
     camera: Camera
@@ -33,13 +38,20 @@ class Frame:
     any_size: bool = False  # the photo may be a reduced copy of what the camera describes (images_4)
     alpha: bool = False  # the photo is a picture of something cut out
     mask_as_alpha: bool = False  # by its mask
+    lens: Camera | None = None
 
     def view(self, camera: Camera | None = None, downscale: int = 1) -> View:
         """The frame as a view, with its camera or another, its size divided by a whole number."""
-        camera = camera or self.camera
-        width, height = (max(1, round(n / downscale)) for n in (camera.width, camera.height))
-        camera = camera.resized(width, height)
-        return View(self.name, camera, self.image_path, self.mask_path, self.alpha, self.mask_as_alpha)
+        camera, lens = camera or self.camera, self.lens
+        if lens is not None:  # it moves as the camera does
+            offset = torch.linalg.inv(self.camera.world_from_camera) @ lens.world_from_camera
+            lens = _divided(replace(lens, world_from_camera=camera.world_from_camera @ offset), downscale)
+        camera = _divided(camera, downscale)
+        return View(self.name, camera, self.image_path, self.mask_path, self.alpha, self.mask_as_alpha, lens)
+
+
+def _divided(camera: Camera, by: int) -> Camera:
+    return camera.resized(*(max(1, round(n / by)) for n in (camera.width, camera.height)))
 
 
 @dataclass
@@ -48,7 +60,7 @@ class Capture:
 
     points: (N, 3) float64 and colours (N, 3) uint8. box: (2, 3), the region of interest if the format gives one.
     box_is_tight: it hugs the subject, so nothing else is worth finding. box_is_ball: what matters is the ball in it,
-    so it need not grow when the frame is turned. upright: +z is up in the capture's frame,
+    so it need not grow when the frame is turned. upright: the axis `up_axis` is up in the capture's frame,
     by custom of the format. metric: GPS has measured that, and that a unit is a metre.
     unbounded: None = decide by whether photos have alpha. mask_as_alpha: masks, if any, are silhouettes.
     silhouettes: pictures are cut out, by alpha or mask (known after photos.check_photos).
@@ -62,6 +74,7 @@ class Capture:
     box_is_tight: bool = False
     box_is_ball: bool = False
     upright: bool = False
+    up_axis: str = "z"
     metric: bool = False
     unbounded: bool | None = None
     background: str | None = None
@@ -100,12 +113,12 @@ def pose_from(matrix: Any, where: str) -> Tensor:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; UserError where the file is missing, cut off or something else."""
+    """A JSON object in UTF-8, -16 or -32; UserError where the file is missing, cut off or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # in whichever of these, with a byte-order mark or without
     except FileNotFoundError:
         raise UserError(f"{path} is missing; check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}).") from None
     except json.JSONDecodeError as error:
         raise UserError(
@@ -116,11 +129,44 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def head_of(path: Path, count: int = 1 << 16) -> bytes:
+    """The first bytes of a file, −1 for all; none where it cannot be read: whoever looks whose it is raises nothing."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
 def find_picture(path: Path) -> Path | None:
-    """The file itself, or with one of the usual extensions where the name has none."""
-    if path.is_file():
+    """The file itself, or with one of the usual extensions where the name has none; see `in_any_case`."""
+    return _first_file([path, *(path.with_name(path.name + e) for e in PICTURES)])
+
+
+def in_any_case(path: Path) -> Path | None:
+    """What lies at the path, or where names, folders' too, differ from it in case only: lists come from other systems.
+
+    None where nothing does; the first by name where several do.
+    """
+    if path.exists() or path.parent == path:
         return path
-    return next((p for p in (path.with_name(path.name + e) for e in PICTURES) if p.is_file()), None)
+    folder = in_any_case(path.parent)
+    if folder is None or not folder.is_dir():
+        return None
+    name = _names_in(folder, folder.stat().st_mtime_ns).get(path.name.lower())
+    return None if name is None else folder / name
+
+
+@functools.lru_cache(maxsize=64)
+def _names_in(folder: Path, changed: int) -> dict[str, str]:
+    """Names by their lower case; `changed`, the folder's time, tells a listing from a later one."""
+    return {name.lower(): name for name in sorted(os.listdir(folder), reverse=True)}
+
+
+def _first_file(candidates: list[Path]) -> Path | None:
+    """The first that is a file as it is written, else the first that is one in another case."""
+    exact = next((p for p in candidates if p.is_file()), None)
+    return exact or next((f for p in candidates if (f := in_any_case(p)) and f.is_file()), None)
 
 
 def find_mask(image: Path, images: Path, root: Path) -> Path | None:
@@ -140,4 +186,4 @@ def find_mask(image: Path, images: Path, root: Path) -> Path | None:
         for name in (inside.name + ".png", f"{stem}.png", f"{stem}.mask.png", inside.name)
     ]
     candidates += [image.with_name(name) for name in (f"{stem}.mask.png", f"{stem}_mask.png", image.name + ".png")]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return _first_file(candidates)

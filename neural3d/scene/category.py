@@ -55,7 +55,7 @@ class ShapeSet:
 def holds_shapes(folder: Path) -> bool:
     """Does a folder hold meshes, itself or below, and neither photos nor cameras?"""
     files = [p for p in folder.rglob("*") if p.suffix] if folder.is_dir() else []
-    photos = any(p.suffix in PICTURES or p.name.startswith("transforms") for p in files)
+    photos = any(p.suffix.lower() in PICTURES or p.name.startswith("transforms") for p in files)
     return not photos and any(p.suffix.lower() in MESH_SUFFIXES for p in files)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.capture import Capture, Frame, find_mask, pose_from, read_json
+from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
 from neural3d.scene.options import SceneOptions
 
 MODEL_IDS = [
@@ -94,7 +94,7 @@ def read_colmap(root: Path, options: SceneOptions) -> Capture:
             raise UserError(f"{source} lacks camera {photo.camera_id} of photo '{photo.name}'; export the model again.")
         lens, width, height, params = model.cameras[photo.camera_id]
         camera = Camera(lens, width, height, torch.tensor(params, dtype=torch.float64), photo.world_from_camera)
-        image = images / photo.name
+        image = find_picture(images / photo.name) or images / photo.name
         mask = find_mask(image, images, images.parent)
         frames.append(Frame(photo.name, camera, image, mask, source=source, any_size=True))
     if not frames:
@@ -263,7 +263,7 @@ def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _lines(path: Path) -> Iterator[list[str]]:
     """Words of each line that is no comment; an empty list for an empty line, which images.txt uses."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if not line.startswith("#"):
             yield line.split()
 

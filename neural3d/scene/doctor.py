@@ -17,6 +17,7 @@ from neural3d.scene.bounds import every_nth, in_picture, seen_by
 from neural3d.scene.colmap import find_model, read_observations
 from neural3d.scene.images import read_image
 from neural3d.scene.photos import available_memory
+from neural3d.scene.plausible import implausible
 from neural3d.scene.readers import READERS
 from neural3d.scene.scene import Scene, View
 
@@ -57,6 +58,7 @@ def suspicions(scene: Scene) -> list[str]:
     """One sentence for each thing that looks wrong, the gravest first. Decodes up to LOOKS photos."""
     observed = _observed(scene)
     found = [
+        *implausible(scene),
         *_looking_away(scene),
         *_points_unseen(scene),
         *_reprojection(scene, observed),

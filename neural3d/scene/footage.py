@@ -19,7 +19,7 @@ from neural3d.scene.formats import DEVELOPED, is_photo, missing_readers, open_ph
 from neural3d.scene.images import read_header
 from neural3d.scene.masks import pair_masks, write_mask
 from neural3d.scene.readers import holds_capture
-from neural3d.scene.survey import Look, blurred, copies, survey
+from neural3d.scene.survey import PANORAMA, Look, blurred, copies, survey
 from neural3d.scene.video import is_video, write_sharpest_frames
 
 INSIDE = ("images", "input", "image")  # where a folder may keep its photos, if not in itself
@@ -61,7 +61,7 @@ class CameraGroup:
 
 
 class Staged(NamedTuple):
-    """unreadable: by name, and why. notes: a sentence each on what was left out or is worth a look."""
+    """unreadable: photos that are of no use, by name, and why. notes: a sentence each on what else is worth a look."""
 
     cameras: list[CameraGroup]
     unreadable: dict[str, str]
@@ -127,7 +127,7 @@ def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:
     if path is None:
         return None
     try:
-        k = np.array(path.read_text().split(), np.float64).reshape(3, 3)
+        k = np.array(path.read_text(encoding="utf-8-sig").split(), np.float64).reshape(3, 3)
     except ValueError:
         k = np.zeros((3, 3))
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0 and k[2, 2] == 1):
@@ -148,6 +148,8 @@ def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, in
         written = write_sharpest_frames(footage.path, folder, frames, report)
         return Staged([CameraGroup(read_header(folder / written[0])[:2], written)], {}, [])
     looks, unreadable = survey(footage.photos, report)
+    unreadable |= {photo: PANORAMA for photo, look in looks.items() if look.panorama}
+    looks = {photo: look for photo, look in looks.items() if not look.panorama}
     doubled = copies(looks)
     taken = {photo: look for photo, look in looks.items() if photo not in doubled}
     names = _new_names(footage, taken)

@@ -11,7 +11,7 @@ import numpy as np
 from neural3d.scene.footage import Footage
 from neural3d.scene.formats import missing_readers
 from neural3d.scene.gps import NOISE, enu, spread
-from neural3d.scene.survey import Look, blurred, copies, survey
+from neural3d.scene.survey import PANORAMA, Look, blurred, copies, survey
 from neural3d.scene.video import describe_video, key_frames, sharpness
 
 FEW = 20  # photos: what README asks for at least
@@ -47,6 +47,7 @@ def _describe_photos(footage: Footage) -> tuple[list[tuple[str, str]], list[str]
         rows.append(("copies", _some(f"{footage.name(p)} of {footage.name(q)}" for p, q in doubled.items()) or "none"))
     said = [text for _, text in advice]
     said += [f"{footage.name(p)} {why}" for p, why in unreadable.items()]
+    said += [f"{footage.name(p)} {PANORAMA}." for p, look in looks.items() if look.panorama]
     said += [f"{name} is left out: {why}" for name, why in footage.left_out.items()]
     return rows, said + _advise(named, blurry, len(footage.photos) - len(doubled), bool(footage.intrinsics))
 

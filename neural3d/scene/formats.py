@@ -20,7 +20,7 @@ RAW = (
     ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr",
     ".fff", ".iiq", ".x3f", ".mrw", ".rwl", ".erf", ".kdc", ".dcr",
 )  # fmt: skip
-DEVELOPED = tuple(dict.fromkeys(suffix.lower() for suffix in PICTURES))
+DEVELOPED = PICTURES
 PHOTOS = DEVELOPED + HEIC + RAW
 EXTRAS = {"heic": (HEIC, "pillow_heif", "HEIC"), "raw": (RAW, "rawpy", "camera raw")}
 

@@ -11,6 +11,7 @@ from neural3d.errors import UserError
 from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
+from neural3d.scene.panorama import cut_panoramas
 from neural3d.scene.photos import check_photos, choose_downscale
 from neural3d.scene.poses import with_poses
 from neural3d.scene.readers import open_capture
@@ -71,6 +72,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     path = with_poses(path, path.parent)
     capture = open_capture(path, options)
     check_photos(capture, options)
+    cut_panoramas(capture)
     split = make_split(capture, options)
     train = [capture.frames[i] for i in split["train"]]
     downscale = choose_downscale(capture, train, options, max_gib)

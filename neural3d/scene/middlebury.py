@@ -24,7 +24,7 @@ TRIPLE = rf"\(?\s*({NUMBER})[\s,]+({NUMBER})[\s,]+({NUMBER})\s*\)?"
 def read_middlebury(path: Path) -> Capture:
     """The capture of a _par.txt file."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}).") from None
     rows = [line.split() for line in lines if line.strip()]

@@ -67,25 +67,26 @@ def normalise(
 
 
 def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]:
-    """What the options say is up; else +z where GPS or the format says so; else what the cameras say.
+    """What the options say is up; else what GPS (+z) or the format says; else what the cameras say.
 
     These also win over a format from which they plainly differ: some programs write transforms.json in whatever frame
     the poses came in.
     """
     if options.up in AXES:
         return torch.tensor(AXES[options.up], dtype=torch.float64)
-    z = torch.tensor(AXES["z"], dtype=torch.float64)
+    custom = torch.tensor(AXES[capture.up_axis], dtype=torch.float64)
     if capture.metric and options.up is None:
-        return z
+        return custom
     cameras = [f.camera for f in capture.frames]
     if options.up == "guess" or not capture.upright:
         return up_direction(cameras)
-    axis, doubt = level_axis(cameras) or (z, 0.0)
-    if math.acos(axis[2].clamp(-1, 1)) < max(LEAN, 3 * doubt):
-        return z
+    axis, doubt = level_axis(cameras) or (custom, 0.0)
+    if math.acos((axis @ custom).clamp(-1, 1)) < max(LEAN, 3 * doubt):
+        return custom
+    level, up = ", ".join(f"{x:.2f}" for x in axis.tolist()), capture.up_axis
     capture.notes.append(
-        "The cameras are level about ({:.2f}, {:.2f}, {:.2f}), which is taken for up, and not about +z as the format "
-        "has it; if +z is up all the same, say so: --set scene.up=z.".format(*axis.tolist())
+        f"The cameras are level about ({level}), which is taken for up, and not about +{up} as the format has it; if "
+        f"+{up} is up all the same, say so: --set scene.up={up}."
     )
     return axis
 

@@ -104,7 +104,7 @@ def read_toml(path: Path) -> tuple[Path, dict[str, Any], dict[str, dict]]:
     `path = "…"` is relative to the file; ${NAME} in it is an environment variable.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} cannot be read as TOML ({error}); correct it there.") from None
     for key in content:

@@ -11,6 +11,7 @@ from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.images import lies_on_its_side, read_header
 from neural3d.scene.options import SceneOptions
 
+HALVES = (2, 4, 8, 16)  # how many times smaller than described a photo may be
 LONGEST = 1600  # pixels of a photo's longer side, about: as many as 3D Gaussian Splatting (Kerbl et al. 2023) takes
 
 
@@ -23,7 +24,9 @@ def check_photos(capture: Capture, options: SceneOptions) -> None:
     if doubled:
         source = next(f.source for f in capture.frames if f.name == doubled[0])
         raise UserError(f"{source}: photo '{doubled[0]}' is listed twice; keep one of its frames.")
+    described = [(f.camera.width, f.camera.height) for f in capture.frames]
     alpha = [_check_size(frame) for frame in capture.frames]
+    _note_halves(capture, described)
     for frame in capture.frames:
         if frame.mask_path:
             _check_mask(frame)
@@ -45,13 +48,31 @@ def _check_size(frame: Frame) -> bool:
     expected = (frame.camera.width, frame.camera.height)
     if (width, height) == expected:
         return alpha
-    if frame.any_size and abs(width / expected[0] * expected[1] / height - 1) < 2 / min(width, height):
+    reduced = frame.any_size and abs(width / expected[0] * expected[1] / height - 1) < 2 / min(width, height)
+    if reduced or _halved((width, height), expected):
         frame.camera = frame.camera.resized(width, height)  # a reduced copy, to within rounding of its size
         return alpha
     message = f"{frame.image_path} is {width}×{height} but {frame.source} describes {expected[0]}×{expected[1]}"
     if (height, width) == expected and lies_on_its_side(frame.image_path):
         raise UserError(f"{message}: its EXIF data turns it by 90°; store it upright, without EXIF.")
     raise UserError(f"{message}; restore the photo's size or recalibrate.")
+
+
+def _halved(size: tuple[int, int], described: tuple[int, int]) -> bool:
+    """Whether a photo is exactly ½, ¼, … of the described size; sides may be rounded either way."""
+    return any(all(n in (d // k, -(-d // k)) for n, d in zip(size, described)) for k in HALVES)
+
+
+def _note_halves(capture: Capture, described: list[tuple[int, int]]) -> None:
+    """Says which photos of a capture that describes their size are smaller, and what followed from that."""
+    smaller = [(f, d) for f, d in zip(capture.frames, described) if not f.any_size and d[0] > f.camera.width]
+    if smaller:
+        frame, (width, height) = smaller[0]
+        capture.notes.append(
+            f"{len(smaller)} of {len(capture.frames)} photos are smaller than {frame.source.name} describes "
+            f"({frame.name}: {frame.camera.width}×{frame.camera.height} instead of {width}×{height}): focal lengths "
+            "and principal points were scaled to the photos."
+        )
 
 
 def _check_mask(frame: Frame) -> None:

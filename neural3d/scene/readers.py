@@ -18,7 +18,11 @@ from neural3d.scene.programs.bundler import find_bundler, read_bundler
 from neural3d.scene.programs.metashape import find_metashape, read_metashape
 from neural3d.scene.programs.openmvg import find_openmvg, read_openmvg
 from neural3d.scene.programs.opensfm import find_opensfm, read_opensfm
+from neural3d.scene.programs.polycam import find_polycam, read_polycam
 from neural3d.scene.programs.realitycapture import find_realitycapture, read_realitycapture
+from neural3d.scene.programs.record3d import find_record3d, read_record3d
+from neural3d.scene.programs.scanner3d import find_scanner3d, read_scanner3d
+from neural3d.scene.programs.scannetpp import find_scannetpp, read_scannetpp
 from neural3d.scene.transforms import read_blender, read_transforms
 
 Find = Callable[[Path], Path | None]
@@ -57,14 +61,28 @@ def _transforms(file: Path, options: SceneOptions) -> Capture:
 
 
 READERS = {
+    "scannetpp": Reader(
+        "ScanNet++", "dslr/colmap with dslr/resized_images, or iphone/colmap with iphone/rgb", find_scannetpp,
+        read_scannetpp,
+    ),
     "transforms": Reader("nerfstudio, instant-ngp", "transforms.json", named("transforms.json"), _transforms),
     "blender": Reader(
-        "NeRF's synthetic scenes", "transforms_{train,val,test}.json", named("transforms_train.json"),
+        "NeRF's synthetic scenes, BlenderNeRF", "transforms_{train,val,test}.json", named("transforms_train.json"),
         lambda file, options: read_blender(file.parent),
     ),
     "idr": Reader("IDR, NeuS, DVR, MonoSDF", ", ".join(FILES), named(*FILES), read_idr),
     "middlebury": Reader(
         "Middlebury", "NAME_par.txt", named("*_par.txt"), lambda file, options: read_middlebury(file)
+    ),
+    "polycam": Reader(
+        "Polycam, raw export", "keyframes/corrected_cameras with corrected_images, or keyframes/cameras with images",
+        find_polycam, read_polycam,
+    ),
+    "record3d": Reader(
+        "Record3D", "NAME.r3d; metadata with rgbd; metadata.json with rgb", find_record3d, read_record3d
+    ),
+    "scanner3d": Reader(
+        "3D Scanner App, all data", "frame_00000.json with frame_00000.jpg", find_scanner3d, read_scanner3d
     ),
     "colmap": Reader(
         "COLMAP, text or binary, every camera model",

@@ -21,7 +21,8 @@ class View:
 
     name: unique in the scene, as the capture calls it. camera: in the scene frame, at the loaded resolution.
     alpha: `image` has four channels. mask_as_alpha: the mask is the object's silhouette, and becomes the alpha channel.
-    lens: the camera that took the photo, where `camera` is that of its pinhole copy; None: `camera` took it.
+    lens: the camera that took the photo, where `camera` is that of its pinhole copy, or of a part of a panorama; None:
+    `camera` took it.
     """
 
     name: str

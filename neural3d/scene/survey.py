@@ -15,12 +15,17 @@ from PIL import Image
 
 from neural3d.scene.exif import ORIENTATION, Shot, read_shot
 from neural3d.scene.formats import in_srgb, open_photo, orientation_of
+from neural3d.scene.panorama import looks_panoramic
 
 SIDE = 1000  # pixels of the longer side at which photos are compared
 NEAR = 5  # photos before and after one that it is compared with
 DEVIATIONS = 4.0  # robust standard deviations of the set by which a blurred photo stands out …
 LEAST = 0.1  # … and the least by which, on the blur measure's scale of 0 to 1: all photos of a set may be alike
 LOSSY = ("JPEG", "MPO", "HEIF", None)  # None: camera raw, developed
+PANORAMA = (
+    "is a panorama (equirectangular), which no pinhole camera took: cut it into perspective views first, or give its "
+    "pose in a transforms.json with camera_model EQUIRECTANGULAR"
+)
 READ_BY_COLMAP = ("JPEG", "MPO", "PNG", "TIFF", "BMP")
 
 
@@ -30,6 +35,7 @@ class Look:
 
     as_is: upright, in sRGB and in a format that COLMAP reads; else JPEG serves as well (lossy), or only PNG does.
     blur: from 0, sharp, to 1. light: log2 of the mean linear light, in stops. digest: equal for equal pixels.
+    panorama: in equirectangular projection, as no pinhole camera takes it.
     """
 
     size: tuple[int, int]
@@ -40,12 +46,14 @@ class Look:
     blur: float
     light: float
     digest: str
+    panorama: bool
 
 
 def look_at(photo: Path) -> Look:
     """Decodes all of the file, so that damage is found, at reduced size. Raises what `formats.open_photo` raises."""
     with open_photo(photo, quick=True) as file:
         orientation, exif = orientation_of(file), file.getexif()
+        panorama = "equirectangular" in str(file.info.get("xmp"))  # Google's GPano, which 360° cameras write too
         as_is = orientation == 1 and file.format in READ_BY_COLMAP and file.mode != "CMYK" and in_srgb(file)
         lossy = file.format in LOSSY and "A" not in file.mode
         size = file.info.get("full_size", file.size)
@@ -63,6 +71,7 @@ def look_at(photo: Path) -> Look:
         blur=blur(grey),
         light=float(np.log2(max(1e-4, ((grey / 255) ** 2.2).mean()))),
         digest=hashlib.sha256(small.tobytes() + f"{size}".encode()).hexdigest(),
+        panorama=panorama or looks_panoramic(size, grey),
     )
 
 

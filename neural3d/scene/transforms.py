@@ -1,4 +1,4 @@
-"""Readers of transforms.json (instant-ngp, nerfstudio) and of NeRF's Blender scenes, transforms_{train,val,test}.json.
+"""Readers of transforms.json (instant-ngp, nerfstudio) and of transforms_{train,val,test}.json (NeRF, BlenderNeRF).
 
 Both list frames with a camera-to-world matrix in OpenGL's camera frame (x right, y up, z backwards) and intrinsics per
 frame or for all. instant-ngp's unit cube is 1/0.33 wide around the origin; its aabb_scale only says how far beyond the
@@ -8,6 +8,7 @@ scene reaches.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,12 +19,27 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
-from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
+from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
 from neural3d.scene.images import read_header
 
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 NGP_HALF_CUBE = 0.5 / 0.33  # instant-ngp maps x to 0.33 x + 0.5 and looks at the unit cube
 BLENDER_HALF_CUBE = 1.5  # the NeRF paper's synthetic scenes lie within ±1.5
+MODELS = (
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "FULL_OPENCV",
+    "SIMPLE_FISHEYE",
+    "FISHEYE",
+    "SIMPLE_RADIAL_FISHEYE",
+    "RADIAL_FISHEYE",
+    "OPENCV_FISHEYE",
+    "EQUIRECTANGULAR",
+)  # whose parameters the file has keys for
+NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular")  # instant-ngp's keys of lenses that are none of these
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -33,7 +49,7 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
     images: a folder, such as images_4, with reduced copies of the photos that the file names.
     """
     content = read_json(path)
-    frames = _frames(path, content)
+    frames = [_frame(path, {**content, **entry}, i) for i, entry in enumerate(_entries(path, content))]
     half = NGP_HALF_CUBE
     if "scale" in content or "offset" in content:
         half = 0.5 / _number(path, content, "scale", 0.33)
@@ -45,31 +61,60 @@ def read_transforms(path: Path, images: str | None = None) -> Capture:
     if images:
         _take_copies(path, frames, images)
     if "ply_file_path" in content:
-        capture.points = read_ply_points(path.parent / content["ply_file_path"])
+        cloud = path.parent / str(content["ply_file_path"])
+        capture.points = read_ply_points(in_any_case(cloud) or cloud)
     return capture
 
 
 def read_blender(folder: Path) -> Capture:
-    """transforms_train.json with transforms_val.json and transforms_test.json, where they exist."""
-    capture = Capture("blender", folder, [], upright=True, unbounded=False, background="white")
-    capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
-    for split in ("train", "val", "test"):
-        path = folder / f"transforms_{split}.json"
-        if path.is_file():
-            frames = _frames(path, read_json(path), allow_empty=True)
-            for frame in frames:
-                frame.split = split
-            capture.frames += frames
+    """transforms_train.json with transforms_val.json and transforms_test.json, where they exist.
+
+    The add-on BlenderNeRF writes the same of any scene, with points3d.ply of its meshes; its test cameras have pictures
+    only where somebody has rendered them. NeRF's own scenes, told by each frame's `rotation`, fill a known cube.
+    """
+    capture = Capture("blender", folder, [], upright=True)
+    contents = {split: folder / f"transforms_{split}.json" for split in ("train", "val", "test")}
+    for split, content in ((s, read_json(path)) for s, path in contents.items() if path.is_file()):
+        entries = _entries(contents[split], content, allow_empty=True)
+        if split != "train" and entries and not any(_picture(folder, entry) for entry in entries):
+            capture.notes.append(f"{contents[split].name} names no picture that exists; its cameras are left out.")
+            continue
+        if any("rotation" in entry for entry in entries):
+            capture.box = np.array([[-BLENDER_HALF_CUBE] * 3, [BLENDER_HALF_CUBE] * 3])
+            capture.unbounded, capture.background = False, "white"
+        for i, entry in enumerate(entries):
+            entry = {**content, **entry, "transform_matrix": _unscaled(entry.get("transform_matrix"))}
+            capture.frames.append(replace(_frame(contents[split], entry, i), split=split))
+    if (cloud := in_any_case(folder / "points3d.ply")) is not None:
+        capture.points = read_ply_points(cloud)
     return capture
 
 
-def _frames(path: Path, shared: dict[str, Any], allow_empty: bool = False) -> list[Frame]:
-    entries = shared.get("frames")
+def _unscaled(matrix: Any) -> Any:
+    """Columns of unit length: Blender renders along a camera's axes, however its object, or a parent, is scaled."""
+    try:
+        given = np.asarray(matrix, dtype=np.float64)
+        lengths = np.linalg.norm(given[:3, :3], axis=0)
+    except (TypeError, ValueError, IndexError):
+        return matrix  # for `pose_from` to say what is wrong
+    if given.shape != (4, 4) or not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        return matrix
+    given[:3, :3] /= lengths
+    return given
+
+
+def _entries(path: Path, content: dict[str, Any], allow_empty: bool = False) -> list[dict[str, Any]]:
+    entries = content.get("frames")
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise UserError(f"{path} has no list 'frames'; is it a transforms.json?")
     if not entries and not allow_empty:
         raise UserError(f"{path} lists no frames; export the capture again.")
-    return [_frame(path, {**shared, **entry}, i) for i, entry in enumerate(entries)]
+    return entries
+
+
+def _picture(folder: Path, entry: dict[str, Any]) -> Path | None:
+    """The photo that a frame names; file systems differ in slashes."""
+    return find_picture(folder / PurePosixPath(str(entry.get("file_path")).replace("\\", "/")))
 
 
 def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
@@ -77,10 +122,9 @@ def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
     if not isinstance(file_path, str):
         raise UserError(f"{path}: frame {index} has no 'file_path'; name its photo there.")
     where = f"{path}, frame '{file_path}'"
-    relative = PurePosixPath(file_path.replace("\\", "/"))
-    image = find_picture(path.parent / relative)
+    image = _picture(path.parent, entry)
     if image is None:
-        raise UserError(f"{where}: photo {path.parent / relative} is missing; put it back or remove the frame.")
+        raise UserError(f"{where}: photo {path.parent / file_path} is missing; put it back or remove the frame.")
     width, height, _ = read_header(image)
     width, height = round(_number(path, entry, "w", width)), round(_number(path, entry, "h", height))
     model, params = _lens(path, entry, width, height, where)
@@ -93,9 +137,10 @@ def _frame(path: Path, entry: dict[str, Any], index: int) -> Frame:
 
 def _mask(path: Path, entry: dict[str, Any], image: Path, inside: Path, where: str) -> Path | None:
     if named := entry.get("mask_path"):
-        if not (path.parent / named).is_file():
-            raise UserError(f"{where}: mask {path.parent / named} is missing; put it back or remove 'mask_path'.")
-        return path.parent / named
+        given = path.parent / str(named).replace("\\", "/")
+        if (mask := find_picture(given)) is None:
+            raise UserError(f"{where}: mask {given} is missing; put it back or remove 'mask_path'.")
+        return mask
     # Blender's folders repeat photo names between splits, so only a folder of photos may have a folder of masks beside
     return find_mask(image, path.parent / inside.parts[0], path.parent) if inside.parts[0].startswith("image") else None
 
@@ -111,9 +156,12 @@ def _lens(path: Path, entry: dict[str, Any], width: int, height: int, where: str
     """COLMAP model and parameters from fl_x, fl_y or camera_angle_x, camera_angle_y, and OpenCV's coefficients."""
     a = {key: _number(path, entry, key, 0.0) for key in _COEFFICIENTS}
     model = entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV")
-    if model not in LENSES:
-        known = "PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, EQUIRECTANGULAR"
-        raise UserError(f"{where}: unknown camera model '{model}'; write one of {known} as 'camera_model'.")
+    other = next((key for key in NGP_LENSES if entry.get(key)), model)
+    if other not in MODELS:
+        raise UserError(
+            f"{where}: unknown camera model '{other}'; write one of PINHOLE, OPENCV, FULL_OPENCV, OPENCV_FISHEYE, "
+            "EQUIRECTANGULAR as 'camera_model', or, where it is none of these, cut its photos into perspective views."
+        )
     if model == "EQUIRECTANGULAR":
         return model, torch.tensor([width, height], dtype=torch.float64)
     fx = _focal(path, entry, "fl_x", "camera_angle_x", width)
@@ -145,7 +193,8 @@ def _take_copies(path: Path, frames: list[Frame], images: str) -> None:
     """Replaces each photo's first folder below the capture's by `images`."""
     for frame in frames:
         inside = frame.image_path.relative_to(path.parent)
-        frame.image_path, frame.any_size = path.parent / images / Path(*inside.parts[1:]), True
+        copy = path.parent / images / Path(*inside.parts[1:])
+        frame.image_path, frame.any_size = find_picture(copy) or copy, True
 
 
 def _name_splits(path: Path, content: dict[str, Any], frames: list[Frame]) -> None:

@@ -2,7 +2,8 @@
 
 A copy keeps the photo's pose and its focal lengths, so that the middle of the picture keeps its sharpness, and is cut
 to the largest upright rectangle around the middle that the photo covers without gaps (as COLMAP's undistorter does with
-blank_pixels = 0).
+blank_pixels = 0). Of panoramas, which no plane can show, several views are cut instead (`scene.panorama`); they are
+resampled here too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.lenses import lens_of, named, project, unproject
+from neural3d.geometry.lenses import LENSES, lens_of, named, project, unproject
 
 if TYPE_CHECKING:
     from neural3d.scene.scene import Scene
@@ -42,9 +43,14 @@ def pinhole_scene(scene: Scene) -> Scene:
     return replace(scene, views=views, notes=notes)
 
 
+def is_panorama(camera: Camera) -> bool:
+    """Of 360° × 180°."""
+    return lens_of(camera.model).projection == "equirectangular"
+
+
 def pinhole_camera(camera: Camera) -> Camera:
     """The PINHOLE camera of a photo's copy; of a photo that needs none, its own lens under that name."""
-    if lens_of(camera.model).projection == "equirectangular":
+    if is_panorama(camera):
         raise UserError("Panoramas (EQUIRECTANGULAR) have no pinhole copy; cut them into perspective views first.")
     lens = named(camera.model, camera.params)
     fx, fy, cx, cy = (float(lens[name]) for name in ("fx", "fy", "cx", "cy"))
@@ -63,9 +69,10 @@ def pinhole_camera(camera: Camera) -> Camera:
 def straightened(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole: Camera) -> UInt8[np.ndarray, "H W C"]:
     """The picture resampled bilinearly as `pinhole` sees it; colours of transparent pixels weigh as they are visible.
 
-    taken_with, pinhole: at the pictures' sizes. Directions that the photo does not hold take its nearest pixel.
+    taken_with, pinhole: at the pictures' sizes. Directions that the photo does not hold take its nearest pixel. A part
+    of a panorama looks another way than the panorama, which the cameras' poses tell; all else looks the same way.
     """
-    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole))
+    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole), _turn(taken_with, pinhole))
     image = pixels.astype(np.float32).reshape(-1, pixels.shape[2])
     if pixels.shape[2] == 4:
         image[:, :3] *= image[:, 3:]
@@ -117,21 +124,32 @@ def _key(camera: Camera) -> tuple[str, int, int, tuple[float, ...]]:
     return camera.model, camera.width, camera.height, tuple(camera.params.tolist())
 
 
+def _turn(taken_with: Camera, pinhole: Camera) -> tuple[float, ...]:
+    """The rotation, row by row, that takes directions of the pinhole camera to those of the photo's."""
+    turn = torch.eye(3, dtype=torch.float64)
+    if is_panorama(taken_with):
+        turn = taken_with.world_from_camera[:3, :3].T @ pinhole.world_from_camera[:3, :3]
+    return tuple(turn.flatten().tolist())
+
+
 @functools.lru_cache(maxsize=2)  # photos of one lens share it
-def _grid(taken_with: tuple, pinhole: tuple) -> tuple[np.ndarray, ...]:
+def _grid(taken_with: tuple, pinhole: tuple, turn: tuple[float, ...]) -> tuple[np.ndarray, ...]:
     """For each pixel of the pinhole picture: the photo's pixel above left of it, how far the ones to the right and
-    below are in memory (0 at the photo's edge), and the weights (N, 1) of these two."""
+    below are in memory (0 at the photo's edge, back to the left at a panorama's), and the weights (N, 1) of these two.
+    """
     model, width, height, params = taken_with
     _, w, h, (fx, fy, cx, cy) = pinhole
     y, x = np.mgrid[:h, :w] + 0.5
     directions = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1).reshape(-1, 3)
+    directions = directions @ np.reshape(turn, (3, 3)).T
     lens = torch.tensor(params, dtype=torch.float64)
     # In pieces too small for torch to share among threads: photos are read several at once, and would wait for each
     # other's threads.
     pieces = torch.from_numpy(directions).split(1 << 13)
     pixels = np.concatenate([project(model, lens, d).numpy() for d in pieces]) - 0.5
-    x, y = (np.clip(pixels[:, i], 0, n - 1) for i, n in enumerate((width, height)))
-    left, top = x.astype(np.int64), y.astype(np.int64)
-    right, down = np.where(left < width - 1, 1, 0), np.where(top < height - 1, width, 0)
+    around = LENSES[model].projection == "equirectangular"
+    x, y = pixels[:, 0] if around else np.clip(pixels[:, 0], 0, width - 1), np.clip(pixels[:, 1], 0, height - 1)
+    left, top = np.floor(x).astype(np.int64) % width, y.astype(np.int64)
+    right, down = np.where(left < width - 1, 1, 1 - width if around else 0), np.where(top < height - 1, width, 0)
     weights = ((v - np.floor(v)).astype(np.float32)[:, None] for v in (x, y))
     return left + width * top, right, down, *weights

@@ -221,3 +221,22 @@ def test_what_info_says_of_a_film(tmp_path):
     said = dict(rows)
     assert "128×96 at " in said["video"] and said["orientation"] == "landscape"
     assert "key frames" in said["exposure"] and any("film is short" in sentence for sentence in advice)
+
+
+def test_panoramas_are_noticed_and_left_out(tmp_path):
+    """By what goes on from the right at the left, or by what 360° cameras write into the file; wide photos stay."""
+    folder = tmp_path / "photos"
+    half = np.asarray(Image.open(photo(tmp_path / "half.png", 7, (150, 150))).resize((300, 300)))
+    Image.fromarray(np.concatenate([half, half[:, ::-1]], 1)).save(folder.parent / "around.png")
+    for i in range(3):
+        photo(folder / f"{i}.jpg", i)
+    photo(folder / "wide.jpg", 5, (600, 300))
+    (tmp_path / "around.png").rename(folder / "around.png")
+    gpano = b'<x:xmpmeta><rdf:Description GPano:ProjectionType="equirectangular"/></x:xmpmeta>'
+    photo(folder / "theta.jpg", 6, (600, 300), xmp=gpano)
+    cameras, unreadable, _ = staged(folder, tmp_path / "out")
+    assert sorted(unreadable) == ["around.png", "theta.jpg"]
+    assert all("cut it into perspective views" in why for why in unreadable.values())
+    assert sorted(n for c in cameras for n in c.names) == ["0.jpg", "1.jpg", "2.jpg", "wide.jpg"]
+    advice = describe_footage(find_footage(folder))[1]
+    assert sum("is a panorama" in sentence for sentence in advice) == 2

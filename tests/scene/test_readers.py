@@ -30,9 +30,9 @@ CENTRE = (1.0, -2.0, 0.5)
 BOX = np.array([[0.2, -2.9, 0.0], [1.8, -1.1, 1.0]])
 
 
-def check_cameras(scene: Scene, truth: dict[str, Camera]) -> None:
+def check_cameras(scene: Scene, truth: dict[str, Camera], centre=CENTRE) -> None:
     """The scene's cameras show points of the capture where the true cameras do, and stand where those stand."""
-    points = torch.from_numpy(cloud())
+    points = torch.from_numpy(cloud(centre))
     s = scene.scene_from_capture
     moved = points @ s[:3, :3].T + s[:3, 3]
     assert {v.name for v in scene.views} == set(truth)
@@ -272,3 +272,65 @@ def test_middlebury(tmp_path):
     s = scene.scene_from_capture.numpy()
     corners = np.array(np.meshgrid(*BOX.T)).reshape(3, -1).T @ s[:3, :3].T + s[:3, 3]
     assert (np.abs(corners) <= scene.aabb[1].numpy()).all() and np.abs(corners).max() > 0.85
+
+
+def test_nerfstudio_with_depth_masks_and_lenses_of_their_own(tmp_path):
+    """Depth is passed over, the transform that was applied is told and not undone; each frame keeps its own lens."""
+    cameras = ring("OPENCV", OPENCV_PARAMS)
+    for i, camera in enumerate(cameras[::2]):
+        fisheye = torch.tensor([30.0 + i, 31, 25, 17, 0.02, 0, 0, 0])
+        cameras[2 * i] = Camera("OPENCV_FISHEYE", WIDTH, HEIGHT, fisheye, camera.world_from_camera)
+    root = write_transforms(
+        tmp_path, cameras, shared=False, orientation_override="none", applied_scale=1.0,
+        applied_transform=[[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]],
+    )  # fmt: skip
+    content = json.loads((root / "transforms.json").read_text())
+    (root / "masks").mkdir()
+    for i, frame in enumerate(content["frames"]):
+        frame["depth_file_path"] = f"depths/{i:03d}.png"  # of which none exists
+        frame["mask_path"] = f"masks\\{i:03d}.png"
+        Image.fromarray(np.full((HEIGHT, WIDTH), 255 * (i % 2), np.uint8)).save(root / "masks" / f"{i:03d}.png")
+    (root / "transforms.json").write_text(json.dumps(content))
+    scene = load_scene(root)
+    check_cameras(scene, dict(zip(names(cameras), cameras)))
+    assert [int(v.mask().max()) for v in scene.views] == [255 * (i % 2) for i in range(10)]
+
+
+def write_blendernerf(root, cameras, alpha=False, scale=1.0):
+    """What the add-on writes: instant-ngp's keys, an object's scale in the matrix, test cameras without pictures."""
+    frames = []
+    for i, camera in enumerate(cameras):
+        write_picture(root / "train" / f"{i + 1:04d}.png", i, mode="RGBA" if alpha else "RGB")
+        pose = camera.world_from_camera.numpy() @ np.diag([scale, -scale, -scale, 1])
+        frames.append({"file_path": f"train\\{i + 1:04d}.png", "transform_matrix": pose.tolist()})
+    fx, fy, cx, cy = cameras[0].params.tolist()
+    shared = {"camera_angle_x": 1.2, "camera_angle_y": 0.3, "fl_x": fx, "fl_y": fy, "k1": 0.0, "k2": 0.0, "p1": 0.0}
+    shared |= {"p2": 0.0, "cx": cx, "cy": cy, "w": float(WIDTH), "h": float(HEIGHT), "aabb_scale": 4}
+    (root / "transforms_train.json").write_text(json.dumps({**shared, "frames": frames}))
+    test = [{**f, "file_path": f["file_path"].replace("train", "test")} for f in frames]
+    (root / "transforms_test.json").write_text(json.dumps({**shared, "frames": test}))
+    return root
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_blendernerf(tmp_path, scale):
+    """Blender renders along the camera's axes however its object is scaled; the scene is where the cameras look."""
+    cameras = ring("PINHOLE", (60.0, 61, 24, 18), count=12, centre=(20.0, -3, 1))
+    write_blendernerf(tmp_path, cameras, scale=scale)
+    colours = np.tile(np.array([[10, 20, 30, 255]], np.uint8), (300, 1))
+    trimesh.PointCloud(cloud((20.0, -3, 1)), colours).export(tmp_path / "points3d.ply")
+    scene = load_scene(tmp_path)
+    check_cameras(scene, {f"train/{i + 1:04d}.png": c for i, c in enumerate(cameras)}, (20.0, -3, 1))
+    assert any("transforms_test.json names no picture that exists" in n for n in scene.notes)
+    assert (
+        scene.unbounded
+        and scene.background is None
+        and {k: len(v) for k, v in scene.split.items()}
+        == {
+            "train": 10,
+            "test": 2,
+        }
+    )
+    s = scene.scene_from_capture.numpy()
+    assert (np.abs(s[:3, :3] @ [20, -3, 1] + s[:3, 3]) < 0.2).all()
+    assert len(scene.points[0]) == 300 and (scene.points[1] == [10, 20, 30]).all()

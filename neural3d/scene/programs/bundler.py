@@ -18,11 +18,10 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.capture import Capture, pose_from
+from neural3d.scene.capture import PICTURES, Capture, pose_from
 from neural3d.scene.images import read_header
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.programs.files import (
-    SUFFIXES,
     find_photos,
     guarded,
     make_frames,
@@ -63,7 +62,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         width, height, _ = read_header(photo)
         lens = torch.tensor([f, width / 2, height / 2, k1, k2], dtype=torch.float64)
         views.append(Camera("RADIAL", width, height, lens, pose))
-    capture.frames = make_frames(file, photos, views, capture.notes)
+    capture.frames = make_frames(file, photos, views, bool(options.images))
     return capture
 
 
@@ -108,7 +107,7 @@ def _names(file: Path, project: Path, count: int) -> list[str]:
     for folder in dict.fromkeys(
         (file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images")
     ):
-        pictures = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+        pictures = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in PICTURES)
         if len(pictures) == count:
             return [f"{folder.name}/{name}" for name in pictures]
     raise UserError(

@@ -13,13 +13,11 @@ import numpy as np
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask
-from neural3d.scene.images import read_header
+from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask, head_of
 
 HEAD = 4096  # bytes that tell whose a file is
 LOOKS = 20  # files of a pattern that are looked into for that
 DAMAGE = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, OSError, ParseError)
-SUFFIXES = {suffix.lower() for suffix in PICTURES}
 T = TypeVar("T")
 
 
@@ -37,11 +35,7 @@ def recognised(patterns: Sequence[str], is_ours: Callable[[str], bool]) -> Calla
 
 def head(file: Path) -> str:
     """The beginning of a file as text, whatever it is; "" where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(HEAD).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return ""
+    return head_of(file, HEAD).decode("utf-8-sig", errors="replace")
 
 
 def guarded(file: Path, read: Callable[[], T]) -> T:
@@ -103,14 +97,14 @@ def _index(place: Path, folders: set[str] | None) -> dict[str, list[Path]]:
             open_to_us = [name for name in open_to_us if Path(folder) == place and name.casefold() in folders]
         inside[:] = sorted(open_to_us)
         for name in files:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
+            if os.path.splitext(name)[1].lower() in PICTURES:
                 index.setdefault(_stem(name), []).append(Path(folder, name))
     return index
 
 
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name.casefold())
-    return stem if suffix in SUFFIXES else name.casefold()  # a label may hold dots of its own
+    return stem if suffix in PICTURES else name.casefold()  # a label may hold dots of its own
 
 
 def _match(file: Path, wanted: Sequence[str], place: Path, index: dict[str, list[Path]]) -> Path | None:
@@ -135,23 +129,16 @@ def _match(file: Path, wanted: Sequence[str], place: Path, index: dict[str, list
     return best[0] if best else None
 
 
-def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], notes: list[str]) -> list[Frame]:
-    """Frames of photos and the cameras that the file gives them; lenses scaled to reduced copies, and a note of it."""
+def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], any_size: bool) -> list[Frame]:
+    """Frames of photos and the cameras that the file gives them, named by their paths below what all have in common."""
     if not photos:
         raise UserError(f"{file} places no photo; align the photos, and export the cameras again.")
     folder = Path(os.path.commonpath([photo.parent for photo in photos]))
-    frames, scaled = [], set()
+    frames = []
     for photo, camera in zip(photos, cameras):
-        width, height, _ = read_header(photo)
-        ratio = width / camera.width
-        if ratio != 1 and abs(ratio * camera.height - height) < 2:  # to within rounding of its size
-            camera = camera.resized(width, height)
-            scaled.add(f"{ratio:.4g}")
         mask = find_mask(photo, folder, folder) or find_mask(photo, folder, folder.parent)
-        frames.append(Frame(photo.relative_to(folder).as_posix(), camera, photo, mask, source=file))
-    if scaled:
-        by = ", ".join(sorted(scaled))
-        notes.append(f"Photos are {by} times the size that {file.name} describes; their cameras are scaled to it.")
+        name = photo.relative_to(folder).as_posix()
+        frames.append(Frame(name, camera, photo, mask, source=file, any_size=any_size))
     return frames
 
 
