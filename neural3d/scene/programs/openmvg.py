@@ -59,6 +59,11 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         *lenses[key], error = _lens(file, kind, entry)
         errors.append(error)
     placed = [view for view in views if view["id_pose"] in poses and view["id_intrinsic"] in lenses]
+    if not placed:
+        raise UserError(
+            f"{file} has no poses: it lists photos only. OpenMVG keeps reconstructions in sfm_data.bin unless told "
+            "otherwise; convert that: openMVG_main_ConvertSfM_DataFormat -i sfm_data.bin -o sfm_data.json."
+        )
     capture = Capture("openmvg", file, [], points_of(point["value"]["X"] for point in content.get("structure", [])))
     capture.notes += [*unplaced_note(len(views) - len(placed), len(views)), *fitting_note(errors)]
     root = content.get("root_path", "")
