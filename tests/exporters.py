@@ -19,7 +19,8 @@ from neural3d.scene.readers import open_capture
 
 SIZE = WIDTH, HEIGHT
 POINTS = cloud()
-POSES = [camera.world_from_camera.numpy() for camera in ring(count=6)]  # OpenCV's camera frame
+UP = (0.4, -0.7, 0.5)  # not an axis: a level camera has no roll, and shows no mistake of it
+POSES = [camera.world_from_camera.numpy() for camera in ring(count=6, up=UP)]  # OpenCV's camera frame
 NAMES = [f"{i:03d}.png" for i in range(len(POSES))]
 
 

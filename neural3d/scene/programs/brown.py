@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.errors import UserError
 from neural3d.geometry.lenses import project, unproject
 
 GRID, MARGIN = (33, 25), 0.05  # samples of a fit: across and down the picture, and the share by which they overlap it
@@ -117,13 +116,8 @@ def _fitted(lens: Brown, model: str, start: Tensor) -> tuple[Tensor, float]:
     return torch.from_numpy(found.x), float(np.linalg.norm(found.fun.reshape(-1, 2), axis=1).max())
 
 
-def panorama(where: str, width: int, height: int) -> tuple[str, int, int, Tensor, float]:
-    """The equirectangular model, size, parameters, and error 0; UserError where it cannot be all around.
-
-    Programs count a pixel as the same angle up and down as sideways, COLMAP the height as 180° whatever it is.
-    """
-    if width != 2 * height:
-        raise UserError(f"{where} is spherical and {width}×{height}; panoramas must be twice as wide as high.")
+def panorama(width: int, height: int) -> tuple[str, int, int, Tensor, float]:
+    """The equirectangular model, size, parameters, and error 0."""
     return "EQUIRECTANGULAR", width, height, torch.tensor([width, height], dtype=torch.float64), 0.0
 
 

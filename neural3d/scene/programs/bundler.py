@@ -18,11 +18,10 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.capture import Capture, pose_from
+from neural3d.scene.capture import PICTURES, Capture, pose_from
 from neural3d.scene.images import read_header
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.programs.files import (
-    SUFFIXES,
     find_photos,
     guarded,
     make_frames,
@@ -52,8 +51,9 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     capture = Capture("bundler", file, [], points_of(points, colours))
     capture.notes += unplaced_note(len(cameras) - len(placed), len(cameras))
     flip = OPENCV_FROM_OPENGL if _looks_backwards(cameras, points, seen) else np.eye(3)
-    names = _names(file, len(cameras))
-    photos = find_photos(file, [names[i] for i in placed], options.images)
+    project = file.parent.parent if file.parent.name == "bundle" else file.parent
+    names = _names(file, project, len(cameras))
+    photos = find_photos(file, [names[i] for i in placed], options.images, project)
     views = []
     for i, photo in zip(placed, photos):
         f, k1, k2 = cameras[i, :3]
@@ -62,7 +62,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         width, height, _ = read_header(photo)
         lens = torch.tensor([f, width / 2, height / 2, k1, k2], dtype=torch.float64)
         views.append(Camera("RADIAL", width, height, lens, pose))
-    capture.frames = make_frames(file, photos, views, capture.notes)
+    capture.frames = make_frames(file, photos, views, bool(options.images))
     return capture
 
 
@@ -98,14 +98,16 @@ def _looks_backwards(cameras: np.ndarray, points: np.ndarray, seen: np.ndarray) 
     return bool((z > 0).sum() <= (z < 0).sum())
 
 
-def _names(file: Path, count: int) -> list[str]:
+def _names(file: Path, project: Path, count: int) -> list[str]:
     """The photos' names: of the first list with a line per camera, else of as many photos in one folder."""
-    for listing in _beside(file, LISTS):
+    for listing in _lists(file, project):
         lines = list(read_lines(listing))
         if len(lines) == count:
             return [re.sub(FOCAL, "", line) for line in lines]
-    for folder in (file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images"):
-        pictures = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+    for folder in dict.fromkeys(
+        (file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images")
+    ):
+        pictures = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in PICTURES)
         if len(pictures) == count:
             return [f"{folder.name}/{name}" for name in pictures]
     raise UserError(
@@ -114,9 +116,8 @@ def _names(file: Path, count: int) -> list[str]:
     )
 
 
-def _beside(file: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    for folder in (file.parent, file.parent.parent):
-        for pattern in patterns:
+def _lists(file: Path, project: Path) -> Iterator[Path]:
+    """Beside the file, in the project, and in the folders that Bundler makes there."""
+    for folder in dict.fromkeys((file.parent, project, project / "prepare")):
+        for pattern in LISTS:
             yield from (p for p in sorted(folder.glob(pattern)) if p.is_file())
-    for pattern in patterns:
-        yield from (p for p in sorted(file.parent.parent.glob(f"*/{pattern}")) if p.is_file())

@@ -13,14 +13,11 @@ import numpy as np
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask
-from neural3d.scene.images import read_header
+from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask, head_of
 
 HEAD = 4096  # bytes that tell whose a file is
 LOOKS = 20  # files of a pattern that are looked into for that
-DEPTH = 2  # folders below the one above the file, into which photos are looked for
 DAMAGE = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, OSError, ParseError)
-SUFFIXES = {suffix.lower() for suffix in PICTURES}
 T = TypeVar("T")
 
 
@@ -38,11 +35,7 @@ def recognised(patterns: Sequence[str], is_ours: Callable[[str], bool]) -> Calla
 
 def head(file: Path) -> str:
     """The beginning of a file as text, whatever it is; "" where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(HEAD).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return ""
+    return head_of(file, HEAD).decode("utf-8-sig", errors="replace")
 
 
 def guarded(file: Path, read: Callable[[], T]) -> T:
@@ -69,84 +62,83 @@ def numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
 def find_photos(file: Path, names: Sequence[str], images: str | None = None, root: Path | None = None) -> list[Path]:
     """The photo for each name: a path on the exporter's machine, of any kind, or a label without folder or ending.
 
-    Looked for below `root` (or in its folder `images`), which is the file's folder unless given, then not far below the
-    folder above; of photos of the same name the one whose path ends most like the name, then the least deep. Raises
-    UserError where photos are missing, or several fit equally well.
+    Looked for below `root` (or in its folder `images`), which is the file's folder unless given; else in the folder
+    above and there in images and in the folders that the names end with, but in no others: other captures may lie
+    beside this one. Of photos of the same name it is the one whose path ends most like the name, then the least deep,
+    then that in images. Raises UserError where photos are missing, or several fit equally well.
     """
     root = root or file.parent
-    places = [root / images, root.parent / images] if images else [root, root.parent]
+    wanted = [PurePosixPath(name.replace("\\", "/").casefold()).parts for name in names]
+    beside = {"images", *(parts[-2] for parts in wanted if parts[1:])}
+    places = [(root / images, None), (root.parent / images, None)] if images else [(root, None), (root.parent, beside)]
     found: list[Path | None] = [None] * len(names)
-    for place, depth in zip(places, (None, None) if images else (None, DEPTH)):
-        if all(found):
-            break
-        index = _index(place, depth)
-        found = [path or _match(file, name, place, index) for path, name in zip(found, names)]
+    for place, folders in places:
+        if not all(found):
+            index = _index(place, folders)
+            found = [path or _match(file, parts, place, index) for path, parts in zip(found, wanted)]
     missing = [name for name, path in zip(names, found) if path is None]
     if missing:
         raise UserError(
             f"{file}: photo '{missing[0]}'{f' and {len(missing) - 1} more are' if missing[1:] else ' is'} not below "
-            f'{places[0]}; put the photos there, or name their folder with images = "FOLDER" in [scene].'
+            f'{places[0][0]}; put the photos there, or name their folder with images = "FOLDER" in [scene].'
         )
     return [path for path in found if path]
 
 
-def _index(place: Path, depth: int | None) -> dict[str, list[Path]]:
-    """Pictures below a folder by their name without ending, whatever its case; masks and hidden folders left out."""
+def _index(place: Path, folders: set[str] | None) -> dict[str, list[Path]]:
+    """Pictures below a place by their name without ending, whatever its case; masks and hidden folders left out.
+
+    folders: those directly in the place that are looked into, none below them; None: all, and all below them.
+    """
     index: dict[str, list[Path]] = {}
     for folder, inside, files in os.walk(place):
-        level = len(Path(folder).relative_to(place).parts)
-        hidden = [name for name in inside if name in MASK_FOLDERS or name.startswith(".")]
-        inside[:] = [] if level == depth else sorted(set(inside) - set(hidden))
+        open_to_us = [name for name in inside if name not in MASK_FOLDERS and not name.startswith(".")]
+        if folders is not None:
+            open_to_us = [name for name in open_to_us if Path(folder) == place and name.casefold() in folders]
+        inside[:] = sorted(open_to_us)
         for name in files:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
+            if os.path.splitext(name)[1].lower() in PICTURES:
                 index.setdefault(_stem(name), []).append(Path(folder, name))
     return index
 
 
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name.casefold())
-    return stem if suffix in SUFFIXES else name.casefold()  # a label may hold dots of its own
+    return stem if suffix in PICTURES else name.casefold()  # a label may hold dots of its own
 
 
-def _match(file: Path, name: str, place: Path, index: dict[str, list[Path]]) -> Path | None:
-    wanted = PurePosixPath(name.replace("\\", "/").casefold()).parts
+def _match(file: Path, wanted: Sequence[str], place: Path, index: dict[str, list[Path]]) -> Path | None:
     candidates = index.get(_stem(wanted[-1]), []) if wanted else []
 
-    def rank(path: Path) -> tuple[int, bool, int]:
+    def rank(path: Path) -> tuple[int, bool, int, bool]:
         folders = [part.casefold() for part in path.parts[:-1]]
         alike = 0
         for ours, theirs in zip(reversed(folders), reversed(wanted[:-1])):
             if ours != theirs:
                 break
             alike += 1
-        return -alike, path.name.casefold() != wanted[-1], len(path.relative_to(place).parts)
+        other_ending = path.name.casefold() != wanted[-1]
+        return -alike, other_ending, len(path.relative_to(place).parts), path.parent.name != "images"
 
     best = sorted(candidates, key=rank)[:2]
     if len(best) == 2 and rank(best[0]) == rank(best[1]):
         raise UserError(
-            f"{file}: '{name}' may be {best[0]} or {best[1]}; name the folder of the photos with "
+            f"{file}: '{'/'.join(wanted)}' may be {best[0]} or {best[1]}; name the folder of the photos with "
             'images = "FOLDER" in [scene].'
         )
     return best[0] if best else None
 
 
-def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], notes: list[str]) -> list[Frame]:
-    """Frames of photos and the cameras that the file gives them; lenses scaled to reduced copies, and a note of it."""
+def make_frames(file: Path, photos: Sequence[Path], cameras: Sequence[Camera], any_size: bool) -> list[Frame]:
+    """Frames of photos and the cameras that the file gives them, named by their paths below what all have in common."""
     if not photos:
         raise UserError(f"{file} places no photo; align the photos, and export the cameras again.")
     folder = Path(os.path.commonpath([photo.parent for photo in photos]))
-    frames, scaled = [], set()
+    frames = []
     for photo, camera in zip(photos, cameras):
-        width, height, _ = read_header(photo)
-        ratio = width / camera.width
-        if ratio != 1 and abs(ratio * camera.height - height) < 2:  # to within rounding of its size
-            camera = camera.resized(width, height)
-            scaled.add(f"{ratio:.4g}")
         mask = find_mask(photo, folder, folder) or find_mask(photo, folder, folder.parent)
-        frames.append(Frame(photo.relative_to(folder).as_posix(), camera, photo, mask, source=file))
-    if scaled:
-        by = ", ".join(sorted(scaled))
-        notes.append(f"Photos are {by} times the size that {file.name} describes; their cameras are scaled to it.")
+        name = photo.relative_to(folder).as_posix()
+        frames.append(Frame(name, camera, photo, mask, source=file, any_size=any_size))
     return frames
 
 

@@ -70,7 +70,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     cameras = [
         Camera(*lenses[placed[name].get("sensor_id", "")], torch.from_numpy(pose)) for name, pose in zip(names, poses)
     ]
-    capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, capture.notes)
+    capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, bool(options.images))
     return capture
 
 
@@ -171,7 +171,7 @@ def _lens(file: Path, sensor: Element) -> tuple[str, int, int, torch.Tensor, flo
         raise KeyError("resolution")
     width, height = int(resolution.attrib["width"]), int(resolution.attrib["height"])
     if kind == "spherical":
-        return panorama(where, width, height)
+        return panorama(width, height)
     if kind not in PROJECTIONS:
         known = ", ".join([*PROJECTIONS, "spherical"])
         raise UserError(f"{where} is of type '{kind}', which is not read; of Metashape's types these are: {known}.")

@@ -51,7 +51,7 @@ def read_openmvg(file: Path, options: SceneOptions) -> Capture:
 
 
 def _read(file: Path, options: SceneOptions) -> Capture:
-    content = json.loads(file.read_text(encoding="utf-8-sig"))
+    content = json.loads(file.read_bytes())
     views = [view for _, _, view in _pointers(content["views"])]
     poses = {pose["key"]: pose["value"] for pose in content["extrinsics"]}
     lenses, errors = {}, []
@@ -59,6 +59,11 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         *lenses[key], error = _lens(file, kind, entry)
         errors.append(error)
     placed = [view for view in views if view["id_pose"] in poses and view["id_intrinsic"] in lenses]
+    if not placed:
+        raise UserError(
+            f"{file} has no poses: it lists photos only. OpenMVG keeps reconstructions in sfm_data.bin unless told "
+            "otherwise; convert that: openMVG_main_ConvertSfM_DataFormat -i sfm_data.bin -o sfm_data.json."
+        )
     capture = Capture("openmvg", file, [], points_of(point["value"]["X"] for point in content.get("structure", [])))
     capture.notes += [*unplaced_note(len(views) - len(placed), len(views)), *fitting_note(errors)]
     root = content.get("root_path", "")
@@ -67,7 +72,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         Camera(*lenses[view["id_intrinsic"]], _pose(file, name, poses[view["id_pose"]]))
         for view, name in zip(placed, names)
     ]
-    capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, capture.notes)
+    capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, bool(options.images))
     return capture
 
 
@@ -96,7 +101,7 @@ def _lens(file: Path, kind: str, entry: dict[str, Any]) -> tuple[str, int, int, 
     entry = {**entry, **entry.get("value0", {})}  # a spherical lens keeps its size in the part that all lenses share
     width, height = int(entry["width"]), int(entry["height"])
     if kind == "spherical":
-        return panorama(f"{file}: the spherical lens", width, height)
+        return panorama(width, height)
     if kind not in DISTORTION:
         raise UserError(f"{file}: intrinsics of type '{kind}' are not read; use one of {', '.join(DISTORTION)}.")
     key, radial, tangential = DISTORTION[kind]

@@ -39,7 +39,7 @@ def read_opensfm(file: Path, options: SceneOptions) -> Capture:
 
 
 def _read(file: Path, options: SceneOptions) -> Capture:
-    models = json.loads(file.read_text(encoding="utf-8-sig"))
+    models = json.loads(file.read_bytes())
     model = max(models, key=lambda m: len(m["shots"]))
     shots, points = model["shots"], model.get("points", {}).values()
     place = model.get("reference_lla") or {}
@@ -57,7 +57,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     cameras = [Camera(*lenses[shot["camera"]], _pose(file, name, shot)) for name, shot in shots.items()]
     project = file.parent.parent if file.parent.name == "opensfm" else file.parent
     photos = find_photos(file, list(shots), options.images, project)  # not the undistorted copies in opensfm/
-    capture.frames = make_frames(file, photos, cameras, capture.notes)
+    capture.frames = make_frames(file, photos, cameras, bool(options.images))
     return capture
 
 
@@ -81,7 +81,7 @@ def _lens(file: Path, name: str, entry: dict[str, Any]) -> tuple[str, int, int, 
     if min(width, height) < 1:
         raise ValueError(f"camera '{name}' of {width}×{height}")
     if kind in PANORAMAS:
-        return panorama(f"{file}: camera '{name}'", width, height)
+        return panorama(width, height)
     if kind not in RADIAL:
         raise UserError(
             f"{file}: camera '{name}' is of type '{kind}', which is not read; reconstruct with one of "

@@ -67,7 +67,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         cameras.append(Camera(model, width, height, params, pose_from(_pose(a), where)))
         errors.append(error)
     capture.notes += fitting_note(errors)
-    capture.frames = make_frames(file, photos, cameras, capture.notes)
+    capture.frames = make_frames(file, photos, cameras, bool(options.images))
     return capture
 
 

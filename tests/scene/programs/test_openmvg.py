@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from exporters import NAMES, POINTS, POSES, SIZE, check_damage, check_pixels, read, seen_from, write_photos
 
 from neural3d.errors import UserError
@@ -100,10 +101,23 @@ def test_unplaced_views_and_a_folder_of_its_own(tmp_path):
     assert load_scene(tmp_path).reader == "openmvg"
 
 
+@pytest.mark.parametrize("share", [2, 4])
+def test_reduced_photos_scale_their_lens(tmp_path, share):
+    write(tmp_path)
+    write_photos(tmp_path / "images", size=(SIZE[0] // share, SIZE[1] // share))
+    scene = load_scene(tmp_path)
+    s = scene.scene_from_capture
+    moved = torch.from_numpy(POINTS) @ s[:3, :3].T + s[:3, 3]
+    for view, pose in zip(scene.views, POSES):
+        expected = pixels(seen_from(pose), "pinhole_brown_t2") / share
+        np.testing.assert_allclose(view.camera.project(moved)[0].numpy(), expected, atol=1e-5)
+    assert any("6 of 6 photos are smaller than sfm_data.json describes" in note for note in scene.notes)
+
+
 def test_what_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"intrinsics of type 'pinhole_tilted' are not read; use one of pinhole, "):
         read(write(tmp_path, other="pinhole_tilted"))
-    with pytest.raises(UserError, match=r"sfm_data\.json places no photo; align the photos"):
+    with pytest.raises(UserError, match=r"sfm_data\.json has no poses: .* openMVG_main_ConvertSfM_DataFormat"):
         read(write(tmp_path, placed=()))
 
 

@@ -118,7 +118,6 @@ def test_the_largest_of_several_reconstructions(tmp_path):
 @pytest.mark.parametrize(
     "lens, message",
     [
-        ({"projection_type": "spherical"}, r"'v2 toy' is spherical and 48×36; panoramas must be twice as wide"),
         ({"projection_type": "dual", "focal": 1}, r"camera 'v2 toy' is of type 'dual', which is not read"),
         ({"projection_type": "perspective", "focal": 0.0}, r"garbled \(camera 'v2 toy' has the focal length 0"),
         ({"projection_type": "perspective"}, r"lacks 'focal_x'"),

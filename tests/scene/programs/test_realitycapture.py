@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from captures import HEIGHT, WIDTH
 from exporters import NAMES, POSES, check_damage, check_pixels, read, seen_from, write_photos
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from neural3d.errors import UserError
@@ -110,6 +111,14 @@ def test_opencv_compliant_parameters(tmp_path):
     write(tmp_path)
     (tmp_path / "export.csv").write_text("\n".join(lines))
     check_pixels(read(tmp_path), {name: pixels(seen_from(pose), LENS) for name, pose in zip(NAMES, POSES)})
+
+
+def test_masks_beside_the_photos(tmp_path):
+    write(tmp_path)
+    mask = tmp_path / "masks" / "001.png"
+    mask.parent.mkdir()
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(mask)
+    assert [frame.mask_path for frame in read(tmp_path).frames][:3] == [None, mask, None]
 
 
 def test_what_cannot_be_read(tmp_path):
