@@ -66,7 +66,7 @@ class Export:
         elif self.bake is not None:
             raise UserError(f"--bake {self.bake} makes a texture; say how large with --texture 2048.")
         run = load(self.path, self.device)
-        crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
+        crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         splats = getattr(run.method, "splats", None)
         if self.out.suffix.lower() in (".splat", ".spz") or (splats and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, splats, crop)
@@ -135,14 +135,15 @@ class Export:
             raise UserError(
                 f"{self.path}: {run.config.method} makes no splats; export a mesh (.glb, .ply, .obj, .stl)."
             )
-        splats = splats.transformed(run.capture_from_scene)
         if crop is not None:
-            low, high = crop.to(splats.means)
-            splats = splats.selected(((splats.means >= low) & (splats.means <= high)).all(1))
+            means = splats.means.detach().cpu().double() @ run.capture_from_scene[:3, :3].T
+            means += run.capture_from_scene[:3, 3]
+            splats = splats.selected(((means >= crop[0]) & (means <= crop[1])).all(1).to(splats.means.device))
         turn = file_from_own(self.out, self.up, run.up_in_capture)
         up = (turn[:3, :3] @ turn.new_tensor(run.up_in_capture)).tolist()
         antialiased = getattr(run.method.config, "antialiased", False)
-        notes = write_splats(splats.transformed(turn), self.out, antialiased=antialiased, up=up)
+        own = turn @ run.capture_from_scene
+        notes = write_splats(splats, self.out, antialiased=antialiased, up=up, file_from_own=own)
         console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")
