@@ -1,4 +1,4 @@
-"""Shapes in UTM coordinates keep their form through every file that we write, and all readers of ours find them there."""
+"""Shapes in UTM coordinates keep their form through every file that we write, and our readers find them there."""
 
 import re
 

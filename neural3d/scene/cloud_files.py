@@ -155,7 +155,7 @@ def _read_text(path: Path) -> Cloud:
     used = 3 + 3 * ((cloud.normals is not None) + (cloud.colors is not None))
     if layout.columns - used > (first == 4):
         cloud.notes.append(
-            f"Of {layout.columns} columns {used} were understood; a first line of names (x y z nx ny nz r g b) says more."
+            f"{used} of {layout.columns} columns are understood; a first line of names (x y z nx ny nz r g b) says more."
         )
     return cloud
 
