@@ -158,7 +158,8 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     whole = trainer.scene.scene_from_capture
     unit = float(torch.linalg.det(whole[:3, :3])) ** (1 / 3)
     middle = torch.linalg.inv(whole)[:3, 3].numpy()
-    crop = [str(v) for v in np.concatenate([middle - [9, 9, 0.1 / unit], middle + [9, 9, 9]])]
+    reach = np.full(3, 9)
+    crop = [str(v) for v in np.concatenate([middle - reach * [1, 1, 0.1 / unit / 9], middle + reach])]
     main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply"), "--resolution", "48", "--crop", *crop])
     points = trimesh.load(tmp_path / "a.ply", process=False).vertices - middle
     assert abs(points[:, 2].min() * unit + 0.1) < 0.03 and abs(np.linalg.norm(points, axis=1).max() * unit - 0.5) < 0.04

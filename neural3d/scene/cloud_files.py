@@ -124,7 +124,7 @@ def _layout(path: Path) -> _Layout | None:
 
 
 def _is_number(word: str) -> bool:
-    return re.fullmatch(r"[-+]?(\d+\.?\d*([ed][-+]?\d+)?|\.\d+([ed][-+]?\d+)?|nan|inf(inity)?)", word) is not None
+    return re.fullmatch(r"[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan|inf(inity)?)", word) is not None
 
 
 def _find(names: tuple[str, ...], what: str) -> list[int] | None:
@@ -155,7 +155,7 @@ def _read_text(path: Path) -> Cloud:
     used = 3 + 3 * ((cloud.normals is not None) + (cloud.colors is not None))
     if layout.columns - used > (first == 4):
         cloud.notes.append(
-            f"{used} of {layout.columns} columns are understood; a first line of names (x y z nx ny nz r g b) says more."
+            f"{used} of {layout.columns} columns were read; a first line of names (x y z nx ny nz r g b) says more."
         )
     return cloud
 

@@ -14,7 +14,7 @@ from neural3d.scene.cloud_files import is_cloud_file, read_cloud
 from neural3d.scene.load import load_data
 
 RNG = np.random.default_rng(0)
-POINTS = np.round(RNG.uniform(-1, 1, (60, 3)) + [448_262, 5_411_932, 431], 3)
+POINTS = np.round(RNG.uniform(-1, 1, (60, 3)) + np.array([448_262, 5_411_932, 431]), 3)
 NORMALS = RNG.standard_normal((60, 3))
 NORMALS /= np.linalg.norm(NORMALS, axis=1, keepdims=True)
 BYTES = RNG.integers(0, 256, (60, 3))
@@ -58,7 +58,7 @@ def test_columns_without_names(tmp_path, ending, delimiter):
     check(given(POINTS, BYTES, NORMALS), normals=True, colors=True)
     check(given(POINTS, BYTES / 255, NORMALS), normals=True, colors=True)
     odd = check(given(POINTS, NORMALS, INTENSITY * 1e5, INTENSITY), normals=True)
-    assert "6 of 8 columns are understood" in odd.notes[0]
+    assert "6 of 8 columns were read" in odd.notes[0]
 
 
 @pytest.mark.parametrize(
