@@ -52,10 +52,11 @@ def write_mesh(
     if mesh.texture is not None and path.suffix.lower() == ".obj":
         _write_material(mesh.texture, path)
     offset = offset_of(mesh.vertices) if path.suffix.lower() == ".stl" else np.zeros(3)
+    near = replace(mesh, vertices=mesh.vertices - offset) if offset.any() else mesh
     with replacing(path) as part, open(part, "wb") as file:
         if path.suffix.lower() == ".obj":
             file.write(_obj_header(path, textured=mesh.texture is not None))
-        _WRITERS[path.suffix.lower()](replace(mesh, vertices=mesh.vertices - offset), file)
+        _WRITERS[path.suffix.lower()](near, file)
     write_offset(path, offset)
     return mesh
 

@@ -35,6 +35,11 @@ def ball(colors=True):
     return Mesh(np.asarray(made.vertices) + UTM, made.faces.astype(np.int32), paint if colors else None)
 
 
+def some_splats(count, **how):
+    means, quats, scales, opacities, sh_dc, sh_rest = synthetic_splats(count, degree=0, **how)
+    return Gaussians(means, scales, quats, opacities, sh_dc, sh_rest)
+
+
 @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb", "usdz"])
 def test_meshes(tmp_path, ending):
     path = tmp_path / f"ball.{ending}"
@@ -70,7 +75,7 @@ def test_other_programs_read_them_too(tmp_path):
 @pytest.mark.parametrize("ending", ["ply", "splat", "spz"])
 def test_splats(tmp_path, ending):
     """Moved there in double, written, read back: the offset and the means say where, to a hundredth of a millimetre."""
-    splats = Gaussians(*synthetic_splats(500, size=0.05, degree=0))
+    splats = some_splats(500, size=0.05)
     path = tmp_path / f"a.{ending}"
     notes = write_splats(splats, path, file_from_own=torch.from_numpy(MOVED))
     file = read_splats(path)
@@ -90,7 +95,7 @@ def test_splats(tmp_path, ending):
 
 
 def test_splats_of_others_in_double(tmp_path):
-    splats = Gaussians(*synthetic_splats(50, degree=0))
+    splats = some_splats(50)
     write_splats(splats, tmp_path / "a.ply")
     head, data = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
     names = re.findall(rb"property float (\w+)", head)
@@ -154,7 +159,11 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     scene.scene_from_capture = scene.scene_from_capture @ torch.linalg.inv(torch.from_numpy(MOVED))
     trainer = Trainer.create(tmp_path / "run", config, scene, torch.device("cpu"))
     trainer.fit(1)
-    monkeypatch.setattr(Ngp, "density", lambda self, x: 200.0 * (x.norm(dim=-1) < 0.5))
+
+    def surface(self, resolution, crop=None, **_):  # of a ball of radius 0.5
+        return self._extract(lambda x: x.norm(dim=-1) - 0.5, resolution, crop), self.surface_color
+
+    monkeypatch.setattr(Ngp, "surface", surface)
     whole = trainer.scene.scene_from_capture
     unit = float(torch.linalg.det(whole[:3, :3])) ** (1 / 3)
     middle = torch.linalg.inv(whole)[:3, 3].numpy()
@@ -163,7 +172,7 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply"), "--resolution", "48", "--crop", *crop])
     points = trimesh.load(tmp_path / "a.ply", process=False).vertices - middle
     assert abs(points[:, 2].min() * unit + 0.1) < 0.03 and abs(np.linalg.norm(points, axis=1).max() * unit - 0.5) < 0.04
-    splats = Gaussians(*synthetic_splats(400, degree=0, spread=0.5))
+    splats = some_splats(400, spread=0.5)
     monkeypatch.setattr(Ngp, "splats", splats, raising=False)
     main(["export", str(tmp_path / "run"), str(tmp_path / "b.splat"), "--crop", *crop])
     file = read_splats(tmp_path / "b.splat")
