@@ -211,16 +211,18 @@ def _read_las(path: Path) -> Cloud:
 def _read_e57(path: Path) -> Cloud:
     pye57 = _extra(path, "pye57", "e57")
     file = pye57.E57(str(path))
-    scans = []
+    scans, fields = [], set()
     for k in range(file.scan_count):
-        has_colors = {"colorRed", "colorGreen", "colorBlue"} <= set(file.get_header(k).point_fields)
-        scans.append(file.read_scan(k, colors=has_colors, ignore_missing_fields=True))
-    points = (
-        np.concatenate([np.stack([s[f"cartesian{a}"] for a in "XYZ"], 1) for s in scans]) if scans else np.empty((0, 3))
-    )
-    colors = None
-    if scans and all("colorRed" in scan for scan in scans):
-        colors = _unit_colors(
-            np.concatenate([np.stack([s[f"color{c}"] for c in ("Red", "Green", "Blue")], 1) for s in scans])
-        )
-    return Cloud(points.astype(np.float64), None, colors)
+        own = set(file.get_header(k).point_fields)
+        scans.append(file.read_scan(k, colors="colorRed" in own, ignore_missing_fields=True))
+        fields |= own
+
+    def columns(names: list[str]) -> np.ndarray:
+        return np.concatenate([np.stack([scan[name] for name in names], 1) for scan in scans]).astype(np.float64)
+
+    if not scans:
+        return Cloud(np.empty((0, 3)))
+    coloured = all("colorRed" in scan for scan in scans)
+    colors = _unit_colors(columns(["colorRed", "colorGreen", "colorBlue"])) if coloured else None
+    notes = ["Its normals cannot be read by pye57; as .ply they can."] if "nor:normalX" in fields else []
+    return Cloud(columns(["cartesianX", "cartesianY", "cartesianZ"]), None, colors, notes)

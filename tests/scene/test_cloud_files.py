@@ -23,7 +23,7 @@ INTENSITY = RNG.uniform(0, 2000, (60, 1))
 
 
 def write(path, *columns, header="", delimiter=" "):
-    rows = "\n".join(delimiter.join(f"{v:.9g}" if v % 1 else f"{v:.0f}" for v in row) for row in np.hstack(columns))
+    rows = "\n".join(delimiter.join(f"{v:.12g}" if v % 1 else f"{v:.0f}" for v in row) for row in np.hstack(columns))
     path.write_text(header + rows + "\n")
     return path
 
