@@ -145,7 +145,8 @@ def _read_text(path: Path) -> Cloud:
         normals, colors = (table[:, c] if (c := found[what]) else None for what in ("normal", "colour"))
         return Cloud(table[:, position], normals, None if colors is None else _unit_colors(colors))
     cloud = Cloud(table[:, :3])
-    first = 4 if layout.columns in (4, 5, 7, 8, 10) else 3  # behind an intensity
+    behind = layout.columns % 3 == 1 and not (layout.columns > 4 and _unit_length(table[:, 3:6]))  # an intensity
+    first = 4 if behind else 3
     triples = [table[:, k : k + 3] for k in range(first, layout.columns - 2, 3)]
     for triple in triples:
         if cloud.normals is None and _unit_length(triple):
@@ -153,7 +154,7 @@ def _read_text(path: Path) -> Cloud:
         elif cloud.colors is None and np.nanmin(triple) >= 0 and np.nanmax(triple) < 1 << 16:
             cloud.colors = _unit_colors(triple)
     used = 3 + 3 * ((cloud.normals is not None) + (cloud.colors is not None))
-    if layout.columns - used > (first == 4):
+    if layout.columns - used > behind:
         cloud.notes.append(
             f"{used} of {layout.columns} columns were read; a first line of names (x y z nx ny nz r g b) says more."
         )

@@ -57,6 +57,8 @@ def test_columns_without_names(tmp_path, ending, delimiter):
     check(given(POINTS, NORMALS, BYTES), normals=True, colors=True)
     check(given(POINTS, BYTES, NORMALS), normals=True, colors=True)
     check(given(POINTS, BYTES / 255, NORMALS), normals=True, colors=True)
+    curved = check(given(POINTS, NORMALS, INTENSITY), normals=True)
+    assert "6 of 7 columns were read" in curved.notes[0]
     odd = check(given(POINTS, NORMALS, INTENSITY * 1e5, INTENSITY), normals=True)
     assert "6 of 8 columns were read" in odd.notes[0]
 
