@@ -160,7 +160,7 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     trainer = Trainer.create(tmp_path / "run", config, scene, torch.device("cpu"))
     trainer.fit(1)
 
-    def surface(self, resolution, crop=None, **_):  # of a ball of radius 0.5
+    def surface(self, resolution, crop=None, progress=None):  # of a ball of radius 0.5
         return self._extract(lambda x: x.norm(dim=-1) - 0.5, resolution, crop), self.surface_color
 
     monkeypatch.setattr(Ngp, "surface", surface)

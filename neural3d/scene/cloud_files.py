@@ -24,6 +24,7 @@ from jaxtyping import Float
 from neural3d.errors import UserError
 
 TEXT = (".xyz", ".xyzn", ".xyzrgb", ".asc", ".txt", ".csv")
+NAMED = {".xyzn": ("x", "y", "z", "nx", "ny", "nz"), ".xyzrgb": ("x", "y", "z", "r", "g", "b")}
 PERHAPS = (".asc", ".txt", ".csv")  # may be anything: their first lines decide
 CLOUD_SUFFIXES = (".pcd", ".pts", ".las", ".laz", ".e57", *TEXT)
 UNIT = 0.02  # by which normals may differ from length 1, as files round them
@@ -139,8 +140,8 @@ def _read_text(path: Path) -> Cloud:
         raise UserError(f"{path}: expected lines of numbers, x y z first or named by a header line; is it a cloud?")
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         table = np.loadtxt(file, delimiter=layout.delimiter, skiprows=layout.header, comments=("#", "//"), ndmin=2)
-    if layout.names:
-        found = {what: _find(layout.names, what) for what in COLUMNS}
+    if names := layout.names or (NAMED.get(path.suffix.lower(), ()) if layout.columns == 6 else ()):
+        found = {what: _find(names, what) for what in COLUMNS}
         position = found["position"] or [0, 1, 2]
         normals, colors = (table[:, c] if (c := found[what]) else None for what in ("normal", "colour"))
         return Cloud(table[:, position], normals, None if colors is None else _unit_colors(colors))
