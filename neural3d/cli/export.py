@@ -80,7 +80,7 @@ class Export:
         at_least(resolution=(self.resolution, 2), faces=(self.faces or 0, 0), smooth=(self.smooth, 0))
         require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
-        crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
+        crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         splats = getattr(run.method, "splats", None)
         if self.out.suffix.lower() in (".splat", ".spz") or (splats and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, splats, crop)
@@ -149,14 +149,15 @@ class Export:
             raise UserError(
                 f"{self.path}: {run.config.method} makes no splats; export a mesh (.glb, .ply, .obj, .stl)."
             )
-        splats = splats.transformed(run.capture_from_scene)
         if crop is not None:
-            low, high = crop.to(splats.means)
-            splats = splats.selected(((splats.means >= low) & (splats.means <= high)).all(1))
+            means = splats.means.detach().cpu().double() @ run.capture_from_scene[:3, :3].T
+            means += run.capture_from_scene[:3, 3]
+            splats = splats.selected(((means >= crop[0]) & (means <= crop[1])).all(1).to(splats.means.device))
         turn = file_from_own(self.out, self.up, run.up_in_capture)
         up = (turn[:3, :3] @ turn.new_tensor(run.up_in_capture)).tolist()
         antialiased = getattr(run.method.config, "antialiased", False)
-        notes = write_splats(splats.transformed(turn), self.out, antialiased=antialiased, up=up)
+        own = turn @ run.capture_from_scene
+        notes = write_splats(splats, self.out, antialiased=antialiased, up=up, file_from_own=own)
         console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")

@@ -33,14 +33,15 @@ class Info:
         from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
         from neural3d.scene import load_scene
         from neural3d.scene.category import holds_shapes, load_shape_set
-        from neural3d.scene.doctor import describe, describe_mesh, suspicions
+        from neural3d.scene.doctor import describe, describe_shape, suspicions
         from neural3d.scene.footage import find_footage
         from neural3d.scene.footage_doctor import describe_footage
+        from neural3d.scene.shape import is_shape_file
 
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))
-        if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
-            return print_pairs(str(path), describe_mesh(path))
+        if is_shape_file(path):
+            return print_pairs(str(path), describe_shape(path))
         if (path / "config.json").exists():
             return describe_run(path)
         if (footage := find_footage(path)) is not None:

@@ -9,7 +9,8 @@
 | .spz   | compressed; 24-bit positions, 8-bit ln scale, opacity, colour and harmonics,     | about 20        |
 |        | 30-bit rotation; y up, z backward where the others have y down, z forward        |                 |
 
-All hold a scene in its own frame. `Gaussians` keeps the frame of .ply and .splat; .spz is turned on the way.
+All hold a scene in its own frame. `Gaussians` keeps the frame of .ply and .splat; .spz is turned on the way. Where that
+lies far from the origin it is about an offset: see `geometry.offset`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields import spz
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.spz import logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
+from neural3d.geometry.offset import as_text, from_text, moved_by, offset_file, offset_of, read_offset, write_offset
 from neural3d.scene.upright import RDF_FROM_RUB
 
 C0 = 0.28209479177387814  # Y_0, by which f_dc becomes a colour
@@ -38,13 +42,19 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class SplatFile:
-    """What a file held."""
+    """What a file held. offset: to be added to the means, in double; in their axes, also of .spz."""
 
     gaussians: Gaussians
     layout: str
     antialiased: bool = False  # made for the 2D filter of Mip-Splatting
     up: tuple[float, float, float] | None = None  # None: the file does not say; only .spz and our own .ply do
     notes: list[str] = field(default_factory=list)
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    @property
+    def file_from_means(self) -> Float[Tensor, "4 4"]:
+        """The offset as a matrix."""
+        return torch.from_numpy(moved_by(self.offset))
 
 
 def is_splat_file(path: Path) -> bool:
@@ -67,9 +77,17 @@ def read_splats(path: str | Path) -> SplatFile:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_READERS))}.")
     try:
         with open(path, "rb") as file:
-            return read(path, file)
+            found = read(path, file)
     except OSError as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e}); check the path.") from None
+    if path.suffix.lower() != ".ply":
+        found.offset = _axes(path) * read_offset(path)
+    return found
+
+
+def _axes(path: Path) -> Float[np.ndarray, "3"]:
+    """The directions of a file's axes in those of .ply."""
+    return RDF_FROM_RUB.diagonal()[:3].numpy() if path.suffix.lower() == ".spz" else np.ones(3)
 
 
 @torch.no_grad()
@@ -79,19 +97,31 @@ def write_splats(
     *,
     antialiased: bool = False,
     up: Sequence[float] = USUAL_UP,
+    file_from_own: Float[Tensor, "4 4"] | None = None,
 ) -> list[str]:
     """Writes .ply, .splat or .spz (version 3), by the path's ending; returns what the format could not hold, in words.
 
-    antialiased: a flag of .spz. up: what is up in the frame of `gaussians`; kept as a comment of .ply, so that what
-    reads the file knows. Of .spz it is the format's own: see `scene.upright.file_from_own`.
+    antialiased: a flag of .spz. file_from_own: the similarity, in double, that takes the splats to the file's frame,
+    which may be far away; None: they are there. up: what is up in the file's frame; kept as a comment of .ply, so that
+    what reads the file knows. Of .spz it is the format's own: see `scene.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_WRITERS))}.")
+    matrix = torch.eye(4, dtype=torch.float64) if file_from_own is None else file_from_own.double().cpu()
+    means = gaussians.means.detach().cpu().double()
+    offset = offset_of((means @ matrix[:3, :3].T + matrix[:3, 3]).numpy())
+    if file_from_own is not None or offset.any():
+        gaussians = gaussians.transformed(torch.from_numpy(moved_by(-offset)) @ matrix)
     with replacing(path) as part, open(part, "wb") as file:
-        return write(gaussians, path, file, antialiased=antialiased, up=up)
+        notes = write(gaussians, path, file, antialiased=antialiased, up=up, offset=offset)
+    if path.suffix.lower() != ".ply":
+        write_offset(path, _axes(path) * offset)
+        if offset.any():
+            notes.append(f"The splats lie about {as_text(offset)}: that is kept in {offset_file(path).name} beside.")
+    return notes
 
 
 def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
@@ -100,7 +130,7 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
     n = len(gaussians)
     rows = [("read as", splats.layout), ("splats", f"{n:,}"), ("size", f"{size / 2**20:,.1f} MiB")]
     if n:
-        means = gaussians.means.detach().numpy()
+        means = gaussians.means.detach().numpy() + splats.offset
         low, high = np.quantile(means, [0.02, 0.98], axis=0)
         scales = gaussians.log_scales.detach().exp()
         opacity = torch.sigmoid(gaussians.opacity_logits.detach())
@@ -112,6 +142,8 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
             ("standard deviations", f"{longest:.3g} along the longest axis, {shortest:.3g} the shortest (medians)"),
             ("opacity", f"median {opacity.median():.2f}, {(opacity < 0.1).float().mean():.0%} under 0.1"),
         ]
+    if splats.offset.any():
+        rows.append(("offset", f"{as_text(splats.offset)}, which positions are about"))
     rows.append(("up", _numbers(np.array(splats.up)) if splats.up else "the file does not say; −y is taken"))
     rows.append(("view dependence", f"degree {gaussians.sh_degree}" if gaussians.sh_degree else "none"))
     if splats.antialiased:
@@ -120,7 +152,8 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
 
 
 def _numbers(values: np.ndarray) -> str:
-    return "(" + ", ".join(f"{v:.3g}" for v in values.tolist()) + ")"
+    digits = 3 if np.abs(values).max() < 1e4 else 9  # UTM to a centimetre
+    return "(" + ", ".join(f"{v:.{digits}g}" for v in values.tolist()) + ")"
 
 
 def _usable(path: Path, arrays: Arrays, notes: list[str]) -> Gaussians:
@@ -149,7 +182,7 @@ _PLY_TYPES = {
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4"},
     **{"double": "f8", "float64": "f8"},
 }
-_UP = "neural3d up "
+_UP, _OFFSET = "neural3d up ", "offset "
 
 
 def _ply_header(path: Path, file: BinaryIO) -> tuple[np.dtype, int, list[str]]:
@@ -209,8 +242,11 @@ def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
             stacked[:, k] = table[name]
         return stacked
 
+    # In double: others' files may hold large coordinates as they are.
+    points = np.stack([table[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    own = offset_of(points[np.isfinite(points).all(1)])
     arrays = {
-        "means": columns("x", "y", "z"),
+        "means": (points - own).astype(np.float32),
         "log_scales": columns("scale_0", "scale_1", "scale_2"),
         "quats": columns("rot_0", "rot_1", "rot_2", "rot_3"),
         "opacity_logits": columns("opacity")[:, 0],
@@ -218,7 +254,8 @@ def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
         "sh_rest": columns(*(f"f_rest_{k}" for k in range(rest))).reshape(count, 3, rest // 3).swapaxes(1, 2),
     }
     notes: list[str] = []
-    return SplatFile(_usable(path, arrays, notes), "splats, INRIA's .ply", up=_up_in(comments), notes=notes)
+    gaussians = _usable(path, arrays, notes)
+    return SplatFile(gaussians, "splats, INRIA's .ply", False, _up_in(comments), notes, own + _offset_in(comments))
 
 
 def _up_in(comments: list[str]) -> tuple[float, float, float] | None:
@@ -231,13 +268,22 @@ def _up_in(comments: list[str]) -> tuple[float, float, float] | None:
     return None
 
 
-def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], **_: Any) -> list[str]:
+def _offset_in(comments: list[str]) -> Float[np.ndarray, "3"]:
+    """What a comment says, of our own files and others'."""
+    said = (from_text(c.removeprefix(_OFFSET)) for c in comments if c.startswith(_OFFSET))
+    return next((offset for offset in said if offset is not None), np.zeros(3))
+
+
+def _write_ply(
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], offset: np.ndarray, **_: Any
+) -> list[str]:
     a, n = _arrays(gaussians), len(gaussians)
     rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
     names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]
     names += ["opacity", *(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
     header = [
         *("ply", "format binary_little_endian 1.0", f"comment {_UP}{up[0]:.9g} {up[1]:.9g} {up[2]:.9g}"),
+        *([f"comment {_OFFSET}{as_text(offset)}"] if offset.any() else []),
         *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
     ]
     blocks = [a["means"], np.zeros((n, 3)), a["sh_dc"], rest, a["opacity_logits"][:, None], a["log_scales"], a["quats"]]
