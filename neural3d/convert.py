@@ -21,7 +21,8 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import C0, is_splat_file, read_splats, write_splats
+from neural3d.fields.quantised import C0
+from neural3d.fields.splat_files import WRITTEN, ending_of, is_splat_file, read_splats, write_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
@@ -38,10 +39,10 @@ from neural3d.scene.upright import file_from_own
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 
-SPLATS, MESHES = (".ply", ".splat", ".spz"), (".glb", ".obj", ".stl", ".usdz")
+MESHES = (".glb", ".obj", ".stl", ".usdz")
 WHAT = (
-    "splats (a run, .ply, .splat, .spz) become a mesh (.glb, .obj, .stl, .usdz) or splats of another format; "
-    "a mesh becomes splats (.ply, .splat, .spz) or signed distances (a run folder)"
+    f"splats (a run or a file of them) become a mesh ({', '.join(MESHES)}) or splats ({', '.join(WRITTEN)}); "
+    "a mesh becomes splats or signed distances (a run folder)"
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
 NEAREST = 40_000  # points of each whose distance to the other's is taken
@@ -66,8 +67,8 @@ class Cost:
 
 def kinds(source: Path, out: Path) -> tuple[str, str]:
     """What is to become what: "splats" or "mesh", and "splats", "mesh" or "field". Raises UserError for other pairs."""
-    ending = out.suffix.lower()
-    to = "splats" if ending in SPLATS else "mesh" if ending in MESHES else "field" if not ending else ""
+    ending = ending_of(out)
+    to = "splats" if ending in WRITTEN else "mesh" if ending in MESHES else "field" if not ending else ""
     of = "mesh"
     if (source / "config.json").is_file():
         of = "splats" if read_config(source).method == "splat" else "field"

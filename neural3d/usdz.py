@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from neural3d.export import png, srgb_to_linear
+from neural3d.export import png
 from neural3d.geometry.mesh import Mesh
 
 

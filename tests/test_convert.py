@@ -13,7 +13,8 @@ from neural3d import convert
 from neural3d.cli import main
 from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import C0, read_splats, write_splats
+from neural3d.fields.quantised import C0
+from neural3d.fields.splat_files import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_places
 from neural3d.render.paths import surround
