@@ -11,17 +11,14 @@ At last the splats are fitted to pictures of the mesh, in the manner in which th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.quantised import C0
-from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_places
 from neural3d.geometry.rotations import quaternion_from_rotation
@@ -157,7 +154,9 @@ def _strip(solid: Solid, hard: Sides, spacing: float, distance: float, deviation
     u, v = direction[side], hard.inward[side]
     frame = np.stack([u, v, np.cross(u, v)], -1)
     wide = np.minimum(DISC * spacing, DISC * length[side] / number[side] if len(side) else 0)
-    sizes = np.stack([np.maximum(wide, deviation), np.full(len(side), deviation), np.full(len(side), THIN * deviation)], 1)
+    sizes = np.stack(
+        [np.maximum(wide, deviation), np.full(len(side), deviation), np.full(len(side), THIN * deviation)], 1
+    )
     return place, face, _shares(solid, face, place), frame, sizes
 
 

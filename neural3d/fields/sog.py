@@ -159,7 +159,7 @@ def pack(arrays: dict[str, np.ndarray], file: BinaryIO, antialiased: bool, up: S
     }
     pictures = {name: _picture(table, width, height) for name, table in tables.items()}
     if rest.shape[1]:
-        sets, label = palette(rest.reshape(n, -1))
+        sets, label = palette(rest.reshape(n, 3 * rest.shape[1]))
         numbers, places = codebook(sets)
         files = ["shN_centroids.webp", "shN_labels.webp"]
         bands = math.isqrt(rest.shape[1] + 1) - 1
