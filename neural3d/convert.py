@@ -18,16 +18,14 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from neural3d.covering import cover, fitted
 from neural3d.errors import UserError
 from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.quantised import C0
-from neural3d.fields.splat_files import WRITTEN, ending_of, is_splat_file, read_splats, write_splats
+from neural3d.fields.splat_files import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
-from neural3d.geometry.mesh_metrics import sample_places
-from neural3d.geometry.rotations import quaternion_from_rotation
 from neural3d.meshing import FACES
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
@@ -46,7 +44,6 @@ WHAT = (
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
 NEAREST = 40_000  # points of each whose distance to the other's is taken
-DISC, THIN, OPACITY = 0.65, 0.05, 0.99  # of splats on a mesh: deviation in spacings, thickness in deviations
 Render = Callable[[Camera, Tensor], RenderOut]
 
 
@@ -175,9 +172,9 @@ def _solid(mesh: Mesh) -> Solid:
 
 
 def splats_of_mesh(
-    source: Path, out: Path, count: int = 200_000, up: str | None = None
+    source: Path, out: Path, count: int = 200_000, up: str | None = None, progress: Progress = silent
 ) -> tuple[Gaussians, Cost, list[str]]:
-    """Flat discs spread evenly over a mesh, in the colours of its vertices or texture; and what the format cannot hold.
+    """Flat splats that cover a mesh (see `covering`), in its colours; and what the format cannot hold, in words.
 
     up: how they stand in their file, see `scene.upright`. Raises UserError where the mesh cannot be read.
     """
@@ -186,9 +183,9 @@ def splats_of_mesh(
         raise UserError(f"{source} has no faces; of points, neural3d train --method igr makes a surface first.")
     solid = Solid.of_meshes(subject.meshes)
     solid.lit = np.zeros_like(solid.lit)
-    splats = discs(solid, count)
-    # Discs are narrower than distant pixels; the one format that can say so has them drawn without swelling.
-    antialiased = out.suffix.lower() == ".spz"
+    # Splats are narrower than distant pixels; formats that can say so have them drawn without swelling.
+    antialiased = ending_of(out) in ANTIALIASED
+    splats = fitted(cover(solid, count), _drawn(solid), subject.aabb, SIDE, antialiased, progress)
     _, _, notes = _write_splats(splats, subject, out, up, antialiased)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
@@ -196,25 +193,6 @@ def splats_of_mesh(
 
     result = cost(_drawn(solid), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
     return splats, result, notes
-
-
-def discs(solid: Solid, count: int) -> Gaussians:
-    """`count` splats on a surface: as thick as 1/20 of their width, wide enough to overlap their neighbours."""
-    mesh = Mesh(solid.vertices, solid.faces)
-    points, face, share = sample_places(mesh, count)
-    smooth = np.einsum("nk,nkc->nc", share, solid.normals[solid.faces[face]])  # of rough meshes, faces point anywhere
-    normal = torch.nn.functional.normalize(torch.from_numpy(smooth).double(), dim=1)
-    helper = torch.eye(3, dtype=torch.float64)[normal.abs().argmin(1)]
-    tangent = torch.nn.functional.normalize(torch.linalg.cross(helper, normal), dim=1)
-    rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], -1)
-    spacing = math.sqrt(2 * mesh.area / (math.sqrt(3) * count))  # of points on a hexagonal grid of that density
-    scale = torch.tensor([DISC, DISC, DISC * THIN]).mul(spacing).log().expand(count, 3)
-    colors = torch.from_numpy(solid.paint(face, share.astype(np.float32)))
-    opacity = torch.full((count,), math.log(OPACITY / (1 - OPACITY)))
-    return Gaussians(
-        torch.from_numpy(points), scale, quaternion_from_rotation(rotation), opacity, (colors - 0.5) / C0,
-        torch.zeros(count, 0, 3),
-    )  # fmt: skip
 
 
 # --- splats to splats ------------------------------------------------------------------------------------------------

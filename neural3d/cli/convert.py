@@ -27,7 +27,7 @@ class Convert:
     faces: int = 200_000
     """Of a mesh: at most so many, 0: as many as come."""
     splats: int = 200_000
-    """How many splats on a mesh."""
+    """About how many splats on a mesh."""
     minutes: float = 2.0
     """Of fitting signed distances to a mesh."""
     up: Up = None
@@ -54,7 +54,10 @@ class Convert:
             units = units_of(read_scene(self.source / "scene.json")) if run else f"in the units of {self.source.name}"
             print_mesh(self.out, mesh, self.up, units)
         elif of == "mesh":
-            splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats, self.up)
+            with StageProgress() as shown:
+                splats, cost, notes = convert.splats_of_mesh(
+                    self.source, self.out, self.splats, self.up, progress=shown.update
+                )
         else:
             splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device, self.up, self.source_up)
         if to == "splats":

@@ -83,7 +83,7 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def pack(arrays: dict[str, np.ndarray], comment: str) -> tuple[bytes, list[str]]:
+def pack(arrays: dict[str, np.ndarray], comments: list[str]) -> tuple[bytes, list[str]]:
     """The bytes of a file, and what it could not hold, in words."""
     order = morton_order(arrays["means"])
     arrays = {name: values[order].astype(np.float64) for name, values in arrays.items()}
@@ -103,7 +103,8 @@ def pack(arrays: dict[str, np.ndarray], comment: str) -> tuple[bytes, list[str]]
     words = [_word(shares[0], THIRDS), turn, _word(shares[1], THIRDS), _word(np.hstack([shares[2], alpha]), COLORS)]
     rest = arrays["sh_rest"].swapaxes(1, 2).reshape(n, 3 * arrays["sh_rest"].shape[1])
     header = [
-        *("ply", "format binary_little_endian 1.0", f"comment {comment}", f"element chunk {len(starts)}"),
+        *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)),
+        f"element chunk {len(starts)}",
         *(f"property float {end}_{axis}" for axes in LIMITS for end in ("min", "max") for axis in axes),
         *(f"element vertex {n}", *(f"property uint {name}" for name in WORDS)),
         *([f"element sh {n}", *(f"property uchar f_rest_{k}" for k in range(rest.shape[1]))] if rest.shape[1] else []),

@@ -102,8 +102,8 @@ def write_splats(
 ) -> list[str]:
     """Writes the format that `ending_of` the path names; returns what that could not hold, in words.
 
-    antialiased: a flag of .spz and .sog. up: what is up in the frame of `gaussians`; kept in .ply and .sog, so that
-    what reads the file knows. Of .spz and .gs.glb it is the format's own: see `scene.upright.file_from_own`.
+    antialiased: a flag of those in ANTIALIASED. up: what is up in the frame of `gaussians`; kept in .ply and .sog, so
+    that what reads the file knows. Of .spz and .gs.glb it is the format's own: see `scene.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
@@ -196,17 +196,19 @@ def _direction(values: Any) -> tuple[float, float, float] | None:
     return None
 
 
-def _up_comment(up: Sequence[float]) -> str:
-    return f"{_UP}{up[0]:.9g} {up[1]:.9g} {up[2]:.9g}"
+def _comments(up: Sequence[float], antialiased: bool) -> list[str]:
+    return [f"{_UP}{up[0]:.9g} {up[1]:.9g} {up[2]:.9g}", *([_MIP] if antialiased else [])]
 
 
-def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], **_: Any) -> list[str]:
+def _write_ply(
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float]
+) -> list[str]:
     a, n = _arrays(gaussians), len(gaussians)
     rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
     names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]
     names += ["opacity", *(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
     header = [
-        *("ply", "format binary_little_endian 1.0", f"comment {_up_comment(up)}"),
+        *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in _comments(up, antialiased))),
         *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
     ]
     blocks = [a["means"], np.zeros((n, 3)), a["sh_dc"], rest, a["opacity_logits"][:, None], a["log_scales"], a["quats"]]
@@ -273,8 +275,10 @@ def _write_spz(gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased:
 # --- formats in modules of their own ---------------------------------------------------------------------------------
 
 
-def _write_compressed(gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], **_: Any) -> list[str]:
-    data, notes = compressed_ply.pack(_arrays(gaussians), _up_comment(up))
+def _write_compressed(
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float]
+) -> list[str]:
+    data, notes = compressed_ply.pack(_arrays(gaussians), _comments(up, antialiased))
     file.write(data)
     return notes
 
@@ -334,3 +338,4 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     ".gs.glb": _write_gltf,
 }
 WRITTEN = tuple(_WRITERS)
+ANTIALIASED = (".ply", ".compressed.ply", ".spz", ".sog")  # those that can say it
