@@ -29,6 +29,12 @@ def globe() -> Mesh:
     return Mesh((ball.vertices + CENTRE).astype(np.float32), ball.faces.astype(np.int32), colors)
 
 
+@pytest.fixture(autouse=True)
+def hardly_fitted(monkeypatch):
+    """`test_covering` fits splats in earnest."""
+    monkeypatch.setattr("neural3d.covering.STEPS", 2)
+
+
 def test_places_on_a_surface_are_even():
     square = Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32), np.array([[0, 1, 2], [0, 2, 3]]))
     points, face, share = sample_places(square, 4096)
@@ -45,13 +51,13 @@ def test_a_mesh_becomes_splats_on_its_surface_in_its_colours(tmp_path, capsys, e
     splats = read_splats(out).gaussians
     means = splats.means.detach().double().numpy() - CENTRE
     assert len(splats) == 20000
-    assert abs(np.linalg.norm(means, axis=1) - RADIUS).max() < 0.04
+    assert abs(np.linalg.norm(means, axis=1) - RADIUS).max() < 0.05
     colors = 0.5 + C0 * splats.sh_dc.detach().numpy()
     clear = abs(means[:, 0]) > 0.9
     expected = np.where(means[:, :1] > 0, [[0.4, 0.1, 0.1]], [[0.5, 0.9, 0.6]])
-    np.testing.assert_allclose(colors[clear], expected[clear], atol=0.02)  # 8 bits, in glTF of linear light
+    np.testing.assert_allclose(colors[clear], expected[clear], atol=0.04)  # 8 bits, in glTF of linear light
     flat = splats.log_scales.exp().sort(1).values
-    assert (flat[:, 0] < 0.1 * flat[:, 1]).all() and (flat[:, 1] == flat[:, 2]).all()
+    assert (flat[:, 0] < 0.1 * flat[:, 1]).all() and (flat[:, 1] > 0.8 * flat[:, 2]).all()
     printed = " ".join(capsys.readouterr().out.split())
     assert "20,000 splats" in printed and "PSNR" in printed and "source to result" in printed
 
