@@ -201,7 +201,7 @@ def _comments(up: Sequence[float], antialiased: bool) -> list[str]:
 
 
 def _write_ply(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float]
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
 ) -> list[str]:
     a, n = _arrays(gaussians), len(gaussians)
     rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
@@ -276,7 +276,7 @@ def _write_spz(gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased:
 
 
 def _write_compressed(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float]
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
 ) -> list[str]:
     data, notes = compressed_ply.pack(_arrays(gaussians), _comments(up, antialiased))
     file.write(data)
@@ -292,7 +292,7 @@ def _read_sog(path: Path, file: BinaryIO) -> SplatFile:
 
 
 def _write_sog(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float]
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
 ) -> list[str]:
     sog.pack(_arrays(gaussians), file, antialiased, up)
     return []
