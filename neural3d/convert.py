@@ -2,7 +2,8 @@
 
 The cost is measured on what can be seen: pictures of source and result from views around them. PSNR is over the pixels
 that either covers; distances are between the surfaces in the two sets of pictures, both ways, in % of the diagonal of
-the source's box. Of signed distances it is the exact distance between the surfaces, as in `evaluate_mesh`.
+the source's box. The result is read back from its file, so that what the format cannot hold counts. Of signed distances
+it is the exact distance between the surfaces, as in `evaluate_mesh`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from neural3d.render.paths import orbit, surround
 from neural3d.render.splats import render_splats
 from neural3d.run import load, read_config
 from neural3d.scene.upright import file_from_own
+from neural3d.usdz import read_usdz
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 
@@ -121,7 +123,8 @@ def mesh_of_splats(
     mesh = mesh.colored(color, progress)
     own = subject.capture_from_scene
     written = write_mesh(mesh.transformed(own), out, up=up, native_up=own[:3, 2])
-    return written, cost(render, _drawn(_solid(mesh)), cameras, box), subject.notes
+    back = _read_back(out, file_from_own(out, up, own[:3, 2]) @ own)
+    return written, cost(render, _drawn(back), cameras, box), subject.notes
 
 
 def _core(splats: Gaussians) -> Float[Tensor, "2 3"]:
@@ -158,14 +161,24 @@ def _drawn(solid: Solid) -> Render:
     return render
 
 
-def _solid(mesh: Mesh) -> Solid:
-    """For pictures of a mesh in its own colours, without light."""
-    count, faces = len(mesh.vertices), len(mesh.faces)
-    colors = np.full((count, 3), 0.7, np.float32) if mesh.colors is None else mesh.colors.astype(np.float32)
-    return Solid(
-        mesh.vertices, mesh.faces.astype(np.int64), mesh.vertex_normals(), colors, np.zeros((count, 2), np.float32),
-        np.full(faces, -1), [], np.zeros(faces, np.float32),
-    )  # fmt: skip
+def _read_back(path: Path, file_from_scene: Float[Tensor, "4 4"]) -> Solid:
+    """A mesh file as written, in the frame of what it was made of; for pictures in its own colours, without light."""
+    scene_from_file = torch.linalg.inv(file_from_scene).numpy()
+    if path.suffix.lower() == ".usdz":
+        mesh = read_usdz(path).transformed(scene_from_file)
+        count, faces = len(mesh.vertices), len(mesh.faces)
+        colors = np.full((count, 3), 0.7, np.float32) if mesh.colors is None else mesh.colors
+        return Solid(
+            mesh.vertices, mesh.faces.astype(np.int64), mesh.vertex_normals(), colors, np.zeros((count, 2), np.float32),
+            np.full(faces, -1), [], np.zeros(faces, np.float32),
+        )  # fmt: skip
+    back = open_subject(path)
+    assert back.meshes is not None
+    for mesh in back.meshes:
+        mesh.apply_transform(scene_from_file @ back.capture_from_scene.numpy())
+    solid = Solid.of_meshes(back.meshes)
+    solid.lit = np.zeros_like(solid.lit)
+    return solid
 
 
 # --- a mesh to splats ------------------------------------------------------------------------------------------------
@@ -186,13 +199,13 @@ def splats_of_mesh(
     # Splats are narrower than distant pixels; formats that can say so have them drawn without swelling.
     antialiased = ending_of(out) in ANTIALIASED
     splats = fitted(cover(solid, count), _drawn(solid), subject.aabb, SIDE, antialiased, progress)
-    _, _, notes = _write_splats(splats, subject, out, up, antialiased)
+    written, back, notes = _write_splats(splats, subject, out, up, antialiased)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
-        return render_splats(splats, camera, background, antialiased=antialiased)
+        return render_splats(back, camera, background, antialiased=antialiased)
 
     result = cost(_drawn(solid), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
-    return splats, result, notes
+    return written, result, notes
 
 
 # --- splats to splats ------------------------------------------------------------------------------------------------
@@ -207,8 +220,7 @@ def splats_to_splats(
     """
     subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None
-    written, file_from_scene, notes = _write_splats(subject.splats, subject, out, up, subject.antialiased)
-    back = read_splats(out).gaussians.transformed(torch.linalg.inv(file_from_scene)).to(subject.splats.means.device)
+    written, back, notes = _write_splats(subject.splats, subject, out, up, subject.antialiased)
     box = subject.aabb if subject.scene is not None else _core(subject.splats)
     cameras = orbit(subject.scene, LOOKS) if subject.scene is not None else surround(box, (5, 35), LOOKS // 2, SIDE)
 
@@ -220,12 +232,17 @@ def splats_to_splats(
 
 def _write_splats(
     splats: Gaussians, subject: Subject, out: Path, up: str | None, antialiased: bool
-) -> tuple[Gaussians, Float[Tensor, "4 4"], list[str]]:
-    """Writes splats of the subject's frame; returns them as written, what took them there, what was lost, in words."""
+) -> tuple[Gaussians, Gaussians, list[str]]:
+    """Writes splats of the subject's frame; returns them as read back, in the file's frame (about its offset) and in
+    the subject's, and what was lost, in words.
+    """
     own = subject.capture_from_scene
     turn = file_from_own(out, up, own[:3, 2]) @ own
-    turned, direction = splats.transformed(turn), torch.nn.functional.normalize(turn[:3, 2], dim=0).tolist()
-    return turned, turn, write_splats(turned, out, antialiased=antialiased, up=direction)
+    direction = torch.nn.functional.normalize(turn[:3, 2], dim=0).tolist()
+    notes = write_splats(splats, out, antialiased=antialiased, up=direction, file_from_own=turn)
+    file = read_splats(out)
+    back = file.gaussians.transformed(torch.linalg.inv(turn) @ file.file_from_means)
+    return file.gaussians, back.to(splats.means.device), notes
 
 
 # --- the cost --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `scene.upright`.
+"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `scene.upright`, what
+becomes of large coordinates in `geometry.offset`.
 
 | format | colours of vertices                             | texture                    | numbers          |
 | ------ | ----------------------------------------------- | -------------------------- | ---------------- |
@@ -20,6 +21,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +33,7 @@ from PIL import Image
 from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.offset import offset_of, write_offset
 from neural3d.scene.srgb import srgb_to_linear
 from neural3d.scene.upright import file_from_own
 
@@ -49,10 +52,13 @@ def write_mesh(
     mesh = mesh.transformed(file_from_own(path, up, native_up))
     if mesh.texture is not None and path.suffix.lower() == ".obj":
         _write_material(mesh.texture, path)
+    offset = offset_of(mesh.vertices) if path.suffix.lower() == ".stl" else np.zeros(3)
+    near = replace(mesh, vertices=mesh.vertices - offset) if offset.any() else mesh
     with replacing(path) as part, open(part, "wb") as file:
         if path.suffix.lower() == ".obj":
             file.write(_obj_header(path, textured=mesh.texture is not None))
-        _WRITERS[path.suffix.lower()](mesh, file)
+        _WRITERS[path.suffix.lower()](near, file)
+    write_offset(path, offset)
     return mesh
 
 
@@ -93,7 +99,8 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
 
     points, arrays = 34962, 34963  # ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER
     float32, uint32 = 5126, 5125
-    vertices = mesh.vertices.astype("<f4")
+    offset = offset_of(mesh.vertices)
+    vertices = (mesh.vertices - offset).astype("<f4")
     bounds = {"min": vertices.min(axis=0).tolist(), "max": vertices.max(axis=0).tolist()}
     attributes = {"POSITION": add(vertices, float32, "VEC3", points, **bounds)}
     if mesh.normals is not None:
@@ -114,7 +121,7 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
         "asset": {"version": "2.0", "generator": "neural3d"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
+        "nodes": [{"mesh": 0, "translation": offset.tolist()} if offset.any() else {"mesh": 0}],
         "meshes": [{"primitives": [primitive]}],
         **material,
         "accessors": accessors,
@@ -145,7 +152,8 @@ def _write_usdz(mesh: Mesh, file: BinaryIO) -> None:
 
 
 def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
-    fields = [(axis, "<f4", mesh.vertices[:, k]) for k, axis in enumerate("xyz")]
+    exact = "<f8" if offset_of(mesh.vertices).any() else "<f4"
+    fields = [(axis, exact, mesh.vertices[:, k]) for k, axis in enumerate("xyz")]
     if mesh.normals is not None:
         fields += [(f"n{axis}", "<f4", mesh.normals[:, k]) for k, axis in enumerate("xyz")]
     if mesh.colors is not None:
@@ -155,7 +163,7 @@ def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
         vertices[name] = values
     faces = np.empty(len(mesh.faces), [("count", "u1"), ("index", "<i4", 3)])
     faces["count"], faces["index"] = 3, mesh.faces
-    kinds = {"<f4": "float", "u1": "uchar"}
+    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     header = [
         *("ply", "format binary_little_endian 1.0", "comment neural3d", f"element vertex {len(vertices)}"),
         *(f"property {kinds[kind]} {name}" for name, kind, _ in fields),
@@ -170,7 +178,8 @@ def _write_obj(mesh: Mesh, file: BinaryIO) -> None:
     rows = mesh.vertices
     if mesh.colors is not None and mesh.texture is None:
         rows = np.concatenate([rows, np.clip(mesh.colors, 0, 1)], axis=1)
-    _write_rows(file, "v" + " %.9g" * 3 + " %.5g" * (rows.shape[1] - 3) + "\n", rows)
+    number = " %.15g" if offset_of(mesh.vertices).any() else " %.9g"
+    _write_rows(file, "v" + number * 3 + " %.5g" * (rows.shape[1] - 3) + "\n", rows)
     corner = ["%d", "", ""]
     if mesh.texture is not None:
         assert mesh.uv is not None

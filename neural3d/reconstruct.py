@@ -73,7 +73,7 @@ def _generator(method: CategoryMethod, seed: int) -> torch.Generator:
 def _code(run: Run, method: CategoryMethod, file: Path, seed: int) -> Tensor:
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected a point cloud or a mesh.")
-    seen, _ = read_shape(file)
+    seen = read_shape(file).mesh
     matrix = run.scene.scene_from_capture.numpy()
     points = seen.vertices @ matrix[:3, :3].T + matrix[:3, 3]
     if len(points) < LEAST:

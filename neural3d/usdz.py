@@ -14,6 +14,8 @@ import numpy as np
 
 from neural3d.export import png
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.offset import offset_of
+from neural3d.scene.srgb import linear_to_srgb, srgb_to_linear
 
 
 def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
@@ -28,7 +30,10 @@ def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
         UsdGeom.SetStageMetersPerUnit(stage, 1.0)
         stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/model").GetPrim())
         shape = UsdGeom.Mesh.Define(stage, "/model/mesh")
-        points = mesh.vertices.astype(np.float32)
+        offset = offset_of(mesh.vertices)
+        if offset.any():
+            shape.AddTranslateOp().Set(tuple(offset.tolist()))
+        points = (mesh.vertices - offset).astype(np.float32)
         shape.CreatePointsAttr(vec3(points))
         shape.CreateExtentAttr(vec3(np.stack([points.min(0), points.max(0)])))
         shape.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(mesh.faces), 3, np.int32)))
@@ -53,6 +58,19 @@ def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
         stage.Save()
         UsdUtils.CreateNewUsdzPackage(str(folder / "mesh.usdc"), str(folder / "mesh.usdz"))  # with what it names
         file.write((folder / "mesh.usdz").read_bytes())
+
+
+def read_usdz(path: Path) -> Mesh:
+    """What `write_usdz` wrote: positions in double, faces, and the colours of vertices."""
+    from pxr import Usd, UsdGeom
+
+    stage = Usd.Stage.Open(str(path))
+    shape = UsdGeom.Mesh(stage.GetPrimAtPath("/model/mesh"))
+    world = np.array(UsdGeom.XformCache().GetLocalToWorldTransform(shape.GetPrim()))  # of rows: x M
+    points = np.array(shape.GetPointsAttr().Get(), np.float64) @ world[:3, :3] + world[3, :3]
+    linear = UsdGeom.PrimvarsAPI(shape).GetPrimvar("displayColor").Get()
+    colors = None if linear is None else linear_to_srgb(np.array(linear)).astype(np.float32)
+    return Mesh(points, np.array(shape.GetFaceVertexIndicesAttr().Get(), np.int32).reshape(-1, 3), colors)
 
 
 def _primvar(shape: Any, name: str, kind: Any, values: Any) -> None:

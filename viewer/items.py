@@ -13,6 +13,8 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import Scene, View
+from neural3d.scene.colour import eight_bit, srgb
+from neural3d.scene.formats import open_photo
 
 BLUE, ORANGE, RED = (46, 116, 214), (232, 142, 36), (222, 50, 70)
 GREEN, GREY, VIOLET = (30, 150, 90), (128, 132, 140), (146, 84, 200)
@@ -95,8 +97,9 @@ def path_lines(cameras: list[Camera], size: float) -> Lines:
 def thumbnail(view: View) -> UInt8[np.ndarray, "h w 3"]:
     """The stored photo, small, on white where it is transparent; grey where it is gone."""
     try:
-        with Image.open(view.image_path) as photo:
-            photo.draft("RGB", (THUMBNAIL, THUMBNAIL))
+        with open_photo(view.image_path) as file:
+            file.draft("RGB", (THUMBNAIL, THUMBNAIL))
+            photo = srgb(eight_bit(file))
             photo.thumbnail((THUMBNAIL, THUMBNAIL))
             on_white = Image.new("RGBA", photo.size, "white")
             return np.asarray(Image.alpha_composite(on_white, photo.convert("RGBA")).convert("RGB"))

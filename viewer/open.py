@@ -25,9 +25,10 @@ from neural3d.render.splat_view import open_splats
 from neural3d.run import Run, load, resolve_device
 from neural3d.scene import Scene
 from neural3d.scene.category import ShapeSet
+from neural3d.scene.cloud_files import is_cloud_file, read_cloud
 from neural3d.scene.load import load_data, resolve
 from neural3d.scene.outline import cloud_outline, outline_of
-from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, STRAYS, SUFFIXES, read_cloud, scene_turn
+from neural3d.scene.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_turn
 from neural3d.scene.srgb import linear_to_srgb
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def open_subject(path: str | Path, device: str = "auto", up: str | None = None) 
     target = resolve(path)
     if is_splat_file(target):
         return _open_splat_file(target, device, up)
-    if target.suffix.lower() in SUFFIXES:
-        return _open_cloud(target) if target.suffix.lower() in CLOUD_SUFFIXES else _open_mesh(target)
+    if is_shape_file(target):
+        return _open_cloud(target) if is_cloud_file(target) else _open_mesh(target)
     loaded = load_data(path)
     if isinstance(loaded, ShapeSet):
         raise UserError(f"{path} holds many meshes; view one of its files.")
@@ -157,13 +158,8 @@ def _open_mesh(path: Path) -> Subject:
     """All meshes of a file, moved; of a file without faces, its points."""
     import trimesh
 
-    try:
-        loaded: Any = trimesh.load(path, process=False)
-        parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
-        meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-        corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces].reshape(-1, 3) for mesh in meshes]
-    except Exception as error:  # trimesh raises what its many readers raise
-        raise UserError(f"{path}: cannot be read as a mesh ({error or type(error).__name__}); is it whole?") from None
+    meshes = [part for part in load_parts(path) if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    corners = [np.asarray(mesh.vertices, np.float64)[mesh.faces].reshape(-1, 3) for mesh in meshes]
     if not meshes:
         if path.suffix.lower() == ".ply":
             return _open_cloud(path)
@@ -198,7 +194,7 @@ def _srgb_from_linear(colors: UInt8[np.ndarray, "V 4"]) -> UInt8[np.ndarray, "V 
 
 def _open_cloud(path: Path) -> Subject:
     cloud = read_cloud(path)
-    points, colors = np.asarray(cloud.points), np.asarray(cloud.colors)
+    points, colors = cloud.points, cloud.colors
     scene_from_file, aabb = _fitted(path, points)
     points = (points @ scene_from_file[:3, :3].T + scene_from_file[:3, 3]).astype(np.float32)
     return Subject(
@@ -208,8 +204,9 @@ def _open_cloud(path: Path) -> Subject:
         aabb=aabb,
         capture_from_scene=torch.from_numpy(np.linalg.inv(scene_from_file)),
         outline=cloud_outline(torch.from_numpy(points), trim=STRAYS),
-        points=(points, np.round(colors * 255).astype(np.uint8) if len(colors) else None),
+        points=(points, None if colors is None else np.round(colors * 255).astype(np.uint8)),
         facts=[("points", f"{len(points):,}")],
+        notes=cloud.notes,
     )
 
 

@@ -32,16 +32,24 @@ class Clip:
 
     def inside(self, points: Float[Tensor, "... 3"]) -> Bool[Tensor, "..."]:
         """Which points of the subject's frame stay."""
+        low, high = self._sides(points)
         moved = self._moved(points, 1)
-        return ((moved >= self.box[0].to(moved)) & (moved <= self.box[1].to(moved))).all(-1)
+        return ((moved >= low) & (moved <= high)).all(-1)
 
     def span(self, origins: Tensor, directions: Tensor) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
         """Distances, in the subject's units, at which rays enter and leave."""
-        return box_span(self._moved(origins, 1), self._moved(directions, 0), self.box.to(origins))
+        return box_span(self._moved(origins, 1), self._moved(directions, 0), self._sides(origins))
 
     def _moved(self, x: Tensor, offset: int) -> Tensor:
-        matrix = self.capture_from_subject.to(x)
-        return x @ matrix[:3, :3].T + offset * matrix[:3, 3]
+        matrix = self.capture_from_subject.double()
+        return x @ matrix[:3, :3].T.to(x) + offset * (matrix[:3, 3] - self._middle()).to(x)
+
+    def _middle(self) -> Float[Tensor, "3"]:
+        """Of the box, which places are told about: the capture may lie far from its origin."""
+        return self.box.double().mean(0)
+
+    def _sides(self, x: Tensor) -> Float[Tensor, "2 3"]:
+        return (self.box.double() - self._middle()).to(x)
 
 
 class Solid:

@@ -83,7 +83,10 @@ class State:
 
     def clip_words(self) -> str:
         """As `neural3d export` takes them."""
-        return "--crop " + " ".join(f"{x:.6g}" for x in self.clip_box.flatten().tolist())
+        values = self.clip_box.flatten().tolist()
+        return "--crop " + " ".join(
+            f"{x:.6g}" if abs(x) < 1e4 else f"{x:.11g}" for x in values
+        )  # UTM to less than a mm
 
     def lines(self) -> Lines:
         choices = (self.frustums, self.bounds, self.clipping, self.chosen, tuple(map(id, self.keyframes)))
@@ -137,4 +140,4 @@ def capture_box(subject: Subject) -> Float[Tensor, "2 3"]:
     """The axis-aligned box, in the capture's frame, around the subject's box."""
     matrix = subject.capture_from_scene.double()
     corners = torch.cartesian_prod(*subject.aabb.double().T) @ matrix[:3, :3].T + matrix[:3, 3]
-    return torch.stack([corners.amin(0), corners.amax(0)]).float()
+    return torch.stack([corners.amin(0), corners.amax(0)])

@@ -12,9 +12,8 @@ import sys
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 
+from neural3d.cli.console import print_error
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
 from neural3d.cli.evaluate import Eval
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command.run()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        print_error(error)
         sys.exit(2)
 
 

@@ -9,8 +9,12 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-console = Console(highlight=False)
+# What is said names files, and these may be called anything: brackets are no markup, ":car:" is no picture, lines are
+# left to the terminal to break, so that a path can be copied. What is to be coloured comes as `coloured`.
+AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+console = Console(**AS_IT_IS)
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -22,12 +26,21 @@ def option(metavar: str) -> Any:
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
+def coloured(text: str, style: str = "yellow") -> Text:
+    return Text(text, style)
+
+
+def print_error(error: Exception) -> None:
+    Console(stderr=True, **AS_IT_IS).print(coloured("error:", "red"), str(error))
+
+
 def progress_bar() -> Any:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
-    )
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
 
 
 class StageProgress:
@@ -67,7 +80,12 @@ class StageProgress:
 
 
 def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:
-    shown = Table(title=title, show_header=False, title_justify="left")
+    console.print(coloured(title, "italic"))  # as a title of the table it would be cut to its width
+    shown = Table(show_header=False)
     for label, value in pairs:
         shown.add_row(label, str(value))
-    console.print(shown)
+    print_table(shown)
+
+
+def print_table(table: Table) -> None:
+    console.print(table, soft_wrap=False)  # cells keep to their columns

@@ -61,10 +61,10 @@ class Convert:
         else:
             splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device, self.up, self.source_up)
         if to == "splats":
-            console.print(f"{self.out}: {len(splats):,} splats", soft_wrap=True)
+            console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")
-        console.print(f"cost: {cost}", soft_wrap=True)
+        console.print(f"cost: {cost}")
 
     def fit_field(self) -> None:
         """Trains `sdf` on the mesh, as `neural3d train` does, and measures the surface it has learnt."""
@@ -81,5 +81,4 @@ class Convert:
         console.print(
             f"cost: Chamfer {results['chamfer']:.3f} % of the diagonal (source to result {results['completeness']:.3f} "
             f"%, result to source {results['accuracy']:.3f} %)",
-            soft_wrap=True,
         )

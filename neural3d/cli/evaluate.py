@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
-from neural3d.cli.console import Device, RunFolder, console, option
+from neural3d.cli.console import Device, RunFolder, coloured, console, option, print_table
 
 
 @dataclass
@@ -63,7 +63,7 @@ def print_scores(report: dict[str, Any]) -> None:
         shown.add_row(row["name"], *(f"{row[k]:.3f}" for k in keys))
     shown.add_section()
     shown.add_row("mean", *(f"{results[k]:.3f}" for k in keys), style="bold")
-    console.print(shown)
+    print_table(shown)
     width, height = protocol["resolution"]
     over = f", on {protocol['background']}" if protocol["background"] else ""
     console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
@@ -86,7 +86,7 @@ def print_mesh_scores(report: dict[str, Any]) -> None:
     shown.add_row("normal consistency", f"{results['normal_consistency']:.4f}", "")
     overlap = results["iou"]
     shown.add_row("volumetric IoU", "-" if overlap is None else f"{overlap:.4f}", results.get("iou_missing", ""))
-    console.print(shown)
+    print_table(shown)
     console.print(
         f"distances in % of the diagonal of the truth's bounding box, {results['diagonal']:.4g}; "
         f"{protocol['samples']:,} samples of each surface, seed {protocol['seed']}; "
@@ -94,7 +94,7 @@ def print_mesh_scores(report: dict[str, Any]) -> None:
         f"completeness counts {protocol['completeness']} ({results['seen']:.0%} of its area)"
     )
     for note in report["notes"]:
-        console.print(f"[yellow]suspicious:[/] {note}")
+        console.print(coloured("suspicious:"), note)
 
 
 def print_category_scores(report: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ def print_category_scores(report: dict[str, Any]) -> None:
     for kind, row in [*results["kinds"].items(), ("mean of all", results["mean"])]:
         ious, chamfers = ([row[f"{prefix}{key}"] for prefix in ("", "nearest_")] for key in ("iou", "chamfer"))
         shown.add_row(kind, *(f"{x:.3f}" for x in ious), *(f"{x:.2f} %" for x in chamfers))
-    console.print(shown)
+    print_table(shown)
     console.print(
         f"{protocol['shapes']} held-out shapes; seen of each: {protocol['seen']}; Chamfer in % of that diagonal"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import Device, RunFolder, StageProgress, console, option
+from neural3d.cli.console import Device, RunFolder, StageProgress, coloured, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 
@@ -69,7 +69,7 @@ class Export:
         elif self.bake is not None:
             raise UserError(f"--bake {self.bake} makes a texture; say how large with --texture 2048.")
         run = load(self.path, self.device)
-        crop = None if self.crop is None else torch.tensor(self.crop).reshape(2, 3)
+        crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         splats = getattr(run.method, "splats", None)
         if only_splats or (splats and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, splats, crop)
@@ -94,7 +94,7 @@ class Export:
             run, self.resolution, crop, faces=faces, keep_largest=self.keep_largest, fill_holes=self.fill_holes,
             smooth=self.smooth, progress=progress,
         )  # fmt: skip
-        console.print(f"{made.whole:,} faces extracted; {made.cleaning}", soft_wrap=True)
+        console.print(f"{made.whole:,} faces extracted; {made.cleaning}")
         self.report_coverage(made)
         if self.texture is None:
             return made.colored(progress)
@@ -108,13 +108,13 @@ class Export:
     def report_coverage(self, made: Surface) -> None:
         if made.coverage is None:
             return
-        console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them", soft_wrap=True)
+        console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them")
         if not made.coverage.good:
             console.print(
-                f"[yellow]the surface is missing or foggy:[/] train longer (neural3d train --resume {self.path} "
+                coloured("the surface is missing or foggy:"),
+                f"train longer (neural3d train --resume {self.path} "
                 "--minutes 10), or with another method (--method splat; --method neus for smooth surfaces); if the box "
                 "cuts the subject off, give another --crop",
-                soft_wrap=True,
             )
 
     def photos(self, scene: Scene) -> list[View]:
@@ -138,14 +138,15 @@ class Export:
             raise UserError(
                 f"{self.path}: {run.config.method} makes no splats; export a mesh (.glb, .ply, .obj, .stl)."
             )
-        splats = splats.transformed(run.capture_from_scene)
         if crop is not None:
-            low, high = crop.to(splats.means)
-            splats = splats.selected(((splats.means >= low) & (splats.means <= high)).all(1))
+            means = splats.means.detach().cpu().double() @ run.capture_from_scene[:3, :3].T
+            means += run.capture_from_scene[:3, 3]
+            splats = splats.selected(((means >= crop[0]) & (means <= crop[1])).all(1).to(splats.means.device))
         turn = file_from_own(self.out, self.up, run.up_in_capture)
         up = (turn[:3, :3] @ turn.new_tensor(run.up_in_capture)).tolist()
         antialiased = getattr(run.method.config, "antialiased", False)
-        notes = write_splats(splats.transformed(turn), self.out, antialiased=antialiased, up=up)
+        own = turn @ run.capture_from_scene
+        notes = write_splats(splats, self.out, antialiased=antialiased, up=up, file_from_own=own)
         console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")

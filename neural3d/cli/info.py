@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from neural3d.cli.console import console, option, print_pairs
+from neural3d.cli.console import coloured, console, option, print_pairs, print_table
 from neural3d.methods import METHODS
 
 
@@ -31,21 +31,22 @@ class Info:
         from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
         from neural3d.scene import load_scene
         from neural3d.scene.category import holds_shapes, load_shape_set
-        from neural3d.scene.doctor import describe, describe_mesh, suspicions
+        from neural3d.scene.doctor import describe, describe_shape, suspicions
         from neural3d.scene.footage import find_footage
         from neural3d.scene.footage_doctor import describe_footage
+        from neural3d.scene.shape import is_shape_file
 
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))
-        if path.suffix.lower() in {".ply", ".glb", ".gltf", ".obj", ".stl", ".off"}:
-            return print_pairs(str(path), describe_mesh(path))
+        if is_shape_file(path):
+            return print_pairs(str(path), describe_shape(path))
         if (path / "config.json").exists():
             return describe_run(path)
         if (footage := find_footage(path)) is not None:
             rows, advice = describe_footage(footage)
             print_pairs(str(path), rows)
             for sentence in advice:
-                console.print(f"[yellow]advice:[/] {sentence}")
+                console.print(coloured("advice:"), sentence)
             return console.print(f"find the cameras: neural3d process {path} CAPTURE (train {path} does it first)")
         if holds_shapes(path):
             shapes = load_shape_set(path.resolve())
@@ -55,7 +56,7 @@ class Info:
         for note in scene.notes:
             console.print(f"note: {note}")
         for doubt in suspicions(scene):
-            console.print(f"[yellow]suspicious:[/] {doubt}")
+            console.print(coloured("suspicious:"), doubt)
 
 
 def print_settings(method: str) -> None:
@@ -63,7 +64,7 @@ def print_settings(method: str) -> None:
     shown = Table("setting", "default", "meaning", title=f"--set for --method {method}", title_justify="left")
     for row in read_settings(method):
         shown.add_row(*row)
-    console.print(shown)
+    print_table(shown)
 
 
 def read_settings(method: str) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import StageProgress, console, option
+from neural3d.cli.console import StageProgress, coloured, console, option
 
 if TYPE_CHECKING:
     from neural3d.scene.sfm import SfmOptions, SfmReport
@@ -70,7 +70,8 @@ def require_half(report: SfmReport, out: Path) -> None:
     """Says it before anything else, and ends with TOO_FEW, where fewer than half of the photos could be placed."""
     if not report.under_half:
         return
-    console.print(f"[red]only {report.registered} of {report.photos} photos could be placed[/]: no whole capture")
+    few = f"only {report.registered} of {report.photos} photos could be placed"
+    console.print(coloured(few, "red") + ": no whole capture")
     print_report(report)
     console.print(f"What was found is in {out}; another try, into another folder beside, takes features and matches.")
     sys.exit(TOO_FEW)
@@ -87,11 +88,11 @@ def print_report(report: SfmReport) -> None:
         for attempt in report.tried:
             console.print(f"tried: {attempt}")
     for doubt in report.doubts:
-        console.print(f"[yellow]suspicious:[/] {doubt}")
+        console.print(coloured("suspicious:"), doubt)
     for name, why in list(report.missing.items())[:SHOWN]:
-        console.print(f"[yellow]not registered:[/] {name}: {why}")
+        console.print(coloured("not registered:"), f"{name}: {why}")
     if len(report.missing) > SHOWN:
-        console.print(f"[yellow]not registered:[/] and {len(report.missing) - SHOWN} more; see process.json")
+        console.print(coloured("not registered:"), f"and {len(report.missing) - SHOWN} more; see process.json")
 
 
 def with_poses(scene: Path, folder: Path, seed: int) -> Path:

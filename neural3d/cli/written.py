@@ -26,13 +26,16 @@ Up = Annotated[
 
 def print_mesh(path: Path, mesh: Mesh, up: str | None, units: str) -> None:
     """Two lines on a mesh as written: how much there is and how it stands, its size and in which units that is."""
+    from neural3d.geometry.offset import as_text, offset_file, read_offset
     from neural3d.scene.upright import axis_of
 
     axis = axis_of(path, up)
     stands = "in the capture's own frame" if axis == "capture" else f"+{axis.upper()} is up"
-    console.print(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {stands}", soft_wrap=True)
+    console.print(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces, {stands}")
     x, y, z = mesh.vertices.max(0) - mesh.vertices.min(0)
-    console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}", soft_wrap=True)
+    if (offset := read_offset(path)).any():
+        console.print(f"note: its vertices lie about {as_text(offset)}: that is kept in {offset_file(path)}")
+    console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}")
 
 
 def units_of(scene: Scene | Shape | ShapeSet) -> str:

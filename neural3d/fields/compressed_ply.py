@@ -7,7 +7,7 @@ bits each.
 Older files have no limits for colours: these are 0 and 1. A third element holds the harmonics, [-4, 4] in 8 bits.
 https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/ply
 
-Arrays are named as the arguments of `neural3d.fields.gaussians.Gaussians`; the frame is that of plain .ply.
+Arrays are named as the arguments of `neural3d.fields.gaussians.Gaussians`, means in double; the frame is that of .ply.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
         middle = (stored + 0.5) / 256  # 0 and 255 stand for the ends themselves
         planes = (np.where(stored == 0, 0, np.where(stored == 255, 1, middle)) - 0.5) * np.float32(2 * REACH)
     return {
-        "means": between(LIMITS[0], position).astype(np.float32),
+        "means": between(LIMITS[0], position).astype(np.float64),
         "log_scales": between(LIMITS[1], scale).astype(np.float32),
         "quats": from_smallest_three(turn, (words["packed_rotation"] >> np.uint32(30)).astype(np.int64)),
         "opacity_logits": logits_from_bytes((words["packed_color"] & np.uint32(255)).astype(np.uint8)),

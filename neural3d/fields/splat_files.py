@@ -14,13 +14,13 @@
 | .ksplat         | GaussianSplats3D's, read only; `ksplat`                                          |                 |
 
 All hold a scene in its own frame. `Gaussians` keeps the file's frame, but .spz is turned on the way to that of .ply.
-What a .ply or .glb holds is told by its content. What is written is told by the name: `x.glb` is a mesh, as it is of
-every other command, and `x.gs.glb` are splats.
+Where that lies far from the origin it is about an offset: see `geometry.offset`. What a .ply or .glb holds is told by
+its content. What is written is told by the name: `x.glb` is a mesh, as it is of every other command, and `x.gs.glb` are
+splats.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields import compressed_ply, inria_ply, ksplat, sog, splat_gltf, spz
@@ -35,21 +37,29 @@ from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.ply import read_ply
 from neural3d.fields.quantised import C0, logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
+from neural3d.geometry.offset import as_text, moved_by, offset_file, offset_of, read_offset, write_offset
 from neural3d.scene.upright import RDF_FROM_RUB
 
 USUAL_UP = (0.0, -1.0, 0.0)  # of .spz, and taken for up where a file does not say: y is down in most captures
+SAY_OFFSETS = (".ply", ".glb", ".gltf")  # in themselves: others have it beside them
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass
 class SplatFile:
-    """What a file held."""
+    """What a file held. offset: to be added to the means, in double; in their axes, also of .spz."""
 
     gaussians: Gaussians
     layout: str
     antialiased: bool = False  # made for the 2D filter of Mip-Splatting
     up: tuple[float, float, float] | None = None  # None: the file does not say; only .spz and our own .ply do
     notes: list[str] = field(default_factory=list)
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    @property
+    def file_from_means(self) -> Float[Tensor, "4 4"]:
+        """The offset as a matrix."""
+        return torch.from_numpy(moved_by(self.offset))
 
 
 def ending_of(path: Path) -> str:
@@ -87,9 +97,17 @@ def read_splats(path: str | Path) -> SplatFile:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_READERS))}.")
     try:
         with open(path, "rb") as file:
-            return read(path, file)
+            found = read(path, file)
     except OSError as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e}); check the path.") from None
+    if path.suffix.lower() not in SAY_OFFSETS:
+        found.offset = _axes(path) * read_offset(path)
+    return found
+
+
+def _axes(path: Path) -> Float[np.ndarray, "3"]:
+    """The directions of a file's axes in those of .ply."""
+    return RDF_FROM_RUB.diagonal()[:3].numpy() if path.suffix.lower() == ".spz" else np.ones(3)
 
 
 @torch.no_grad()
@@ -99,19 +117,32 @@ def write_splats(
     *,
     antialiased: bool = False,
     up: Sequence[float] = USUAL_UP,
+    file_from_own: Float[Tensor, "4 4"] | None = None,
 ) -> list[str]:
     """Writes the format that `ending_of` the path names; returns what that could not hold, in words.
 
-    antialiased: a flag of those in ANTIALIASED. up: what is up in the frame of `gaussians`; kept in .ply and .sog, so
-    that what reads the file knows. Of .spz and .gs.glb it is the format's own: see `scene.upright.file_from_own`.
+    antialiased: a flag of those in ANTIALIASED. file_from_own: the similarity, in double, that takes the splats to the
+    file's frame, which may be far away; None: they are there. up: what is up in the file's frame; kept in .ply and
+    .sog, so that what reads the file knows. Of .spz and .gs.glb it is the format's own: see
+    `scene.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
     write = _WRITERS.get(ending_of(path))
     if write is None:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_WRITERS))}.")
+    matrix = torch.eye(4, dtype=torch.float64) if file_from_own is None else file_from_own.double().cpu()
+    means = gaussians.means.detach().cpu().double()
+    offset = offset_of((means @ matrix[:3, :3].T + matrix[:3, 3]).numpy())
+    if file_from_own is not None or offset.any():
+        gaussians = gaussians.transformed(torch.from_numpy(moved_by(-offset)) @ matrix)
     with replacing(path) as part, open(part, "wb") as file:
-        return write(gaussians, path, file, antialiased=antialiased, up=up)
+        notes = write(gaussians, path, file, antialiased=antialiased, up=up, offset=offset)
+    if path.suffix.lower() not in SAY_OFFSETS:
+        write_offset(path, _axes(path) * offset)
+        if offset.any():
+            notes.append(f"The splats lie about {as_text(offset)}: that is kept in {offset_file(path).name} beside.")
+    return notes
 
 
 def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
@@ -122,7 +153,7 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
     n = len(gaussians)
     rows = [("read as", splats.layout), ("splats", f"{n:,}"), ("size", f"{size / 2**20:,.1f} MiB")]
     if n:
-        means = gaussians.means.detach().numpy()
+        means = gaussians.means.detach().numpy() + splats.offset
         low, high = np.quantile(means, [0.02, 0.98], axis=0)
         scales = gaussians.log_scales.detach().exp()
         opacity = torch.sigmoid(gaussians.opacity_logits.detach())
@@ -134,6 +165,8 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
             ("standard deviations", f"{longest:.3g} along the longest axis, {shortest:.3g} the shortest (medians)"),
             ("opacity", f"median {opacity.median():.2f}, {(opacity < 0.1).float().mean():.0%} under 0.1"),
         ]
+    if splats.offset.any():
+        rows.append(("offset", f"{as_text(splats.offset)}, which positions are about"))
     rows.append(("up", _numbers(np.array(splats.up)) if splats.up else "the file does not say; −y is taken"))
     rows.append(("view dependence", f"degree {gaussians.sh_degree}" if gaussians.sh_degree else "none"))
     if splats.antialiased:
@@ -142,7 +175,8 @@ def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
 
 
 def _numbers(values: np.ndarray) -> str:
-    return "(" + ", ".join(f"{v:.3g}" for v in values.tolist()) + ")"
+    digits = 3 if np.abs(values).max() < 1e4 else 9  # UTM to a centimetre
+    return "(" + ", ".join(f"{v:.{digits}g}" for v in values.tolist()) + ")"
 
 
 def _usable(path: Path, arrays: Arrays, notes: list[str]) -> Gaussians:
@@ -166,8 +200,6 @@ def _arrays(gaussians: Gaussians) -> Arrays:
 
 # --- .ply ------------------------------------------------------------------------------------------------------------
 
-_UP, _MIP = "neural3d up ", "SplatRenderMode: mip"  # comments: ours, and Brush's, that SplatTransform writes too
-
 
 def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
     ply = read_ply(path, file)
@@ -176,45 +208,23 @@ def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
         layout, arrays = "splats, SuperSplat's compressed .ply", compressed_ply.unpack(path, ply, notes)
     else:
         layout, arrays = "splats, INRIA's .ply", inria_ply.unpack(path, ply, notes)
-    return SplatFile(_usable(path, arrays, notes), layout, _MIP in ply.comments, _up_in(ply.comments), notes)
+    # In double: others' files may hold large coordinates as they are.
+    points = arrays["means"]
+    own = offset_of(points[np.isfinite(points).all(1)])
+    arrays["means"] = (points - own).astype(np.float32)
+    up, offset, antialiased = inria_ply.said_in(ply.comments)
+    return SplatFile(_usable(path, arrays, notes), layout, antialiased, up, notes, own + offset)
 
 
-def _up_in(comments: list[str]) -> tuple[float, float, float] | None:
-    """What our own files say is up."""
-    for comment in comments:
-        if comment.startswith(_UP) and (up := _direction(comment.removeprefix(_UP).split())):
-            return up
-    return None
-
-
-def _direction(values: Any) -> tuple[float, float, float] | None:
-    """Three numbers, or words of such, where they are that and no zero vector."""
-    with contextlib.suppress(ValueError, TypeError):
-        x, y, z = (float(value) for value in values)
-        if 0 < x * x + y * y + z * z < np.inf:
-            return x, y, z
-    return None
-
-
-def _comments(up: Sequence[float], antialiased: bool) -> list[str]:
-    return [f"{_UP}{up[0]:.9g} {up[1]:.9g} {up[2]:.9g}", *([_MIP] if antialiased else [])]
-
-
-def _write_ply(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
-) -> list[str]:
-    a, n = _arrays(gaussians), len(gaussians)
-    rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
-    names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]
-    names += ["opacity", *(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
-    header = [
-        *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in _comments(up, antialiased))),
-        *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
-    ]
-    blocks = [a["means"], np.zeros((n, 3)), a["sh_dc"], rest, a["opacity_logits"][:, None], a["log_scales"], a["quats"]]
-    file.write("\n".join(header).encode())
-    file.write(np.concatenate(blocks, axis=1, dtype="<f4").tobytes())
+def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
+    file.write(inria_ply.pack(_arrays(gaussians), inria_ply.comments(**said)))
     return []
+
+
+def _write_compressed(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
+    data, notes = compressed_ply.pack(_arrays(gaussians), inria_ply.comments(**said))
+    file.write(data)
+    return notes
 
 
 # --- .splat ----------------------------------------------------------------------------------------------------------
@@ -275,19 +285,11 @@ def _write_spz(gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased:
 # --- formats in modules of their own ---------------------------------------------------------------------------------
 
 
-def _write_compressed(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
-) -> list[str]:
-    data, notes = compressed_ply.pack(_arrays(gaussians), _comments(up, antialiased))
-    file.write(data)
-    return notes
-
-
 def _read_sog(path: Path, file: BinaryIO) -> SplatFile:
     found = sog.unpack(path, file)
     gaussians = _usable(path, found.arrays, found.notes)
     return SplatFile(
-        gaussians, f"splats, SOG version {found.version}", found.antialiased, _direction(found.up), found.notes
+        gaussians, f"splats, SOG version {found.version}", found.antialiased, inria_ply.direction(found.up), found.notes
     )
 
 
@@ -301,16 +303,18 @@ def _write_sog(
 def _read_gltf(path: Path, file: BinaryIO) -> SplatFile:
     found = splat_gltf.unpack(path, file.read())
     parts = [_usable(path, arrays, found.notes) for arrays, _ in found.parts]
+    offset = offset_of(np.stack([matrix[:3, 3].numpy() for _, matrix in found.parts]))
+    about = torch.from_numpy(moved_by(-offset))
     try:
-        parts = [part.transformed(matrix) for part, (_, matrix) in zip(parts, found.parts)]
+        parts = [part.transformed(about @ matrix) for part, (_, matrix) in zip(parts, found.parts)]
     except ValueError:
         raise UserError(f"{path}: a node stretches or mirrors its splats, which splats cannot do; apply it.") from None
     whole = Gaussians(*(torch.cat(columns) for columns in zip(*(part.parameters() for part in parts))))
-    return SplatFile(whole, f"splats, glTF with {splat_gltf.NAME}", up=(0.0, 1.0, 0.0), notes=found.notes)
+    return SplatFile(whole, f"splats, glTF with {splat_gltf.NAME}", False, (0.0, 1.0, 0.0), found.notes, offset)
 
 
-def _write_gltf(gaussians: Gaussians, path: Path, file: BinaryIO, **_: Any) -> list[str]:
-    splat_gltf.pack(gaussians, file)
+def _write_gltf(gaussians: Gaussians, path: Path, file: BinaryIO, *, offset: np.ndarray, **_: Any) -> list[str]:
+    splat_gltf.pack(gaussians, file, offset)
     return []
 
 

@@ -73,8 +73,8 @@ def unpack(path: Path, data: bytes) -> Found:
     return found
 
 
-def pack(splats: Gaussians, file: BinaryIO) -> None:
-    """Writes a .glb; the splats' +y is up."""
+def pack(splats: Gaussians, file: BinaryIO, offset: Float[np.ndarray, "3"]) -> None:
+    """Writes a .glb; the splats' +y is up. offset: where their node stands."""
     a = {name: p.detach().cpu().numpy() for name, p in splats.named_parameters()}
     opacity = opacities(a["opacity_logits"])
     color = np.hstack([srgb_to_linear((0.5 + C0 * a["sh_dc"].astype(np.float64)).clip(0, 1)), opacity[:, None]])
@@ -116,7 +116,7 @@ def pack(splats: Gaussians, file: BinaryIO) -> None:
         "extensionsUsed": [NAME],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
+        "nodes": [{"mesh": 0, **({"translation": offset.tolist()} if offset.any() else {})}],
         "meshes": [{"primitives": [primitive]}],
         "accessors": accessors,
         "bufferViews": views,

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.geometry.offset import offset_of
 from neural3d.progress import Progress, silent
 
 Field = Callable[[Float[Tensor, "n 3"]], Float[Tensor, "n"]]
@@ -67,6 +68,7 @@ class Mesh:
     def transformed(self, matrix: Float[np.ndarray | Tensor, "4 4"]) -> Mesh:
         """The mesh moved by a similarity (rotation or reflection, uniform scale, translation); outside stays outside.
 
+        Vertices are float32, or float64 where that takes the mesh far from the origin (see `geometry.offset`).
         Raises ValueError if the matrix stretches directions differently.
         """
         m = np.asarray(matrix, np.float64)
@@ -74,9 +76,10 @@ class Mesh:
         rotation = m[:3, :3] / scale
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5):
             raise ValueError("expected a similarity: rotation, uniform scale and translation")
+        vertices = self.vertices.astype(np.float64) @ m[:3, :3].T + m[:3, 3]
         return replace(
             self,
-            vertices=(self.vertices @ m[:3, :3].T + m[:3, 3]).astype(np.float32),
+            vertices=vertices if offset_of(vertices).any() else vertices.astype(np.float32),
             faces=self.faces if np.linalg.det(rotation) > 0 else self.faces[:, ::-1].copy(),
             normals=None if self.normals is None else (self.normals @ rotation.T).astype(np.float32),
         )

@@ -156,16 +156,16 @@ class Method(nn.Module, abc.ABC):
         from neural3d.geometry.mesh import extract, remove_floaters
 
         device = next(self.parameters()).device
-        capture_from_scene = torch.linalg.inv(self.scene.scene_from_capture).float().to(device)
+        capture_from_scene = torch.linalg.inv(self.scene.scene_from_capture)
         unit = float(torch.linalg.det(self.scene.scene_from_capture[:3, :3])) ** (1 / 3)
 
         def within(x: Tensor) -> Tensor:
             value = field(x)
             if crop is None:
                 return value
-            low, high = crop.to(x)
-            y = x @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
-            beyond = torch.maximum(low - y, y - high).amax(-1) * unit  # distance to the box, or less
+            middle, half = crop.double().mean(0), (crop[1] - crop[0]) / 2  # about its middle: it may be far away
+            y = x @ capture_from_scene[:3, :3].T.to(x) + (capture_from_scene[:3, 3] - middle).to(x)
+            beyond = (y.abs() - half.to(x)).amax(-1) * unit  # distance to the box, or less
             return torch.maximum(value, beyond) if level is None else torch.where(beyond <= 0, value, 0)
 
         return remove_floaters(extract(within, self.mesh_box(crop).to(device), resolution, level=level, **how))

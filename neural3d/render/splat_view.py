@@ -69,7 +69,7 @@ def open_splats(path: Path, device: torch.device, up: str | None = None) -> Spla
         unbounded=True,
         near=0.5,
         far=100.0,
-        scene_from_capture=similarity,
+        scene_from_capture=similarity @ torch.linalg.inv(file.file_from_means),
         outline=splats_outline(gaussians),
         notes=file.notes,
     )

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.scene.formats import PICTURES
 from neural3d.scene.scene import View
 
-PICTURES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
 MASK_FOLDERS = ("masks", "mask")
 ROTATION_SLACK = 1e-3  # rotations further than this from orthonormal are mistakes, not rounding
 

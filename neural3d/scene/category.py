@@ -16,11 +16,10 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
-from neural3d.scene.capture import PICTURES
+from neural3d.scene.formats import PICTURES
 from neural3d.scene.samples import sample_surface
-from neural3d.scene.shape import CLOUD_SUFFIXES, HALF_SIDE, MARGIN, SUFFIXES, read_shape, scene_turn
+from neural3d.scene.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, read_shape, scene_turn
 
-MESH_SUFFIXES = tuple(s for s in SUFFIXES if s not in CLOUD_SUFFIXES)
 HELD_OUT = 8  # where a folder has no test/, every 8th of each of its folders is held out, from the first on
 
 SURFACE = 4096  # points on each training shape, of which clouds are drawn
@@ -62,8 +61,8 @@ def holds_shapes(folder: Path) -> bool:
 def load_shape_set(folder: Path) -> ShapeSet:
     """All meshes of a folder: train/ and test/ below it, else every 8th of each folder held out.
 
-    Raises UserError naming the file where one is damaged, empty, open, inside out or no mesh, or where formats disagree
-    about what is up.
+    Raises UserError naming the file where one is damaged, empty, open or no mesh, or where formats disagree about what
+    is up.
     """
     members = _split(folder)
     turns = {str(scene_turn(Path(name)).tolist()): name for names in members.values() for name in names}
@@ -71,7 +70,8 @@ def load_shape_set(folder: Path) -> ShapeSet:
         names = " and ".join(turns.values())
         raise UserError(f"{folder}: {names} disagree about what is up (+y or +z); convert them to one format.")
     turn = scene_turn(Path(next(iter(turns.values()))))
-    read = {split: [_read_member(folder / name) for name in names] for split, names in members.items()}
+    files = {split: [_read_member(folder / name) for name in names] for split, names in members.items()}
+    read = {split: [file.mesh for file in of_split] for split, of_split in files.items()}
     everything = [*itertools.chain(*read.values())]
     low = np.min([mesh.vertices.min(0) for mesh in everything], axis=0)
     high = np.max([mesh.vertices.max(0) for mesh in everything], axis=0)
@@ -88,7 +88,10 @@ def load_shape_set(folder: Path) -> ShapeSet:
         scene_from_capture=torch.from_numpy(matrix),
         members=members,
         meshes={split: [mesh.transformed(matrix) for mesh in meshes] for split, meshes in read.items()},
-        notes=[f"{folder.name}: shapes: {counts}"],
+        notes=[
+            f"{folder.name}: shapes: {counts}",
+            *(n for of_split in files.values() for f in of_split for n in f.notes),
+        ],
     )
 
 
@@ -110,9 +113,9 @@ def _split(folder: Path) -> dict[str, list[str]]:
     return {"train": train, "test": test}
 
 
-def _read_member(path: Path) -> Mesh:
-    """In the file's own frame, float64."""
-    mesh, _ = read_shape(path)
+def _read_member(path: Path) -> ShapeFile:
+    file = read_shape(path)
+    mesh = file.mesh
     if len(mesh.faces) == 0:
         raise UserError(f"{path}: has no faces; a category is learnt from closed meshes, not from point clouds.")
     if count := open_edges(mesh):
@@ -121,10 +124,8 @@ def _read_member(path: Path) -> Mesh:
             "close all meshes of the folder: python -m neural3d.scene.watertight IN OUT."
         )
     if not mesh.volume > 0:
-        raise UserError(
-            f"{path}: encloses no volume, or its faces wind clockwise so that outside is inside; flip them."
-        )
-    return mesh
+        raise UserError(f"{path}: encloses no volume, so there is no inside; leave it out.")
+    return file
 
 
 # --- what is known about one shape ---

@@ -14,11 +14,13 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera, project, unproject
 from neural3d.geometry.lenses import lens_of
 from neural3d.scene.bounds import every_nth, in_picture, seen_by
+from neural3d.scene.cloud_files import is_cloud_file, read_cloud
 from neural3d.scene.colmap import find_model, read_observations
 from neural3d.scene.images import read_image
 from neural3d.scene.photos import available_memory
 from neural3d.scene.readers import READERS
 from neural3d.scene.scene import Scene, View
+from neural3d.scene.shape import load_parts, read_shape
 
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
 STOPS = 0.2  # standard deviation of exposure, in factors of two of light, from which it is worth modelling
@@ -307,26 +309,36 @@ def _exposure(scene: Scene, observed: Observed) -> list[str]:
     return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: per-image exposure will help."]
 
 
-def describe_mesh(path: Path) -> list[tuple[str, str]]:
-    """Label and value of what a mesh file holds. Raises UserError where it cannot be read as one."""
+def describe_shape(path: Path) -> list[tuple[str, str]]:
+    """Label and value of what a mesh or cloud file holds. Raises UserError where it cannot be read as one."""
     import trimesh
 
-    try:
-        loaded = trimesh.load(path, process=False)
-        mesh: Any = loaded.to_geometry() if isinstance(loaded, trimesh.Scene) else loaded
-        points, faces = np.asarray(mesh.vertices), getattr(mesh, "faces", None)
-    except Exception as error:  # trimesh raises what its many readers raise
-        raise UserError(f"{path}: cannot be read as a mesh or point cloud ({error}); is it complete?") from None
-    colours = getattr(mesh.visual, "kind", None) if hasattr(mesh, "visual") else None
-    rows = [("vertices", f"{len(points):,}"), ("faces", "none: a point cloud" if faces is None else f"{len(faces):,}")]
-    rows.append(
-        ("colours", {"vertex": "per vertex", "face": "per face", "texture": "texture"}.get(colours or "", "none"))
-    )
-    if len(points):
-        low, high = torch.from_numpy(points.min(0)), torch.from_numpy(points.max(0))
-        rows.append(("bounds", f"{_numbers(low)} to {_numbers(high)}"))
-    if faces is not None and len(faces):
-        pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces)).max() + 1
-        rows += [("closed", "yes" if mesh.is_watertight else "no"), ("pieces", str(pieces))]
-        rows += [("area", f"{mesh.area:.4g}"), *([("volume", f"{mesh.volume:.4g}")] if mesh.is_watertight else [])]
-    return rows
+    parts = [] if is_cloud_file(path) else load_parts(path)
+    parts = [part for part in parts if len(getattr(part, "faces", ()))]
+    if not parts:
+        return _describe_cloud(path)
+    mesh: Any = trimesh.util.concatenate(parts) if len(parts) > 1 else parts[0]
+    points, faces = np.asarray(mesh.vertices), mesh.faces
+    looks = {"vertex": "per vertex", "face": "per face", "texture": "texture"}
+    rows = [("vertices", f"{len(points):,}"), ("faces", f"{len(faces):,}")]
+    rows += [("colours", looks.get(mesh.visual.kind or "", "none")), _bounds(points)]
+    pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces)).max() + 1
+    rows += [("closed", "yes" if mesh.is_watertight else "no"), ("pieces", str(pieces)), ("area", f"{mesh.area:.4g}")]
+    if mesh.is_watertight:
+        rows.append(("volume", f"{abs(mesh.volume):.4g}"))
+    return rows + [("note", note) for note in read_shape(path).notes]
+
+
+def _describe_cloud(path: Path) -> list[tuple[str, str]]:
+    cloud = read_cloud(path)
+    rows = [("vertices", f"{len(cloud.points):,}"), ("faces", "none: a point cloud"), _bounds(cloud.points)]
+    rows += [
+        (what, "none" if v is None else "yes") for what, v in (("normals", cloud.normals), ("colours", cloud.colors))
+    ]
+    return rows + [("note", note) for note in cloud.notes]
+
+
+def _bounds(points: np.ndarray) -> tuple[str, str]:
+    low, high = points.min(0), points.max(0)
+    digits = 3 if np.abs(points).max() < 1e4 else 9  # UTM to a centimetre
+    return "bounds", " to ".join("(" + ", ".join(f"{v:.{digits}g}" for v in corner) + ")" for corner in (low, high))

@@ -1,20 +1,27 @@
 """Photos as cameras write them, whatever the format: JPEG and its kin, HEIC, camera raw, all opened in one way.
 
 HEIC is read by pillow-heif and camera raw by rawpy (LibRaw), extras both; each is imported only where such a photo is.
+TIFF of more than 8 bits a channel is read in `scene/deep_tiff.py`; which colours are meant, `scene/colour.py` knows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
-from neural3d.scene.capture import PICTURES
+from neural3d.scene.colour import eight_bit, srgb
+from neural3d.scene.deep_tiff import largest_page, open_deep
 from neural3d.scene.exif import EXIF, GPS, MAKE, MAKER_NOTE, MODEL, ORIENTATION
 
+Image.MAX_IMAGE_PIXELS = None  # photos may be large; Pillow's alarm is meant for web servers
+PICTURES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
+TIFF = (".tif", ".tiff")
 HEIC = (".heic", ".heif", ".hif")
 RAW = (
     ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr",
@@ -44,8 +51,8 @@ def missing_readers(photos: Sequence[Path]) -> list[tuple[list[Path], str]]:
 def open_photo(path: Path, quick: bool = False) -> Image.Image:
     """The photo as a Pillow picture, with its EXIF; pixels as stored, to be turned as EXIF asks.
 
-    quick: half the size will do, with info["full_size"] (camera raw: a quarter of the time). HEIC and raw come upright
-    (see `orientation_of`).
+    quick: half the size will do, with info["full_size"] (camera raw: a quarter of the time). HEIC, raw and TIFF come
+    upright (see `orientation_of`). Of several pages the largest is taken, of equal ones the first.
     Raises OSError, SyntaxError or ValueError where it cannot be read, some of them only once pixels are asked for.
     """
     if path.suffix.lower() in RAW:
@@ -54,7 +61,32 @@ def open_photo(path: Path, quick: bool = False) -> Image.Image:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    return Image.open(path)
+    if path.suffix.lower() not in TIFF:
+        return _scaled_key(Image.open(path))
+    page = largest_page(path)
+    if page and page.deep and (picture := open_deep(path, page)):
+        return _with_exif(picture, path)
+    picture = Image.open(path)
+    if page and page.number:
+        picture.seek(page.number)
+    if picture.format == "TIFF":  # Pillow turns it when it is loaded
+        picture.info["original_orientation"] = picture.getexif().get(ORIENTATION, 1)
+    return picture
+
+
+def _scaled_key(picture: Image.Image) -> Image.Image:
+    """A PNG of 2 or 4 bits of grey with the value that is transparent on Pillow's scale, as its pixels will be."""
+    if isinstance(picture, PngImageFile) and picture.tile and "transparency" in picture.info:
+        picture.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(picture.tile[0].args), 1)
+    return picture
+
+
+def read_size(path: Path) -> tuple[int, int, bool]:
+    """Width, height and whether there is alpha, by the header alone. Raises what `open_photo` raises."""
+    if path.suffix.lower() in TIFF and (page := largest_page(path)) and page.deep:
+        return page.width, page.height, page.alpha
+    with open_photo(path) as picture:
+        return *picture.size, picture.has_transparency_data
 
 
 def _develop(path: Path, quick: bool) -> Image.Image:
@@ -102,8 +134,25 @@ def _raw_exif(path: Path, raw) -> Image.Exif:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """EXIF's orientation of the file; pillow-heif and `_develop` turn the pixels and keep here how."""
+    """EXIF's orientation of the file; what comes upright (see `open_photo`) keeps here how it was turned."""
     return picture.info.get("original_orientation") or picture.getexif().get(ORIENTATION, 1)
+
+
+def _with_exif(picture: Image.Image, path: Path) -> Image.Image:
+    """The pixels of a TIFF file upright, with what it says of the shot."""
+    exif, shot = Image.Exif(), Image.Exif()
+    with path.open("rb") as file, contextlib.suppress(SyntaxError):  # BigTIFF
+        exif.load_from_fp(file)
+        shot = _about_the_shot(exif)
+    orientation = shot[ORIENTATION] = exif.get(ORIENTATION, 1)
+    picture.info["exif"] = shot.tobytes()
+    upright = ImageOps.exif_transpose(picture)
+    upright.info["original_orientation"] = orientation
+    return upright
+
+
+def comes_upright(picture: Image.Image) -> bool:
+    return "original_orientation" in picture.info
 
 
 def _about_the_shot(exif: Image.Exif) -> Image.Exif:
@@ -118,29 +167,9 @@ def _about_the_shot(exif: Image.Exif) -> Image.Exif:
 
 
 def upright_srgb(picture: Image.Image) -> Image.Image:
-    """A copy turned as EXIF asks, RGB or RGBA, in sRGB where a profile of another colour space is attached."""
-    upright = ImageOps.exif_transpose(picture)
-    exif = upright.getexif()
-    mode = "RGBA" if "A" in upright.mode or "transparency" in upright.info else "RGB"
-    if in_srgb(picture):
-        converted = upright.convert(mode)
-    else:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.info["icc_profile"]))
-        plain = upright if upright.mode in ("RGB", "RGBA", "CMYK", "L") else upright.convert(mode)
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(plain, profile, srgb, outputMode="RGB") or plain.convert("RGB")
-        if mode == "RGBA":
-            converted.putalpha(upright.convert("RGBA").getchannel("A"))
-    converted.info = {"exif": _about_the_shot(exif).tobytes()}
-    return converted
-
-
-def in_srgb(picture: Image.Image) -> bool:
-    """Whether colours are sRGB as they stand: no profile is attached, that one is, or it cannot be read."""
-    if not (data := picture.info.get("icc_profile")):
-        return True
-    try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(data)))
-    except (ImageCms.PyCMSError, OSError):
-        return True
-    return "srgb" in name.lower() or picture.mode in ("L", "LA", "1", "P")
+    """A copy turned as EXIF asks, RGB or RGBA, of 8 bits a channel, in sRGB."""
+    exif = picture.getexif()  # before it is copied: of TIFF the copy has none
+    developed = srgb(eight_bit(ImageOps.exif_transpose(picture)))
+    developed = developed.convert("RGBA" if developed.has_transparency_data else "RGB")
+    developed.info = {"exif": _about_the_shot(exif).tobytes()}
+    return developed

@@ -19,7 +19,8 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.capture import PICTURES, Capture, Frame, find_mask, pose_from
+from neural3d.scene.capture import Capture, Frame, find_mask, pose_from
+from neural3d.scene.formats import PICTURES
 from neural3d.scene.images import read_header
 from neural3d.scene.options import SceneOptions
 

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from neural3d.errors import UserError
-
-Image.MAX_IMAGE_PIXELS = None  # photos may be large; Pillow's alarm is meant for web servers
-_TRANSPARENT = {"RGBA", "LA", "PA", "RGBa", "La"}
-_ORIENTATION = 0x0112  # EXIF tag; 5–8 mean that the stored picture lies on its side
+from neural3d.scene.colour import eight_bit, srgb
+from neural3d.scene.formats import comes_upright, missing_readers, open_photo, orientation_of, read_size
 
 
 def read_header(path: Path) -> tuple[int, int, bool]:
@@ -25,36 +23,39 @@ def read_header(path: Path) -> tuple[int, int, bool]:
     Raises UserError where the file is missing or no picture.
     """
     try:
-        with Image.open(path) as picture:
-            return *picture.size, picture.mode in _TRANSPARENT or "transparency" in picture.info
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; put it back or remove its entry from the capture.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is no readable picture ({error}); copy it again from its source.") from None
+        return read_size(path)
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error, "is no readable picture") from None
+
+
+def _unreadable(path: Path, error: Exception, what: str) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} is missing; put it back or remove its entry from the capture.")
+    if missing := missing_readers([path]):
+        return UserError(missing[0][1])
+    return UserError(f"{path} {what} ({error}); copy it again from its source.")
 
 
 def lies_on_its_side(path: Path) -> bool:
     """Whether EXIF asks viewers to turn the stored picture by 90°."""
-    with Image.open(path) as picture:
-        return picture.getexif().get(_ORIENTATION, 1) >= 5
+    with open_photo(path) as picture:
+        return not comes_upright(picture) and orientation_of(picture) >= 5
 
 
-def _decode(path: Path, width: int, height: int, opaque: str) -> Image.Image:
-    """The decoded picture, at least width × height, as RGBA if it is transparent, else in the mode `opaque`."""
+def _decode(path: Path, width: int, height: int, mask: bool = False) -> Image.Image:
+    """The decoded picture, at least width × height: RGBA if it is transparent, else RGB in sRGB; L of a mask."""
     try:
-        with Image.open(path) as file:
-            picture: Image.Image = file
+        with open_photo(path) as file:
             if file.format in ("JPEG", "MPO") and (shrink := _jpeg_shrink(file.size, width, height)) > 1:
                 file.draft(None, (file.width // shrink, file.height // shrink))  # the decoder skips what is not needed
             file.load()
-            if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip, not scale
-                picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
-            transparent = picture.mode in _TRANSPARENT or "transparency" in picture.info
-            return picture.convert("RGBA" if transparent else opaque)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; put it back or remove its entry from the capture.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy it again from its source.") from None
+            picture = eight_bit(file)
+            if mask:  # how much counts, not a colour
+                return picture.convert("RGBA" if picture.has_transparency_data else "L")
+            picture = srgb(picture)
+            return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error, "is damaged") from None
 
 
 def _jpeg_shrink(size: tuple[int, int], width: int, height: int) -> int:
@@ -70,14 +71,14 @@ def read_image(path: Path, width: int, height: int, alpha: bool) -> UInt8[np.nda
 
     Raises UserError where the file is missing or its pixels are damaged.
     """
-    picture = _decode(path, width, height, "RGB")
+    picture = _decode(path, width, height)
     shrink = _shrink_premultiplied if picture.mode == "RGBA" else _shrink
     return np.asarray(shrink(picture, width, height).convert("RGBA" if alpha else "RGB"))
 
 
 def read_mask(path: Path, width: int, height: int) -> UInt8[np.ndarray, "height width"]:
     """Coverage 0–255 of a mask picture (its alpha where it has one, else its brightness), area-averaged."""
-    picture = _decode(path, width, height, "L")
+    picture = _decode(path, width, height, mask=True)
     if picture.mode == "RGBA":
         picture = picture.getchannel("A")
     return np.asarray(_shrink(picture, width, height))

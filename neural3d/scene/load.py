@@ -15,7 +15,7 @@ from neural3d.scene.photos import check_photos, choose_downscale
 from neural3d.scene.poses import with_poses
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
-from neural3d.scene.shape import SUFFIXES, Shape, load_shape
+from neural3d.scene.shape import Shape, is_shape_file, load_shape
 from neural3d.scene.splits import make_split
 
 
@@ -30,9 +30,9 @@ def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
     settings: dict[str, dict] = {}
     if target.suffix == ".toml":
         target, options, settings = read_toml(target)
-        of_shapes = target.suffix.lower() in SUFFIXES or holds_shapes(target)
+        of_shapes = is_shape_file(target) or holds_shapes(target)
         overrides = {**options, **overrides} if of_shapes else overrides
-    if target.suffix.lower() not in SUFFIXES and not holds_shapes(target):
+    if not is_shape_file(target) and not holds_shapes(target):
         return load_scene(path, **overrides)
     if not target.exists():
         raise UserError(f"{path}: its path {target} does not exist; correct it there.")

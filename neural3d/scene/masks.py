@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from neural3d.errors import UserError
 from neural3d.scene.capture import find_mask
-from neural3d.scene.exif import ORIENTATION
+from neural3d.scene.colour import eight_bit
+from neural3d.scene.formats import open_photo, orientation_of
 
 NOTHING = 16  # coverage of 255 below which a mask means none: what JPEG leaves in its black
 TURNS = {
@@ -44,12 +45,12 @@ def write_mask(mask: Path, photo: Path, target: Path, size: tuple[int, int], ori
     Raises UserError where it is no picture or has another shape than its photo.
     """
     try:
-        with Image.open(mask) as file:
-            turned = ImageOps.exif_transpose(file)
-            says = file.getexif().get(ORIENTATION, 1) != 1
+        with open_photo(mask) as file:
+            says = orientation_of(file) != 1
+            turned = eight_bit(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"Mask {mask} cannot be read ({error}); repair it, or move it away.") from None
-    coverage = turned.convert("RGBA").getchannel("A") if "A" in turned.mode else turned.convert("L")
+    coverage = turned.convert("RGBA").getchannel("A") if turned.has_transparency_data else turned.convert("L")
     if orientation in TURNS and not says and not (orientation >= 5 and _alike(coverage.size, size)):
         coverage = coverage.transpose(TURNS[orientation])
     if not _alike(coverage.size, size):

@@ -71,8 +71,6 @@ class SolidSource:
                 "no inside; close it (Blender's 3D-Print Toolbox, MeshLab's Close Holes), or fit it with --method igr."
             )
         solid = Solid(mesh)
-        if mesh.volume < 0:
-            raise UserError(f"{shape.path}: the faces wind clockwise, so that outside is inside; flip its normals.")
         if (buried := buried_share(mesh)) > MOST_BURIED:
             shape.notes.append(
                 f"Faces cross: {buried:.0%} of the surface lie inside it or are inside out. Parts that overlap are "

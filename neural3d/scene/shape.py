@@ -13,11 +13,13 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, merge_vertices
+from neural3d.geometry.offset import read_offset
+from neural3d.geometry.solid import open_edges
+from neural3d.scene.cloud_files import CLOUD_SUFFIXES, is_cloud_file, read_cloud
 from neural3d.scene.outline import cloud_outline
 from neural3d.scene.upright import Y_UP
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".pcd", ".ply", ".pts", ".stl", ".xyz", ".xyzn")
-CLOUD_SUFFIXES = (".pcd", ".pts", ".xyz", ".xyzn")
+MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
 HALF_SIDE = 0.9  # of the shape's box along its longest axis, in scene units: leaves room around it in [-1, 1]³
 MARGIN = 0.1  # of the region of interest around the shape's box
 STRAYS = 0.002  # of a cloud's points, that may lie beyond its outline in each direction
@@ -54,9 +56,10 @@ class Shape:
 def load_shape(path: Path) -> Shape:
     """A mesh or a point cloud from a file; vertices at equal places are joined.
 
-    Raises UserError where the file is damaged, empty or flat in all directions, or holds NaN.
+    Raises UserError where the file is damaged, empty or flat in all directions, or a mesh that holds NaN.
     """
-    mesh, normals = read_shape(path)
+    file = read_shape(path)
+    mesh, normals = file.mesh, file.normals
     points = mesh.vertices
     low, high = points.min(0), points.max(0)
     side = float((high - low).max())
@@ -79,6 +82,7 @@ def load_shape(path: Path) -> Shape:
         faces=mesh.faces if len(mesh.faces) else None,
         normals=None if normals is None else (normals @ turn.T).astype(np.float32),
         outline=cloud_outline(torch.from_numpy(vertices), trim=0 if len(mesh.faces) else STRAYS),
+        notes=file.notes,
     )
 
 
@@ -87,54 +91,76 @@ def scene_turn(path: Path) -> Float[np.ndarray, "3 3"]:
     return np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if path.suffix.lower() in Y_UP else np.eye(3)
 
 
-def read_shape(path: Path) -> tuple[Mesh, np.ndarray | None]:
-    """What `load_shape` reads, still in the file's own frame, float64; and the normals of a cloud that has them."""
-    mesh, normals = _read(path)
+def is_shape_file(path: Path) -> bool:
+    """By the ending; of tables by their first lines, too."""
+    return path.suffix.lower() in MESH_SUFFIXES or is_cloud_file(path)
+
+
+@dataclass
+class ShapeFile:
+    """mesh: in the file's own frame, float64; without faces, a cloud. normals: of a cloud that has them."""
+
+    mesh: Mesh
+    normals: Float[np.ndarray, "V 3"] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_shape(path: Path) -> ShapeFile:
+    """What `load_shape` reads. A closed mesh that is inside out is turned, which a note says. Raises as it does."""
+    if path.suffix.lower() in CLOUD_SUFFIXES:
+        return _of_cloud(path)
+    parts = load_parts(path)
+    if path.suffix.lower() == ".ply" and not any(len(getattr(part, "faces", ())) for part in parts):
+        return _of_cloud(path)
+    mesh = _joined(path, parts)
     if len(mesh.vertices) == 0:
         raise UserError(f"{path}: holds no points; export it again.")
     bad = ~np.isfinite(mesh.vertices).all(1)
     if bad.any():
         raise UserError(f"{path}: {bad.sum()} of {len(bad)} points are not finite (NaN or Inf); remove them.")
-    return mesh, normals
+    if is_inside_out(mesh):
+        turned = Mesh(mesh.vertices, mesh.faces[:, ::-1].copy())
+        return ShapeFile(turned, notes=[f"{path.name} is inside out (its faces wind clockwise) and was turned."])
+    return ShapeFile(mesh)
 
 
-def _read(path: Path) -> tuple[Mesh, np.ndarray | None]:
-    """Positions in float64, faces (none for a cloud), and normals of a cloud."""
-    if path.suffix.lower() in CLOUD_SUFFIXES:
-        return _read_cloud(path)
+def load_parts(path: Path) -> list[Any]:
+    """The meshes and clouds of a file as trimesh has them, all moved to where the file says they are, float64."""
     import trimesh
 
     try:
         loaded = trimesh.load(path, process=False)
-        geometry: Any = loaded.to_geometry() if isinstance(loaded, trimesh.Scene) else loaded
-        vertices = np.asarray(geometry.vertices, np.float64).reshape(-1, 3)
-        faces = np.asarray(getattr(geometry, "faces", np.empty((0, 3)))).reshape(-1, 3)
+        parts: list[Any] = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
+        for part in parts:
+            _ = np.asarray(part.vertices, np.float64).reshape(-1, 3), getattr(part, "faces", None)
     except Exception as error:  # trimesh raises what its many readers raise
-        raise UserError(f"{path}: cannot be read as a mesh or point cloud ({error}); is it complete?") from None
-    if len(faces) == 0 and path.suffix.lower() == ".ply":
-        return _read_cloud(path)
-    if len(faces) and faces.max() >= len(vertices):
-        raise UserError(f"{path}: a face names vertex {faces.max()} of {len(vertices)}; the file is damaged.")
-    mesh = Mesh(vertices, faces.astype(np.int32))
-    return (merge_vertices(mesh) if len(faces) else mesh), None
+        why = error if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as a mesh or point cloud ({why}); is it complete?") from None
+    if (offset := read_offset(path)).any():
+        for part in parts:
+            part.apply_translation(offset)
+    return parts
 
 
-def read_cloud(path: Path) -> Any:
-    """The file as Open3D's PointCloud, NaN and Inf included. Raises UserError where Open3D is missing."""
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise UserError(f"{path}: point clouds are read by Open3D ({error}); pip install open3d.") from None
-    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        return open3d.io.read_point_cloud(path, remove_nan_points=False, remove_infinite_points=False)
+def is_inside_out(mesh: Mesh) -> bool:
+    """Whether a closed surface encloses less than nothing."""
+    return len(mesh.faces) > 0 and mesh.volume < 0 and open_edges(mesh) == 0
 
 
-def _read_cloud(path: Path) -> tuple[Mesh, np.ndarray | None]:
+def _joined(path: Path, parts: list[Any]) -> Mesh:
+    """All parts as one, vertices at equal places joined."""
+    vertices, faces, count = [np.empty((0, 3))], [np.empty((0, 3), np.int64)], 0
+    for part in parts:
+        vertices.append(np.asarray(part.vertices, np.float64).reshape(-1, 3))
+        own = np.asarray(getattr(part, "faces", np.empty((0, 3))), np.int64).reshape(-1, 3)
+        if len(own) and own.max() >= len(vertices[-1]):
+            raise UserError(f"{path}: a face names vertex {own.max()} of {len(vertices[-1])}; the file is damaged.")
+        faces.append(own + count)
+        count += len(vertices[-1])
+    mesh = Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32))
+    return merge_vertices(mesh) if len(mesh.faces) else mesh
+
+
+def _of_cloud(path: Path) -> ShapeFile:
     cloud = read_cloud(path)
-    points = np.asarray(cloud.points, np.float64)
-    normals = None
-    if cloud.has_normals():
-        normals = np.asarray(cloud.normals)
-        length = np.linalg.norm(normals, axis=1, keepdims=True)
-        normals = (normals / length).astype(np.float32) if (length > 0).all() else None
-    return Mesh(points, np.empty((0, 3), np.int32)), normals
+    return ShapeFile(Mesh(cloud.points, np.empty((0, 3), np.int32)), cloud.normals, cloud.notes)

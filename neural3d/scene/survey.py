@@ -13,15 +13,17 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from neural3d.scene.exif import ORIENTATION, Shot, read_shot
-from neural3d.scene.formats import in_srgb, open_photo, orientation_of
+from neural3d.scene.colour import eight_bit, in_srgb, srgb
+from neural3d.scene.exif import Shot, read_shot
+from neural3d.scene.formats import comes_upright, open_photo, orientation_of
 
 SIDE = 1000  # pixels of the longer side at which photos are compared
 NEAR = 5  # photos before and after one that it is compared with
 DEVIATIONS = 4.0  # robust standard deviations of the set by which a blurred photo stands out …
 LEAST = 0.1  # … and the least by which, on the blur measure's scale of 0 to 1: all photos of a set may be alike
-LOSSY = ("JPEG", "MPO", "HEIF", None)  # None: camera raw, developed
+LOSSY = ("JPEG", "MPO", "HEIF", None)  # None: camera raw, developed, and TIFF of more than 8 bits
 READ_BY_COLMAP = ("JPEG", "MPO", "PNG", "TIFF", "BMP")
+PLAIN = ("L", "RGB", "RGBA")  # channels that COLMAP reads as we do: no palette, no grey with alpha, no 16 bits, no inks
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,13 @@ def look_at(photo: Path) -> Look:
     """Decodes all of the file, so that damage is found, at reduced size. Raises what `formats.open_photo` raises."""
     with open_photo(photo, quick=True) as file:
         orientation, exif = orientation_of(file), file.getexif()
-        as_is = orientation == 1 and file.format in READ_BY_COLMAP and file.mode != "CMYK" and in_srgb(file)
-        lossy = file.format in LOSSY and "A" not in file.mode
+        plain = file.mode in PLAIN and file.has_transparency_data == (file.mode == "RGBA")
+        as_is = orientation == 1 and file.format in READ_BY_COLMAP and plain and in_srgb(file)
+        lossy = file.format in LOSSY and not file.has_transparency_data
         size = file.info.get("full_size", file.size)
-        size = size[::-1] if exif.get(ORIENTATION, 1) >= 5 else size
+        size = size[::-1] if orientation >= 5 and not comes_upright(file) else size
         file.draft("L", (SIDE, SIDE))  # the decoder skips what is not needed
-        small = file.convert("L")
+        small = srgb(eight_bit(file)).convert("L")
         small.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         grey = np.asarray(small)
     return Look(

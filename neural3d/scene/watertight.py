@@ -20,8 +20,7 @@ from scipy import ndimage
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, remove_floaters
 from neural3d.geometry.solid import Solid
-from neural3d.scene.category import MESH_SUFFIXES
-from neural3d.scene.shape import read_shape, scene_turn
+from neural3d.scene.shape import MESH_SUFFIXES, read_shape, scene_turn
 
 LAYERS = 3  # of empty cells around the mesh
 
@@ -85,7 +84,7 @@ def convert_folder(source: Path, out: Path, *, resolution: int = 128, unit: bool
         turn = np.eye(4)
         turn[:3, :3] = scene_turn(file)
         try:
-            closed = watertight(read_shape(file)[0], resolution).transformed(turn)
+            closed = watertight(read_shape(file).mesh, resolution).transformed(turn)
         except UserError as error:
             raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         closed = on_the_floor(closed) if unit else closed

@@ -5,11 +5,13 @@ import pytest
 import torch
 import trimesh
 
+from neural3d.cli import main
 from neural3d.errors import UserError
+from neural3d.geometry.mesh import Mesh
 from neural3d.run import configure
 from neural3d.scene.load import load_data
 from neural3d.scene.samples import FAR, SolidSource, sample_surface
-from neural3d.scene.shape import HALF_SIDE, Shape, load_shape
+from neural3d.scene.shape import HALF_SIDE, Shape, is_inside_out, load_shape
 
 
 def written(path, vertices, faces=None, normals=None):
@@ -56,7 +58,7 @@ def test_clouds_keep_their_unit_normals(tmp_path):
     [
         (np.zeros((0, 3)), "no points"),
         (np.full((1, 3), 2.0), "one place"),
-        (np.array([[0, 0, 0], [np.nan, 0, 0], [1, 1, 1]]), "not finite"),
+        (np.full((3, 3), np.nan), "no points but NaN"),
     ],
 )
 def test_clouds_that_are_none(tmp_path, points, said):
@@ -83,13 +85,31 @@ def test_methods_refuse_what_is_not_theirs(torus, tmp_path):
         load_data(path, downscale=2)
 
 
-@pytest.mark.parametrize("damage, said", [("open", "igr"), ("inverted", "flip"), ("cloud", "igr")])
+@pytest.mark.parametrize("damage, said", [("open", "igr"), ("cloud", "igr")])
 def test_an_inside_needs_a_closed_surface(torus, tmp_path, damage, said):
     vertices, faces = torus
-    faces = {"open": faces[1:], "inverted": faces[:, ::-1], "cloud": None}[damage]
+    faces = {"open": faces[1:], "cloud": None}[damage]
     shape = load_shape(written(tmp_path / "torus.ply", vertices, faces))
     with pytest.raises(UserError, match=said):
         SolidSource(shape, torch.device("cpu"), 0.1)
+
+
+@pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
+def test_an_inside_out_mesh_is_turned_and_told(torus, tmp_path, ending, capsys):
+    """By whatever reads it: its distances are those of the whole one, `info` says so beside a volume above 0."""
+    vertices, faces = torus
+    path = written(tmp_path / f"torus.{ending}", vertices, faces[:, ::-1])
+    shape = load_shape(path)
+    assert shape.notes == [f"torus.{ending} is inside out (its faces wind clockwise) and was turned."]
+    right = load_shape(written(tmp_path / f"right.{ending}", vertices, faces))
+    assert not right.notes and shape.mesh.volume == pytest.approx(right.mesh.volume) and shape.mesh.volume > 0
+    SolidSource(shape, torch.device("cpu"), 0.1)
+    main(["info", str(path)])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    volume = trimesh.Trimesh(vertices, faces).volume
+    assert f"volume {volume:.4g}" in said and "is inside out" in said
+    hole = Mesh(vertices, faces[1:, ::-1])
+    assert not is_inside_out(hole), "an open surface has no inside"
 
 
 def test_crossing_faces_are_told(torus, tmp_path):
@@ -116,8 +136,6 @@ def test_samples_carry_the_true_distance(torus, tmp_path):
 
 def test_surface_samples_are_spread_by_area():
     made = trimesh.creation.box(extents=[1, 1, 10])
-    from neural3d.geometry.mesh import Mesh
-
     mesh = Mesh(np.asarray(made.vertices, np.float32), np.asarray(made.faces, np.int32))
     points, normals = sample_surface(mesh, 20000, np.random.default_rng(0))
     assert abs((np.abs(normals[:, 2]) > 0.5).mean() - 2 / 42) < 0.01
