@@ -154,15 +154,16 @@ def _spacing(area: float, count: float) -> float:
 
 
 def _strip(solid: Solid, hard: Sides, spacing: float, distance: float, across: float, length: np.ndarray) -> Part:
-    """One row along every side, in even steps."""
-    number = np.ceil(length / spacing - 1e-9).astype(int)
+    """One row along every side, in even steps; of sides shorter than a step, some have one."""
+    number = np.diff(np.floor(np.concatenate([[0], np.cumsum(length)]) / spacing + 0.5)).astype(int)
     side = np.repeat(np.arange(len(length)), number)
     step = (np.arange(len(side)) - np.repeat(np.cumsum(number) - number, number) + 0.5) / number[side]
     direction = (hard.along / hard.length[:, None])[side]
     at = distance * hard.slant[side, 0] + step * length[side]
     place = hard.start[side] + at[:, None] * direction + distance * hard.inward[side]
     frame = np.stack([direction, hard.inward[side], np.cross(direction, hard.inward[side])], -1)
-    along = np.maximum(DISC * length[side] / number[side], across)
+    step_length = np.where(hard.length[side] < spacing, spacing, length[side] / number[side])
+    along = np.maximum(DISC * step_length, across)
     sizes = along[:, None] * [1, 0, 0] + across * np.array([0, 1, THIN])
     return place, hard.face[side], _shares(solid, hard.face[side], place), frame, sizes
 
@@ -175,8 +176,10 @@ def _middle(mesh: Mesh, solid: Solid, hard: Sides, room: float, count: int) -> P
     keep = _clear_of(hard, place, face) >= room
     spacing = _spacing(mesh.area, len(place))
     place, face, share = place[keep], face[keep], share[keep]
-    smooth = np.einsum("nk,nkc->nc", share, solid.normals[solid.faces[face]])  # of rough meshes, faces point anywhere
-    normal = smooth / np.linalg.norm(smooth, axis=1, keepdims=True).clip(1e-30)
+    # Of rough meshes, faces point anywhere; at creases, normals of vertices do.
+    smooth = np.einsum("nk,nkc->nc", share, solid.normals[solid.faces[face]])
+    normal = np.where(np.isin(face, hard.face)[:, None], mesh.face_vectors()[face], smooth)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-30)
     tangent = np.cross(np.eye(3)[np.abs(normal).argmin(1)], normal)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True).clip(1e-30)
     frame = np.stack([tangent, np.cross(normal, tangent), normal], -1)
