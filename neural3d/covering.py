@@ -37,6 +37,7 @@ from neural3d.viewer.solids import Solid
 DISC, THIN, OPACITY = 0.65, 0.05, 0.99  # deviation in spacings, thickness in deviations
 REACH = 1.7
 FINEST = 1e-3, 1 / 6  # least deviation of the outermost row across its edge: in diagonals of the box, in a disc's
+DENSE = 2  # splats for each spacing of a row: the more overlap, the steeper the edge
 SQUARE = math.sqrt(3) / 2  # area for each point of a hexagonal grid, in spacings²
 HEIGHTS, AROUND, STEPS = (-70, -40, -15, 20, 50, 75), 6, 160  # views that splats are fitted to, and steps
 ANGLE, STEP = math.cos(math.radians(30)), 0.1  # of normals and of colours (sRGB), from which on an edge counts
@@ -121,7 +122,7 @@ def cover(solid: Solid, count: int) -> Gaussians:
     mesh = Mesh(solid.vertices, solid.faces)
     diagonal = float(np.linalg.norm((solid.vertices.max(0) - solid.vertices.min(0)).astype(np.float64)))
     spacing = _spacing(mesh.area, count)
-    hard = sides(solid, 0.5 * count * spacing / max(1, len(rows(diagonal, DISC * spacing))))
+    hard = sides(solid, 0.5 * count * spacing / DENSE / max(1, len(rows(diagonal, DISC * spacing))))
 
     def strips(spacing: float) -> list[tuple[float, float, Float[np.ndarray, "E"]]]:
         """Rows, and of each the length along every side."""
@@ -135,7 +136,7 @@ def cover(solid: Solid, count: int) -> Gaussians:
         spacing = math.sqrt(least * most)
         found = strips(spacing)
         rest = mesh.area - sum(float(length.sum()) * deviation / DISC for _, deviation, length in found)
-        many = sum(float(length.sum()) for *_, length in found) / spacing + max(0, rest) / (SQUARE * spacing**2)
+        many = DENSE * sum(float(length.sum()) for *_, length in found) / spacing + max(0, rest) / (SQUARE * spacing**2)
         least, most = (spacing, most) if many > count else (least, spacing)
     parts = [_strip(solid, hard, spacing, *strip) for strip in strips(spacing)]
     parts.append(_middle(mesh, solid, hard, REACH * DISC * spacing, count - sum(len(part[0]) for part in parts)))
@@ -155,15 +156,15 @@ def _spacing(area: float, count: float) -> float:
 
 def _strip(solid: Solid, hard: Sides, spacing: float, distance: float, across: float, length: np.ndarray) -> Part:
     """One row along every side, in even steps; of sides shorter than a step, some have one."""
-    number = np.diff(np.floor(np.concatenate([[0], np.cumsum(length)]) / spacing + 0.5)).astype(int)
+    number = np.diff(np.floor(np.concatenate([[0], np.cumsum(length)]) * DENSE / spacing + 0.5)).astype(int)
     side = np.repeat(np.arange(len(length)), number)
     step = (np.arange(len(side)) - np.repeat(np.cumsum(number) - number, number) + 0.5) / number[side]
     direction = (hard.along / hard.length[:, None])[side]
     at = distance * hard.slant[side, 0] + step * length[side]
     place = hard.start[side] + at[:, None] * direction + distance * hard.inward[side]
     frame = np.stack([direction, hard.inward[side], np.cross(direction, hard.inward[side])], -1)
-    step_length = np.where(hard.length[side] < spacing, spacing, length[side] / number[side])
-    along = np.maximum(DISC * step_length, across)
+    room = np.where(hard.length[side] < spacing, spacing, np.minimum(spacing, length[side]))
+    along = np.maximum(DISC * room, across)
     sizes = along[:, None] * [1, 0, 0] + across * np.array([0, 1, THIN])
     return place, hard.face[side], _shares(solid, hard.face[side], place), frame, sizes
 

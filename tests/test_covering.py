@@ -22,16 +22,15 @@ EXTENTS = np.array([1.0, 0.7, 0.5])
 SIX = np.array([[0.8, 0.15, 0.1], [0.1, 0.5, 0.8], [0.9, 0.8, 0.1], [0.2, 0.7, 0.2], [0.6, 0.2, 0.7], [0.3, 0.3, 0.3]])
 
 
-def box(colors=SIX) -> Mesh:
-    """Each side in a plain colour, no vertex shared between triangles; with 12 colours, each triangle in its own."""
+def box(twelve=None) -> Mesh:
+    """Each side in a plain colour, no vertex shared between triangles; or each triangle in a colour of its own."""
     made = trimesh.creation.box(EXTENTS)
     corners = made.vertices[made.faces].reshape(-1, 3)
     axis = np.abs(made.face_normals).argmax(1)
     which = 2 * axis + (made.face_normals[np.arange(12), axis] > 0)
-    if len(colors) == 12:
-        which = np.arange(12)
+    colors = SIX[which] if twelve is None else twelve(SIX[which])
     faces = np.arange(36, dtype=np.int32).reshape(12, 3)
-    return Mesh(corners.astype(np.float32), faces, np.repeat(colors[which], 3, 0))
+    return Mesh(corners.astype(np.float32), faces, np.repeat(colors, 3, 0))
 
 
 def solid_of(mesh: Mesh) -> Solid:
@@ -49,8 +48,9 @@ def test_splats_end_at_creases_steps_of_colour_and_borders():
     edges = 4 * EXTENTS.sum()
     assert total(sides(solid_of(box()), math.inf)) == pytest.approx(2 * edges), "twelve edges, two sides each"
     diagonals = sum(2 * math.hypot(*np.delete(EXTENTS, k)) for k in range(3))
-    twelve = np.random.default_rng(0).permutation(np.linspace(0, 1, 36)).reshape(12, 3)
-    assert total(sides(solid_of(box(twelve)), math.inf)) == pytest.approx(2 * (edges + diagonals))
+    steps = np.linspace(0, 0.9, 12)[:, None] * [1, 0.5, 0]
+    halves = solid_of(box(lambda colors: np.where(np.arange(12)[:, None] % 2, steps, 1 - steps)))
+    assert total(sides(halves, math.inf)) == pytest.approx(2 * (edges + diagonals))
     ball = trimesh.creation.icosphere(subdivisions=3)
     smooth = Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int32), np.full((len(ball.vertices), 3), 0.5))
     assert len(sides(solid_of(smooth), math.inf).face) == 0
@@ -62,9 +62,10 @@ def test_splats_end_at_creases_steps_of_colour_and_borders():
 
 def test_of_too_many_edges_the_hardest_stay():
     """Right angles before a small step of colour."""
-    colors = np.repeat(SIX, 2, 0)
-    colors[1] += 0.12
-    found = sides(solid_of(box(colors)), 8 * EXTENTS.sum() + 0.1)
+    brighter = solid_of(box(lambda colors: colors + 0.12 * (np.arange(12) == 3)[:, None]))
+    diagonal = total(sides(brighter, math.inf)) - 8 * EXTENTS.sum()
+    assert diagonal > 1
+    found = sides(brighter, 8 * EXTENTS.sum() + 0.1)
     assert total(found) == pytest.approx(8 * EXTENTS.sum())
 
 
