@@ -45,6 +45,7 @@ WHAT = (
     "a mesh becomes splats or signed distances (a run folder)"
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
+RAYS = 4  # along a pixel of the source, where it has edges that splats are to follow: 2 tell their place to ±1/8 pixel
 NEAREST = 40_000  # points of each whose distance to the other's is taken
 Render = Callable[[Camera, Tensor], RenderOut]
 
@@ -149,14 +150,15 @@ def _from_outside(subject: Subject) -> Render:
     return render
 
 
-def _drawn(solid: Solid) -> Render:
-    """Pictures of a mesh whose edges are as smooth as splats': four rays a pixel. Depth is that of one of them."""
+def _drawn(solid: Solid, rays: int = 2) -> Render:
+    """Pictures of a mesh whose edges are as smooth as splats': rays² for each pixel. Depth is that of one of them."""
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
-        fine = solid.render(camera.resized(2 * camera.width, 2 * camera.height), background)
-        rgb, alpha = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).mean((1, 3)) for x in (fine.rgb, fine.alpha))
-        depth, normal = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).amax((1, 3)) for x in (fine.depth, fine.normal))
-        return RenderOut(rgb, alpha, depth, normal)
+        fine = solid.render(camera.resized(rays * camera.width, rays * camera.height), background)
+        pixels = [
+            x.unflatten(0, (-1, rays)).unflatten(2, (-1, rays)) for x in (fine.rgb, fine.alpha, fine.depth, fine.normal)
+        ]
+        return RenderOut(*(x.mean((1, 3)) for x in pixels[:2]), *(x.amax((1, 3)) for x in pixels[2:]))
 
     return render
 
@@ -204,7 +206,7 @@ def splats_of_mesh(
     def render(camera: Camera, background: Tensor) -> RenderOut:
         return render_splats(back, camera, background, antialiased=antialiased)
 
-    result = cost(_drawn(solid), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
+    result = cost(_drawn(solid, RAYS), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
     return written, result, notes
 
 

@@ -36,10 +36,10 @@ from neural3d.viewer.solids import Solid
 
 DISC, THIN, OPACITY = 0.65, 0.05, 0.99  # deviation in spacings, thickness in deviations
 REACH = 1.7
-FINEST = 1e-3, 1 / 6  # least deviation of the outermost row across its edge: in diagonals of the box, in a disc's
+FINEST = 1e-3, 1 / 12  # least deviation of the outermost row across its edge: in diagonals of the box, in a disc's
 DENSE = 2  # splats for each spacing of a row: the more overlap, the steeper the edge
 SQUARE = math.sqrt(3) / 2  # area for each point of a hexagonal grid, in spacings²
-HEIGHTS, AROUND, STEPS = (-70, -40, -15, 20, 50, 75), 6, 160  # views that splats are fitted to, and steps
+HEIGHTS, AROUND, STEPS = (-70, -40, -15, 20, 50, 75), 6, 200  # views that splats are fitted to, and steps
 ANGLE, STEP = math.cos(math.radians(30)), 0.1  # of normals and of colours (sRGB), from which on an edge counts
 Render = Callable[[Camera, Tensor], RenderOut]
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # place, face, share, frame, deviation
@@ -237,7 +237,7 @@ def fitted(
         camera, want = cameras[k], wanted[k]
         background = torch.rand(3, generator=generator)
         for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * (0.55 + 0.45 * math.cos(math.pi * step / STEPS))
+            group["lr"] = group["rate"] * (0.5 + 0.5 * math.cos(math.pi * step / STEPS))
         projected = splat_project(
             splats.means, splats.quats, splats.log_scales, splats.opacity_logits, splats.sh_dc, splats.sh_rest,
             torch.linalg.inv(camera.world_from_camera).float(), pinhole_intrinsics(camera).float(), side, side,

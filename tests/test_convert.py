@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 from neural3d.viewer.open import open_subject
+from solids import solid_of
 from splats import synthetic_splats
 
 from neural3d import convert
@@ -90,13 +91,13 @@ def test_splat_formats_change_into_each_other_and_say_what_is_lost(tmp_path, cap
 
 def test_the_cost_of_nothing_is_nothing_and_of_a_shift_is_the_shift():
     """Half the ball's diameter of its box apart: no pixel is right any more, distances are some of the shift."""
-    solid = convert._drawn(convert._solid(globe()))
+    solid = convert._drawn(solid_of(globe()))
     box = torch.from_numpy(np.stack([CENTRE - RADIUS, CENTRE + RADIUS])).float()
     cameras = surround(box, (5, 35), 2, side=100)
     same = convert.cost(solid, solid, cameras, box)
     assert same.psnr > 90 and same.lost == same.added == 0
     moved = Mesh(globe().vertices + np.float32([0.3, 0, 0]), globe().faces, globe().colors)
-    cost = convert.cost(solid, convert._drawn(convert._solid(moved)), cameras, box)
+    cost = convert.cost(solid, convert._drawn(solid_of(moved)), cameras, box)
     diagonal = 2 * math.sqrt(3) * RADIUS
     assert cost.psnr < 25
     assert 0.15 < cost.lost * diagonal / 100 / 0.3 < 0.8  # the mean of |cos|, less what both see

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from neural3d.viewer.solids import Solid
+from solids import solid_of
 
 from neural3d import convert, covering
 from neural3d.covering import REACH, cover, fitted, rows, sides
@@ -31,13 +31,6 @@ def box(twelve=None) -> Mesh:
     colors = SIX[which] if twelve is None else twelve(SIX[which])
     faces = np.arange(36, dtype=np.int32).reshape(12, 3)
     return Mesh(corners.astype(np.float32), faces, np.repeat(colors, 3, 0))
-
-
-def solid_of(mesh: Mesh) -> Solid:
-    colors = np.round(255 * mesh.colors).astype(np.uint8)
-    solid = Solid.of_meshes([trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)])
-    solid.lit = np.zeros_like(solid.lit)
-    return solid
 
 
 def total(found):
@@ -74,7 +67,7 @@ def test_rows_lead_up_to_an_edge():
     found = np.array(rows(1.0, 0.02))
     distance, deviation = found.T
     np.testing.assert_allclose(distance, REACH * deviation)
-    assert deviation[0] == pytest.approx(0.02 / 6) and deviation[-1] < 0.02
+    assert deviation[0] == pytest.approx(0.02 / 12) and deviation[-1] < 0.02
     np.testing.assert_allclose(np.diff(distance), deviation[:-1] / covering.DISC)
     assert rows(1.0, 1e-4) == [], "discs finer than the finest row need none"
 

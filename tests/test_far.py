@@ -40,6 +40,12 @@ def some_splats(count, **how):
     return Gaussians(means, scales, quats, opacities, sh_dc, sh_rest)
 
 
+@pytest.fixture(autouse=True)
+def unfitted(monkeypatch):
+    """Splats on a mesh stay where they were put."""
+    monkeypatch.setattr("neural3d.covering.STEPS", 0)
+
+
 @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb", "usdz"])
 def test_meshes(tmp_path, ending):
     path = tmp_path / f"ball.{ending}"

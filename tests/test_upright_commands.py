@@ -9,6 +9,7 @@ import torch
 import trimesh
 from captures import cloud, ring, write_colmap
 from scene.test_upright import turned
+from solids import solid_of
 from toy import ball_capture
 
 from neural3d import convert
@@ -130,7 +131,7 @@ def small_scene(folder: Path) -> Path:
 @pytest.fixture
 def splats() -> Gaussians:
     """The table as splats, +z up."""
-    return cover(convert._solid(table()), 6000)
+    return cover(solid_of(table()), 6000)
 
 
 @pytest.fixture
