@@ -19,15 +19,14 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from neural3d.covering import cover, fitted
 from neural3d.errors import UserError
 from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import C0, is_splat_file, read_splats, write_splats
+from neural3d.fields.splat_files import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
-from neural3d.geometry.mesh_metrics import sample_places
-from neural3d.geometry.rotations import quaternion_from_rotation
 from neural3d.meshing import FACES
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
@@ -40,14 +39,14 @@ from neural3d.usdz import read_usdz
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 
-SPLATS, MESHES = (".ply", ".splat", ".spz"), (".glb", ".obj", ".stl", ".usdz")
+MESHES = (".glb", ".obj", ".stl", ".usdz")
 WHAT = (
-    "splats (a run, .ply, .splat, .spz) become a mesh (.glb, .obj, .stl, .usdz) or splats of another format; "
-    "a mesh becomes splats (.ply, .splat, .spz) or signed distances (a run folder)"
+    f"splats (a run or a file of them) become a mesh ({', '.join(MESHES)}) or splats ({', '.join(WRITTEN)}); "
+    "a mesh becomes splats or signed distances (a run folder)"
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
+RAYS = 4  # along a pixel of the source, where it has edges that splats are to follow: 2 tell their place to ±1/8 pixel
 NEAREST = 40_000  # points of each whose distance to the other's is taken
-DISC, THIN, OPACITY = 0.65, 0.05, 0.99  # of splats on a mesh: deviation in spacings, thickness in deviations
 Render = Callable[[Camera, Tensor], RenderOut]
 
 
@@ -68,8 +67,8 @@ class Cost:
 
 def kinds(source: Path, out: Path) -> tuple[str, str]:
     """What is to become what: "splats" or "mesh", and "splats", "mesh" or "field". Raises UserError for other pairs."""
-    ending = out.suffix.lower()
-    to = "splats" if ending in SPLATS else "mesh" if ending in MESHES else "field" if not ending else ""
+    ending = ending_of(out)
+    to = "splats" if ending in WRITTEN else "mesh" if ending in MESHES else "field" if not ending else ""
     of = "mesh"
     if (source / "config.json").is_file():
         of = "splats" if read_config(source).method == "splat" else "field"
@@ -151,14 +150,15 @@ def _from_outside(subject: Subject) -> Render:
     return render
 
 
-def _drawn(solid: Solid) -> Render:
-    """Pictures of a mesh whose edges are as smooth as splats': four rays a pixel. Depth is that of one of them."""
+def _drawn(solid: Solid, rays: int = 2) -> Render:
+    """Pictures of a mesh whose edges are as smooth as splats': rays² for each pixel. Depth is that of one of them."""
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
-        fine = solid.render(camera.resized(2 * camera.width, 2 * camera.height), background)
-        rgb, alpha = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).mean((1, 3)) for x in (fine.rgb, fine.alpha))
-        depth, normal = (x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).amax((1, 3)) for x in (fine.depth, fine.normal))
-        return RenderOut(rgb, alpha, depth, normal)
+        fine = solid.render(camera.resized(rays * camera.width, rays * camera.height), background)
+        pixels = [
+            x.unflatten(0, (-1, rays)).unflatten(2, (-1, rays)) for x in (fine.rgb, fine.alpha, fine.depth, fine.normal)
+        ]
+        return RenderOut(*(x.mean((1, 3)) for x in pixels[:2]), *(x.amax((1, 3)) for x in pixels[2:]))
 
     return render
 
@@ -187,9 +187,9 @@ def _read_back(path: Path, file_from_scene: Float[Tensor, "4 4"]) -> Solid:
 
 
 def splats_of_mesh(
-    source: Path, out: Path, count: int = 200_000, up: str | None = None
+    source: Path, out: Path, count: int = 200_000, up: str | None = None, progress: Progress = silent
 ) -> tuple[Gaussians, Cost, list[str]]:
-    """Flat discs spread evenly over a mesh, in the colours of its vertices or texture; and what the format cannot hold.
+    """Flat splats that cover a mesh (see `covering`), in its colours; and what the format cannot hold, in words.
 
     up: how they stand in their file, see `scene.upright`. Raises UserError where the mesh cannot be read.
     """
@@ -198,35 +198,16 @@ def splats_of_mesh(
         raise UserError(f"{source} has no faces; of points, neural3d train --method igr makes a surface first.")
     solid = Solid.of_meshes(subject.meshes)
     solid.lit = np.zeros_like(solid.lit)
-    splats = discs(solid, count)
-    # Discs are narrower than distant pixels; the one format that can say so has them drawn without swelling.
-    antialiased = out.suffix.lower() == ".spz"
+    # Splats are narrower than distant pixels; formats that can say so have them drawn without swelling.
+    antialiased = ending_of(out) in ANTIALIASED
+    splats = fitted(cover(solid, count), _drawn(solid), subject.aabb, SIDE, antialiased, progress)
     written, back, notes = _write_splats(splats, subject, out, up, antialiased)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
         return render_splats(back, camera, background, antialiased=antialiased)
 
-    result = cost(_drawn(solid), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
+    result = cost(_drawn(solid, RAYS), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
     return written, result, notes
-
-
-def discs(solid: Solid, count: int) -> Gaussians:
-    """`count` splats on a surface: as thick as 1/20 of their width, wide enough to overlap their neighbours."""
-    mesh = Mesh(solid.vertices, solid.faces)
-    points, face, share = sample_places(mesh, count)
-    smooth = np.einsum("nk,nkc->nc", share, solid.normals[solid.faces[face]])  # of rough meshes, faces point anywhere
-    normal = torch.nn.functional.normalize(torch.from_numpy(smooth).double(), dim=1)
-    helper = torch.eye(3, dtype=torch.float64)[normal.abs().argmin(1)]
-    tangent = torch.nn.functional.normalize(torch.linalg.cross(helper, normal), dim=1)
-    rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], -1)
-    spacing = math.sqrt(2 * mesh.area / (math.sqrt(3) * count))  # of points on a hexagonal grid of that density
-    scale = torch.tensor([DISC, DISC, DISC * THIN]).mul(spacing).log().expand(count, 3)
-    colors = torch.from_numpy(solid.paint(face, share.astype(np.float32)))
-    opacity = torch.full((count,), math.log(OPACITY / (1 - OPACITY)))
-    return Gaussians(
-        torch.from_numpy(points), scale, quaternion_from_rotation(rotation), opacity, (colors - 0.5) / C0,
-        torch.zeros(count, 0, 3),
-    )  # fmt: skip
 
 
 # --- splats to splats ------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of, write_offset
+from neural3d.scene.srgb import srgb_to_linear
 from neural3d.scene.upright import file_from_own
 
 
@@ -70,16 +71,6 @@ def check_format(path: Path, textured: bool = False) -> None:
         raise UserError(f"{path}: {ending} files hold no texture; choose one of {', '.join(TEXTURED)}.")
     if ending == ".usdz" and importlib.util.find_spec("pxr") is None:
         raise UserError(f"{path}: USDZ is written by usd-core, which is not installed: pip install 'neural3d[usd]'.")
-
-
-def srgb_to_linear(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """IEC 61966-2-1, values in [0, 1]."""
-    return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(color: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """The inverse of `srgb_to_linear`."""
-    return np.where(color <= 0.0031308, 12.92 * color, 1.055 * color ** (1 / 2.4) - 0.055)
 
 
 def _bytes_of(colors: Float[np.ndarray, "V 3"]) -> np.ndarray:

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from neural3d.export import linear_to_srgb, png, srgb_to_linear
+from neural3d.export import png
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of
+from neural3d.scene.srgb import linear_to_srgb, srgb_to_linear
 
 
 def write_usdz(mesh: Mesh, file: BinaryIO) -> None:

@@ -7,13 +7,15 @@ import pytest
 import torch
 import trimesh
 from neural3d.viewer.open import open_subject
+from solids import solid_of
 from splats import synthetic_splats
 
 from neural3d import convert
 from neural3d.cli import main
 from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import C0, read_splats, write_splats
+from neural3d.fields.quantised import C0
+from neural3d.fields.splat_files import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_places
 from neural3d.render.paths import surround
@@ -26,6 +28,12 @@ def globe() -> Mesh:
     ball = trimesh.creation.icosphere(subdivisions=3, radius=RADIUS)
     colors = np.where(ball.vertices[:, :1] > 0, [[0.4, 0.1, 0.1]], [[0.5, 0.9, 0.6]])
     return Mesh((ball.vertices + CENTRE).astype(np.float32), ball.faces.astype(np.int32), colors)
+
+
+@pytest.fixture(autouse=True)
+def hardly_fitted(monkeypatch):
+    """`test_covering` fits splats in earnest."""
+    monkeypatch.setattr("neural3d.covering.STEPS", 2)
 
 
 def test_places_on_a_surface_are_even():
@@ -44,13 +52,13 @@ def test_a_mesh_becomes_splats_on_its_surface_in_its_colours(tmp_path, capsys, e
     splats = read_splats(out).gaussians
     means = splats.means.detach().double().numpy() - CENTRE
     assert len(splats) == 20000
-    assert abs(np.linalg.norm(means, axis=1) - RADIUS).max() < 0.04
+    assert abs(np.linalg.norm(means, axis=1) - RADIUS).max() < 0.05
     colors = 0.5 + C0 * splats.sh_dc.detach().numpy()
     clear = abs(means[:, 0]) > 0.9
     expected = np.where(means[:, :1] > 0, [[0.4, 0.1, 0.1]], [[0.5, 0.9, 0.6]])
-    np.testing.assert_allclose(colors[clear], expected[clear], atol=0.02)  # 8 bits, in glTF of linear light
+    np.testing.assert_allclose(colors[clear], expected[clear], atol=0.04)  # 8 bits, in glTF of linear light
     flat = splats.log_scales.exp().sort(1).values
-    assert (flat[:, 0] < 0.1 * flat[:, 1]).all() and (flat[:, 1] == flat[:, 2]).all()
+    assert (flat[:, 0] < 0.1 * flat[:, 1]).all() and (flat[:, 1] > 0.8 * flat[:, 2]).all()
     printed = " ".join(capsys.readouterr().out.split())
     assert "20,000 splats" in printed and "PSNR" in printed and "source to result" in printed
 
@@ -83,13 +91,13 @@ def test_splat_formats_change_into_each_other_and_say_what_is_lost(tmp_path, cap
 
 def test_the_cost_of_nothing_is_nothing_and_of_a_shift_is_the_shift():
     """Half the ball's diameter of its box apart: no pixel is right any more, distances are some of the shift."""
-    solid = convert._drawn(convert._solid(globe()))
+    solid = convert._drawn(solid_of(globe()))
     box = torch.from_numpy(np.stack([CENTRE - RADIUS, CENTRE + RADIUS])).float()
     cameras = surround(box, (5, 35), 2, side=100)
     same = convert.cost(solid, solid, cameras, box)
     assert same.psnr > 90 and same.lost == same.added == 0
     moved = Mesh(globe().vertices + np.float32([0.3, 0, 0]), globe().faces, globe().colors)
-    cost = convert.cost(solid, convert._drawn(convert._solid(moved)), cameras, box)
+    cost = convert.cost(solid, convert._drawn(solid_of(moved)), cameras, box)
     diagonal = 2 * math.sqrt(3) * RADIUS
     assert cost.psnr < 25
     assert 0.15 < cost.lost * diagonal / 100 / 0.3 < 0.8  # the mean of |cos|, less what both see

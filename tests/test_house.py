@@ -32,7 +32,7 @@ STOREYS = [
     {"evaluate", "evaluate_mesh", "meshing", "reconstruct"},
     {"evaluate_category"},
     {"train"},
-    {"cli", "viewer", "scenes", "convert"},
+    {"cli", "viewer", "scenes", "convert", "covering"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
 

@@ -9,12 +9,14 @@ import torch
 import trimesh
 from captures import cloud, ring, write_colmap
 from scene.test_upright import turned
+from solids import solid_of
 from toy import ball_capture
 
 from neural3d import convert
 from neural3d.cli import main
 from neural3d.cli.demo import Demo
 from neural3d.cli.export import Export
+from neural3d.covering import cover
 from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import read_splats, write_splats
@@ -129,13 +131,14 @@ def small_scene(folder: Path) -> Path:
 @pytest.fixture
 def splats() -> Gaussians:
     """The table as splats, +z up."""
-    return convert.discs(convert._solid(table()), 6000)
+    return cover(solid_of(table()), 6000)
 
 
 @pytest.fixture
 def costless(monkeypatch):
     """What it cost is told elsewhere, and takes most of the time."""
     monkeypatch.setattr("neural3d.convert.cost", lambda *_: convert.Cost(0, 0, 0))
+    monkeypatch.setattr("neural3d.covering.STEPS", 0)
 
 
 def converted(source: Path, out: Path, *options: str) -> None:

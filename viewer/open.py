@@ -17,7 +17,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.export import linear_to_srgb
 from neural3d.fields.gaussians import Gaussians
 from neural3d.fields.splat_files import is_splat_file
 from neural3d.geometry.cameras import Camera
@@ -30,6 +29,7 @@ from neural3d.scene.cloud_files import is_cloud_file, read_cloud
 from neural3d.scene.load import load_data, resolve
 from neural3d.scene.outline import cloud_outline, outline_of
 from neural3d.scene.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_turn
+from neural3d.scene.srgb import linear_to_srgb
 
 if TYPE_CHECKING:
     from neural3d.viewer.live import Live

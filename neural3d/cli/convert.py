@@ -19,9 +19,10 @@ class Convert:
     """Splats to a mesh or to another file format, a mesh to splats or to signed distances; says what it cost."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
-    """Splats (a run, .ply, .splat, .spz) or a mesh file."""
+    """Splats (a run, or a file: .ply, .splat, .spz, .sog, .glb, .ksplat) or a mesh file."""
     out: Output = NOWHERE
-    """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .splat, .spz), or of a mesh a run folder for signed distances."""
+    """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .compressed.ply, .splat, .spz, .sog, .gs.glb), or of a mesh a run
+    folder for signed distances."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     resolution: int = 256
@@ -29,7 +30,7 @@ class Convert:
     faces: int = 200_000
     """Of a mesh: at most so many, 0: as many as come."""
     splats: int = 200_000
-    """How many splats on a mesh."""
+    """About how many splats on a mesh."""
     minutes: float = 2.0
     """Of fitting signed distances to a mesh."""
     up: Up = None
@@ -44,7 +45,8 @@ class Convert:
         if self.resolution < 16 or self.splats < 1 or not self.minutes > 0:
             raise UserError("--resolution must be 16 or more, --splats and --minutes above 0.")
         of, to = convert.kinds(self.source, self.out)
-        if self.source_up is not None and (of != "splats" or self.source.is_dir()):
+        run = (self.source / "config.json").is_file()
+        if self.source_up is not None and (of != "splats" or run):
             raise UserError(f"--source-up is for files of splats; {self.source} is none.")
         require_writable(self.out, folder=to == "field")
         if to == "field":
@@ -53,11 +55,13 @@ class Convert:
             how = self.resolution, self.device, self.up, self.source_up, self.faces
             with StageProgress() as shown:
                 mesh, cost, notes = convert.mesh_of_splats(self.source, self.out, *how, progress=shown.update)
-            run = self.source.is_dir()
             units = units_of(read_scene(self.source / "scene.json")) if run else f"in the units of {self.source.name}"
             print_mesh(self.out, mesh, self.up, units)
         elif of == "mesh":
-            splats, cost, notes = convert.splats_of_mesh(self.source, self.out, self.splats, self.up)
+            with StageProgress() as shown:
+                splats, cost, notes = convert.splats_of_mesh(
+                    self.source, self.out, self.splats, self.up, progress=shown.update
+                )
         else:
             splats, cost, notes = convert.splats_to_splats(self.source, self.out, self.device, self.up, self.source_up)
         if to == "splats":

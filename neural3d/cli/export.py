@@ -42,7 +42,8 @@ class Export:
     path: RunFolder
     """The run folder."""
     out: Output = NOWHERE
-    """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .splat or .spz."""
+    """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .compressed.ply,
+    .splat, .spz, .sog or .gs.glb (glTF with KHR_gaussian_splatting)."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     resolution: int = 256
@@ -68,9 +69,11 @@ class Export:
         import torch
 
         from neural3d.export import check_format, write_mesh
+        from neural3d.fields.splat_files import WRITTEN, ending_of
         from neural3d.run import load
 
-        if self.texture is not None or self.out.suffix.lower() not in (".splat", ".spz"):
+        only_splats = ending_of(self.out) in set(WRITTEN) - {".ply"}
+        if self.texture is not None or not only_splats:
             check_format(self.out, textured=self.texture is not None)
         if self.texture is not None:
             if not SMALLEST <= self.texture <= LARGEST:
@@ -82,7 +85,7 @@ class Export:
         run = load(self.path, self.device)
         crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         splats = getattr(run.method, "splats", None)
-        if self.out.suffix.lower() in (".splat", ".spz") or (splats and self.out.suffix.lower() == ".ply"):
+        if only_splats or (splats and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, splats, crop)
         with StageProgress() as shown:
             mesh = self.mesh(run, crop, shown.update)

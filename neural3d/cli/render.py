@@ -26,7 +26,7 @@ class Render:
     """Pictures or a film along a camera path: colours, depth and normals."""
 
     path_: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")]
-    """The run folder, or a file of splats (.ply, .splat, .spz)."""
+    """The run folder, or a file of splats (.ply, .splat, .spz, .sog, .glb, .ksplat)."""
     out: Output = NOWHERE
     """A folder for PNGs, or FILE.mp4."""
     out_: OutOption = NOWHERE

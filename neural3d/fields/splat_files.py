@@ -1,21 +1,26 @@
-"""Splats as files: INRIA's .ply, antimatter's .splat and Niantic's .spz, read and written.
+"""Splats as files, read and written: a table of formats, and those that need no module of their own.
 
-| file   | per splat                                                                        | bytes, degree 3 |
-| ------ | -------------------------------------------------------------------------------- | --------------- |
-| .ply   | float32: x y z, nx ny nz (0), f_dc (raw), f_rest (raw, all of red first, then    | 248             |
-|        | green, blue), opacity (logit), scale (ln), rot (wxyz)                            |                 |
-| .splat | float32 position and scale, 8 bits each of red, green, blue, opacity, wxyz;      | 32              |
-|        | no view dependence; the most visible splats first                                |                 |
-| .spz   | compressed; 24-bit positions, 8-bit ln scale, opacity, colour and harmonics,     | about 20        |
-|        | 30-bit rotation; y up, z backward where the others have y down, z forward        |                 |
+| file            | per splat                                                                        | bytes, degree 3 |
+| --------------- | -------------------------------------------------------------------------------- | --------------- |
+| .ply            | INRIA's. float32: x y z, nx ny nz (0), f_dc (raw), f_rest (raw, all of red       | 248             |
+|                 | first, then green, blue), opacity (logit), scale (ln), rot (wxyz)                |                 |
+| .compressed.ply | SuperSplat's: 11-bit positions in chunks, 8-bit colour; `compressed_ply`         | 61              |
+| .splat          | antimatter's. float32 position and scale, 8 bits each of red, green, blue,       | 32              |
+|                 | opacity, wxyz; no view dependence; the most visible splats first                 |                 |
+| .spz            | Niantic's, compressed: 24-bit positions, 8-bit ln scale, opacity, colour and     | about 20        |
+|                 | harmonics, 30-bit rotation; y up, z backward; `spz`                              |                 |
+| .sog            | PlayCanvas', compressed: 16-bit positions, all else 8 bits; also a folder; `sog` | about 15        |
+| .gs.glb         | glTF with KHR_gaussian_splatting: float32 throughout; +y up; `splat_gltf`        | 244             |
+| .ksplat         | GaussianSplats3D's, read only; `ksplat`                                          |                 |
 
-All hold a scene in its own frame. `Gaussians` keeps the frame of .ply and .splat; .spz is turned on the way. Where that
-lies far from the origin it is about an offset: see `geometry.offset`.
+All hold a scene in its own frame. `Gaussians` keeps the file's frame, but .spz is turned on the way to that of .ply.
+Where that lies far from the origin it is about an offset: see `geometry.offset`. What a .ply or .glb holds is told by
+its content. What is written is told by the name: `x.glb` is a mesh, as it is of every other command, and `x.gs.glb` are
+splats.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +32,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.fields import spz
+from neural3d.fields import compressed_ply, inria_ply, ksplat, sog, splat_gltf, spz
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.spz import logits_from_bytes, opacity_bytes, to_bytes
+from neural3d.fields.ply import read_ply
+from neural3d.fields.quantised import C0, logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
-from neural3d.geometry.offset import as_text, from_text, moved_by, offset_file, offset_of, read_offset, write_offset
+from neural3d.geometry.offset import as_text, moved_by, offset_file, offset_of, read_offset, write_offset
 from neural3d.scene.upright import RDF_FROM_RUB
 
-C0 = 0.28209479177387814  # Y_0, by which f_dc becomes a colour
-COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}  # per channel, by degree
 USUAL_UP = (0.0, -1.0, 0.0)  # of .spz, and taken for up where a file does not say: y is down in most captures
+SAY_OFFSETS = (".ply", ".glb", ".gltf")  # in themselves: others have it beside them
 Arrays = dict[str, np.ndarray]
 
 
@@ -57,21 +62,36 @@ class SplatFile:
         return torch.from_numpy(moved_by(self.offset))
 
 
+def ending_of(path: Path) -> str:
+    """By which a format is chosen: ".compressed.ply", ".gs.glb", or else the last suffix, in small letters."""
+    return next((ending for ending in _WRITERS if path.name.lower().endswith(ending)), path.suffix.lower())
+
+
 def is_splat_file(path: Path) -> bool:
-    """By the ending; a .ply by its header, so that meshes and plain clouds are not taken for splats."""
-    if path.suffix.lower() != ".ply" or not path.is_file():
-        return path.suffix.lower() in (".splat", ".spz")
-    with open(path, "rb") as file:
-        head = file.read(1 << 14)
-    return b"property float f_dc_0" in head or b"packed_position" in head
+    """By the ending; .ply, .glb and folders by what they hold, so that meshes, plain clouds, captures are not taken."""
+    if path.is_dir():
+        return sog.is_meta(path / "meta.json")
+    match path.suffix.lower():
+        case ".ply" if path.is_file():
+            with open(path, "rb") as file:
+                head = file.read(1 << 14).partition(b"end_header")[0]
+            return all(name in head for name in (b" scale_0", b" rot_0")) or b" packed_position" in head
+        case ".glb" | ".gltf":
+            return splat_gltf.holds_splats(path)
+        case ".json":
+            return path.name == "meta.json" and sog.is_meta(path)
+        case ending:
+            return ending in (".splat", ".spz", ".sog", ".ksplat")
 
 
 def read_splats(path: str | Path) -> SplatFile:
-    """Reads a .ply, .splat or .spz. Raises UserError where it is missing, damaged or of another kind.
+    """Reads a file of any format above. Raises UserError where it is missing, damaged or of another kind.
 
     Splats that hold NaN, infinity or a rotation of length 0 are left out, and a note says how many.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "meta.json"
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_READERS))}.")
@@ -80,7 +100,7 @@ def read_splats(path: str | Path) -> SplatFile:
             found = read(path, file)
     except OSError as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e}); check the path.") from None
-    if path.suffix.lower() != ".ply":
+    if path.suffix.lower() not in SAY_OFFSETS:
         found.offset = _axes(path) * read_offset(path)
     return found
 
@@ -99,15 +119,16 @@ def write_splats(
     up: Sequence[float] = USUAL_UP,
     file_from_own: Float[Tensor, "4 4"] | None = None,
 ) -> list[str]:
-    """Writes .ply, .splat or .spz (version 3), by the path's ending; returns what the format could not hold, in words.
+    """Writes the format that `ending_of` the path names; returns what that could not hold, in words.
 
-    antialiased: a flag of .spz. file_from_own: the similarity, in double, that takes the splats to the file's frame,
-    which may be far away; None: they are there. up: what is up in the file's frame; kept as a comment of .ply, so that
-    what reads the file knows. Of .spz it is the format's own: see `scene.upright.file_from_own`.
+    antialiased: a flag of those in ANTIALIASED. file_from_own: the similarity, in double, that takes the splats to the
+    file's frame, which may be far away; None: they are there. up: what is up in the file's frame; kept in .ply and
+    .sog, so that what reads the file knows. Of .spz and .gs.glb it is the format's own: see
+    `scene.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)
-    write = _WRITERS.get(path.suffix.lower())
+    write = _WRITERS.get(ending_of(path))
     if write is None:
         raise UserError(f"{path}: unknown splat format '{path.suffix}'; choose one of {', '.join(sorted(_WRITERS))}.")
     matrix = torch.eye(4, dtype=torch.float64) if file_from_own is None else file_from_own.double().cpu()
@@ -117,7 +138,7 @@ def write_splats(
         gaussians = gaussians.transformed(torch.from_numpy(moved_by(-offset)) @ matrix)
     with replacing(path) as part, open(part, "wb") as file:
         notes = write(gaussians, path, file, antialiased=antialiased, up=up, offset=offset)
-    if path.suffix.lower() != ".ply":
+    if path.suffix.lower() not in SAY_OFFSETS:
         write_offset(path, _axes(path) * offset)
         if offset.any():
             notes.append(f"The splats lie about {as_text(offset)}: that is kept in {offset_file(path).name} beside.")
@@ -126,7 +147,9 @@ def write_splats(
 
 def describe_splats(path: Path, splats: SplatFile) -> list[tuple[str, str]]:
     """Label and value of everything worth knowing."""
-    gaussians, size = splats.gaussians, path.stat().st_size
+    folder = path.parent if path.name == "meta.json" else path
+    files = folder.iterdir() if folder.is_dir() else [path]
+    gaussians, size = splats.gaussians, sum(file.stat().st_size for file in files)
     n = len(gaussians)
     rows = [("read as", splats.layout), ("splats", f"{n:,}"), ("size", f"{size / 2**20:,.1f} MiB")]
     if n:
@@ -177,119 +200,31 @@ def _arrays(gaussians: Gaussians) -> Arrays:
 
 # --- .ply ------------------------------------------------------------------------------------------------------------
 
-_PLY_TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4"},
-    **{"double": "f8", "float64": "f8"},
-}
-_UP, _OFFSET = "neural3d up ", "offset "
-
-
-def _ply_header(path: Path, file: BinaryIO) -> tuple[np.dtype, int, list[str]]:
-    """The layout of a vertex, how many there are, and the comments; leaves `file` at the first vertex."""
-    problem = f"{path} is no splat file in INRIA's layout: "
-    if file.readline(16).strip() != b"ply":
-        raise UserError(f"{problem}it does not begin with 'ply'.")
-    order, element, count, fields, comments = "", "", 0, [], []
-    while (line := file.readline(4096).decode("latin-1").strip()) != "end_header":
-        match line.split():
-            case ["comment", *_]:
-                comments.append(line.removeprefix("comment "))
-            case ["format", kind, _]:
-                order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(kind, "")
-                if not order:
-                    raise UserError(f"{problem}its numbers are written as '{kind}', expected binary; export it so.")
-            case ["element", "chunk", _]:
-                raise UserError(f"{path} is a compressed .ply of PlayCanvas; export it as plain .ply or .spz.")
-            case ["element", name, number] if number.isdigit() and (element or name == "vertex"):
-                element, count = (name, int(number)) if not element else ("what follows the vertices", count)
-            case ["property", kind, name] if kind in _PLY_TYPES:
-                if element == "vertex":
-                    fields.append((name, order + _PLY_TYPES[kind]))
-            case ["obj_info", *_]:
-                pass
-            case ["property", "list", *_] if element != "vertex":
-                pass
-            case _:
-                what = "its header ends early" if not line else f"its header says '{line[:60]}'"
-                raise UserError(f"{problem}{what}; export the file again.")
-    if len(dict(fields)) < len(fields):
-        raise UserError(f"{problem}its header names a property twice; export the file again.")
-    return np.dtype(fields), count, comments
-
 
 def _read_ply(path: Path, file: BinaryIO) -> SplatFile:
-    layout, count, comments = _ply_header(path, file)
-    names = set(layout.names or ())
-    rest = sum(name.startswith("f_rest_") for name in names)
-    wanted = ["x", "y", "z", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest)), "opacity"]
-    wanted += [*(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
-    missing = [name for name in wanted if name not in names]
-    if missing == ["scale_2"]:
-        raise UserError(f"{path} holds flat splats (two scales, as of 2D Gaussian splatting), which cannot be read.")
-    if missing:
-        raise UserError(f"{path} is no splat file in INRIA's layout: its vertices lack '{missing[0]}'.")
-    if rest % 3 or rest // 3 not in COEFFICIENTS.values():
-        raise UserError(f"{path} has {rest} numbers f_rest a splat; expected 0, 9, 24 or 45, of degree 0 to 3.")
-    data = file.read()
-    if (whole := len(data) // layout.itemsize) < count:
-        raise UserError(f"{path} is cut off: it announces {count:,} splats and holds {whole:,}; copy it again.")
-    table = np.frombuffer(data, layout, count)
-
-    def columns(*names: str) -> np.ndarray:
-        stacked = np.empty((count, len(names)), np.float32)
-        for k, name in enumerate(names):
-            stacked[:, k] = table[name]
-        return stacked
-
-    # In double: others' files may hold large coordinates as they are.
-    points = np.stack([table[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    own = offset_of(points[np.isfinite(points).all(1)])
-    arrays = {
-        "means": (points - own).astype(np.float32),
-        "log_scales": columns("scale_0", "scale_1", "scale_2"),
-        "quats": columns("rot_0", "rot_1", "rot_2", "rot_3"),
-        "opacity_logits": columns("opacity")[:, 0],
-        "sh_dc": columns("f_dc_0", "f_dc_1", "f_dc_2"),
-        "sh_rest": columns(*(f"f_rest_{k}" for k in range(rest))).reshape(count, 3, rest // 3).swapaxes(1, 2),
-    }
+    ply = read_ply(path, file)
     notes: list[str] = []
-    gaussians = _usable(path, arrays, notes)
-    return SplatFile(gaussians, "splats, INRIA's .ply", False, _up_in(comments), notes, own + _offset_in(comments))
+    if compressed_ply.is_compressed(ply):
+        layout, arrays = "splats, SuperSplat's compressed .ply", compressed_ply.unpack(path, ply, notes)
+    else:
+        layout, arrays = "splats, INRIA's .ply", inria_ply.unpack(path, ply, notes)
+    # In double: others' files may hold large coordinates as they are.
+    points = arrays["means"]
+    own = offset_of(points[np.isfinite(points).all(1)])
+    arrays["means"] = (points - own).astype(np.float32)
+    up, offset, antialiased = inria_ply.said_in(ply.comments)
+    return SplatFile(_usable(path, arrays, notes), layout, antialiased, up, notes, own + offset)
 
 
-def _up_in(comments: list[str]) -> tuple[float, float, float] | None:
-    """What our own files say is up."""
-    for comment in comments:
-        with contextlib.suppress(ValueError):
-            x, y, z = (float(word) for word in comment.removeprefix(_UP).split())
-            if comment.startswith(_UP) and 0 < x * x + y * y + z * z < np.inf:
-                return x, y, z
-    return None
-
-
-def _offset_in(comments: list[str]) -> Float[np.ndarray, "3"]:
-    """What a comment says, of our own files and others'."""
-    said = (from_text(c.removeprefix(_OFFSET)) for c in comments if c.startswith(_OFFSET))
-    return next((offset for offset in said if offset is not None), np.zeros(3))
-
-
-def _write_ply(
-    gaussians: Gaussians, path: Path, file: BinaryIO, *, up: Sequence[float], offset: np.ndarray, **_: Any
-) -> list[str]:
-    a, n = _arrays(gaussians), len(gaussians)
-    rest = a["sh_rest"].swapaxes(1, 2).reshape(n, 3 * a["sh_rest"].shape[1])
-    names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]
-    names += ["opacity", *(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
-    header = [
-        *("ply", "format binary_little_endian 1.0", f"comment {_UP}{up[0]:.9g} {up[1]:.9g} {up[2]:.9g}"),
-        *([f"comment {_OFFSET}{as_text(offset)}"] if offset.any() else []),
-        *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
-    ]
-    blocks = [a["means"], np.zeros((n, 3)), a["sh_dc"], rest, a["opacity_logits"][:, None], a["log_scales"], a["quats"]]
-    file.write("\n".join(header).encode())
-    file.write(np.concatenate(blocks, axis=1, dtype="<f4").tobytes())
+def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
+    file.write(inria_ply.pack(_arrays(gaussians), inria_ply.comments(**said)))
     return []
+
+
+def _write_compressed(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
+    data, notes = compressed_ply.pack(_arrays(gaussians), inria_ply.comments(**said))
+    file.write(data)
+    return notes
 
 
 # --- .splat ----------------------------------------------------------------------------------------------------------
@@ -347,9 +282,64 @@ def _write_spz(gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased:
     return notes
 
 
+# --- formats in modules of their own ---------------------------------------------------------------------------------
+
+
+def _read_sog(path: Path, file: BinaryIO) -> SplatFile:
+    found = sog.unpack(path, file)
+    gaussians = _usable(path, found.arrays, found.notes)
+    return SplatFile(
+        gaussians, f"splats, SOG version {found.version}", found.antialiased, inria_ply.direction(found.up), found.notes
+    )
+
+
+def _write_sog(
+    gaussians: Gaussians, path: Path, file: BinaryIO, *, antialiased: bool, up: Sequence[float], **_: Any
+) -> list[str]:
+    sog.pack(_arrays(gaussians), file, antialiased, up)
+    return []
+
+
+def _read_gltf(path: Path, file: BinaryIO) -> SplatFile:
+    found = splat_gltf.unpack(path, file.read())
+    parts = [_usable(path, arrays, found.notes) for arrays, _ in found.parts]
+    offset = offset_of(np.stack([matrix[:3, 3].numpy() for _, matrix in found.parts]))
+    about = torch.from_numpy(moved_by(-offset))
+    try:
+        parts = [part.transformed(about @ matrix) for part, (_, matrix) in zip(parts, found.parts)]
+    except ValueError:
+        raise UserError(f"{path}: a node stretches or mirrors its splats, which splats cannot do; apply it.") from None
+    whole = Gaussians(*(torch.cat(columns) for columns in zip(*(part.parameters() for part in parts))))
+    return SplatFile(whole, f"splats, glTF with {splat_gltf.NAME}", False, (0.0, 1.0, 0.0), found.notes, offset)
+
+
+def _write_gltf(gaussians: Gaussians, path: Path, file: BinaryIO, *, offset: np.ndarray, **_: Any) -> list[str]:
+    splat_gltf.pack(gaussians, file, offset)
+    return []
+
+
+def _read_ksplat(path: Path, file: BinaryIO) -> SplatFile:
+    notes: list[str] = []
+    return SplatFile(_usable(path, ksplat.unpack(path, file.read()), notes), "splats, .ksplat", notes=notes)
+
+
 _READERS: dict[str, Callable[[Path, BinaryIO], SplatFile]] = {
     ".ply": _read_ply,
     ".splat": _read_splat,
     ".spz": _read_spz,
+    ".sog": _read_sog,
+    ".json": _read_sog,
+    ".glb": _read_gltf,
+    ".gltf": _read_gltf,
+    ".ksplat": _read_ksplat,
 }
-_WRITERS: dict[str, Callable[..., list[str]]] = {".ply": _write_ply, ".splat": _write_splat, ".spz": _write_spz}
+_WRITERS: dict[str, Callable[..., list[str]]] = {
+    ".compressed.ply": _write_compressed,
+    ".ply": _write_ply,
+    ".splat": _write_splat,
+    ".spz": _write_spz,
+    ".sog": _write_sog,
+    ".gs.glb": _write_gltf,
+}
+WRITTEN = tuple(_WRITERS)
+ANTIALIASED = (".ply", ".compressed.ply", ".spz", ".sog")  # those that can say it

@@ -19,11 +19,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from neural3d.errors import UserError
+from neural3d.fields.quantised import (
+    CUT,
+    from_smallest_three,
+    logits_from_bytes,
+    opacity_bytes,
+    smallest_three,
+    to_bytes,
+)
 
 MAGIC = 0x5053474E  # "NGSP"
 SH_BITS = (5, 4)  # kept of the coefficients of degree 1, and above: the format's default, for compression
 COLOR = 0.15  # f_dc · 0.15 + ½ is the stored byte / 255: room for colours beyond [0, 1]
-HALF_A_BYTE = 0.25 / 255  # opacities of 8 bits stay this far from 0 and 1, and so come back as the same byte
 
 
 @dataclass
@@ -34,19 +41,6 @@ class Spz:
     version: int
     antialiased: bool
     notes: list[str] = field(default_factory=list)
-
-
-def logits_from_bytes(bytes_: UInt8[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    opacity = np.clip(bytes_ / 255.0, HALF_A_BYTE, 1 - HALF_A_BYTE)
-    return np.log(opacity / (1 - opacity)).astype(np.float32)
-
-
-def opacity_bytes(logits: Float[np.ndarray, "N"]) -> UInt8[np.ndarray, "N"]:
-    return to_bytes(255 / (1 + np.exp(-logits.astype(np.float64).clip(-50, 50))))
-
-
-def to_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    return np.floor(values + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def unpack(path: Path, data: bytes) -> Spz:
@@ -80,7 +74,7 @@ def unpack(path: Path, data: bytes) -> Spz:
     rest = (harmonics.reshape(n, coefficients, 3).astype(np.float32) - 128) / 128
     notes: list[str] = []
     if degree == 4:
-        notes.append("Of the harmonics of degree 4, those up to degree 3 were read.")
+        notes.append(CUT)
     arrays: dict[str, np.ndarray] = {
         "means": (fixed / np.float64(1 << fraction)).astype(np.float32),
         "log_scales": scales / np.float32(16) - np.float32(10),
@@ -126,28 +120,18 @@ def _three_bytes(packed: UInt8[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 4"]:
 def _smallest_three(packed: UInt8[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
     """Version 3: which of x, y, z, w is largest (2 bits, and it is positive), then the others: sign, 9 bits of √½."""
     bits = packed.reshape(-1, 4).astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint32)
-    largest = bits >> 30
-    xyzw = np.zeros((len(bits), 4), np.float32)
-    for k in (3, 2, 1, 0):
-        stored = largest != k
-        value = (bits & 511) * np.float32(np.sqrt(0.5) / 511)
-        xyzw[:, k] = np.where(stored, np.where(bits & 512, -value, value), 0)
-        bits = np.where(stored, bits >> 10, bits)
-    rows = np.arange(len(bits))
-    xyzw[rows, largest] = np.sqrt(np.maximum(0, 1 - (xyzw**2).sum(1)))
-    return np.roll(xyzw, 1, axis=1)
+    fields = np.stack([bits >> np.uint32(low) & np.uint32(1023) for low in (20, 10, 0)], 1)
+    three = np.where(fields & 512, -1, 1) * (fields & 511) * (np.sqrt(0.5) / 511)
+    return np.roll(from_smallest_three(three, bits >> np.uint32(30)), 1, axis=1)
 
 
 def _pack_smallest_three(wxyz: Float[np.ndarray, "N 4"]) -> UInt8[np.ndarray, "N 4"]:
-    xyzw = np.roll(wxyz.astype(np.float64), -1, axis=1)
-    xyzw /= np.linalg.norm(xyzw, axis=1, keepdims=True).clip(1e-300)
-    largest = np.abs(xyzw).argmax(1)
-    xyzw *= np.where(np.take_along_axis(xyzw, largest[:, None], 1) < 0, -1, 1)
-    magnitudes = np.floor(np.abs(xyzw) * (511 / np.sqrt(0.5)) + 0.5).clip(0, 511).astype(np.uint32)
+    three, largest = smallest_three(np.roll(wxyz, -1, axis=1))
+    fields = np.floor(np.abs(three) * (511 / np.sqrt(0.5)) + 0.5).clip(0, 511).astype(np.uint32)
+    fields |= (three < 0).astype(np.uint32) << np.uint32(9)
     bits = largest.astype(np.uint32)
-    for k in range(4):
-        value = (xyzw[:, k] < 0).astype(np.uint32) << 9 | magnitudes[:, k]
-        bits = np.where(largest != k, bits << 10 | value, bits)
+    for field_ in fields.T:
+        bits = bits << np.uint32(10) | field_
     return bits.astype("<u4").view(np.uint8).reshape(-1, 4)
 
 

@@ -6,10 +6,10 @@ its size is written in double, or about an offset o: a round number in its middl
 | file                 | written, where it is far                                  | read                          |
 | -------------------- | --------------------------------------------------------- | ----------------------------- |
 | .ply (mesh), .obj    | the coordinates themselves, double or with 15 digits      | as they are                   |
-| .glb                 | about o, which is the root node's translation             | with it, by all readers       |
+| .glb, also of splats | about o, which is the root node's translation             | with it, by all readers       |
 | .usdz                | the same                                                  | with it                       |
-| .stl, .splat, .spz   | about o, which stands in FILE.offset beside: x y z        | o added where there is such a |
-|                      |                                                           | file, also of others' making  |
+| .stl, .splat, .spz,  | about o, which stands in FILE.offset beside: x y z        | o added where there is such a |
+| .sog                 |                                                           | file, also of others' making  |
 | .ply (splats)        | about o, which a comment of the header says: offset x y z | o added                       |
 
 Nearer geometry is written as it always was. In memory meshes far away are float64; splats, which are float32, come with

@@ -4,10 +4,11 @@
 | ----------------------- | -------------------------------------------------------------- | --------------------- |
 | .glb, .usdz, .obj       | turned so that +Y is up, as glTF and USDZ ask and readers of   | +y                    |
 |                         | OBJ expect                                                     |                       |
-| .spz                    | the same: its axes are x right, y up, z backward               | +y                    |
+| .spz, splats as .gs.glb | the same; the axes of .spz are x right, y up, z backward       | +y                    |
 | .ply, .stl              | in the capture's own frame: these say nothing of up, and join  | +z                    |
 |                         | what else there is of the capture                              |                       |
-| splats: .ply, .splat    | in the capture's own frame; .ply says in a comment what is up  | what it says, else −y |
+| splats: .ply, .splat,   | in the capture's own frame; .ply and .sog say what is up       | what it says, else −y |
+| .compressed.ply, .sog   |                                                                |                       |
 
 Rotations are about the origin and go into the vertices; units stay the capture's.
 """

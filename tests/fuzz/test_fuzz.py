@@ -8,10 +8,10 @@ import shutil
 import time
 
 import pytest
+
 from fuzz import mutations
 from fuzz.corpus import CAPTURES, CORPUS
 from fuzz.mutations import mutated, tried
-
 from neural3d.errors import UserError
 from neural3d.scene.readers import READERS
 
