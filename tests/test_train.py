@@ -149,7 +149,8 @@ def test_divergence_between_two_reports_keeps_the_checkpoint(capture, tmp_path, 
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_divergence_is_told_at_the_next_report(capture, tmp_path):
+def test_divergence_is_told_at_the_next_report(capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "OFTEN", float("inf"))
     trainer = start(capture, tmp_path / "run")
     poison(trainer, "parameter")
     with pytest.raises(UserError, match=r"diverged by step 50 \(loss nan\); nothing had been saved yet"):
