@@ -133,8 +133,9 @@ def poison(trainer, what):
 
 
 @pytest.mark.parametrize("what", ["parameter", "moment", "buffer"])
-def test_divergence_between_two_reports_keeps_the_checkpoint(capture, tmp_path, what):
+def test_divergence_between_two_reports_keeps_the_checkpoint(capture, tmp_path, monkeypatch, what):
     """No report is due in these steps, so nothing has looked at the loss: what is saved is looked at itself."""
+    monkeypatch.setattr(saving, "OFTEN", float("inf"))  # not by the clock either, however slow the machine
     trainer = start(capture, tmp_path / "run")
     trainer.fit(10)
     before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
@@ -148,7 +149,8 @@ def test_divergence_between_two_reports_keeps_the_checkpoint(capture, tmp_path, 
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_divergence_is_told_at_the_next_report(capture, tmp_path):
+def test_divergence_is_told_at_the_next_report(capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "OFTEN", float("inf"))
     trainer = start(capture, tmp_path / "run")
     poison(trainer, "parameter")
     with pytest.raises(UserError, match=r"diverged by step 50 \(loss nan\); nothing had been saved yet"):
