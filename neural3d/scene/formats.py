@@ -76,7 +76,7 @@ def open_photo(path: Path, quick: bool = False) -> Image.Image:
 def _scaled_key(picture: Image.Image) -> Image.Image:
     """A PNG of 2 or 4 bits of grey with the value that is transparent on Pillow's scale, as its pixels will be."""
     if isinstance(picture, PngImageFile) and picture.tile and "transparency" in picture.info:
-        picture.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(picture.tile[0].args), 1)
+        picture.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(picture.tile[0][3]), 1)
     return picture
 
 
