@@ -15,6 +15,15 @@ import numpy as np
 import torch
 import trimesh
 from PIL import Image
+from scene.programs import (
+    test_bundler,
+    test_metashape,
+    test_openmvg,
+    test_opensfm,
+    test_phones,
+    test_realitycapture,
+    test_scannetpp,
+)
 from splats import synthetic_gaussians
 from toy import ball_capture
 
@@ -56,11 +65,20 @@ CAPTURES: dict[str, Callable[[Path], object]] = {  # "reader", or "reader: varia
     "idr: DVR": lambda folder: captures.write_idr(folder, ring(), "extrinsics"),
     "middlebury": lambda folder: captures.write_middlebury(folder, ring(), BOX),
     "colmap": lambda folder: captures.write_colmap(folder, ring(), captures.cloud(count=30), binary=True),
+    "polycam": lambda folder: test_phones.write_polycam(folder, test_phones.arkit_ring(4)),
+    "record3d": lambda folder: test_phones.write_record3d(folder, test_phones.arkit_ring(4)),
+    "scanner3d": lambda folder: test_phones.write_scanner3d(folder, test_phones.arkit_ring(4)),
+    "scannetpp": lambda folder: test_scannetpp.write_scene(folder, ring()),
+    "metashape": test_metashape.write,
+    "realitycapture": test_realitycapture.write,
+    "opensfm": lambda folder: test_opensfm.write(folder, test_opensfm.model()),
+    "openmvg": test_openmvg.write,
+    "bundler": test_bundler.write,
     "colmap: text": lambda folder: captures.write_colmap(folder, ring(), captures.cloud(count=30), binary=False),
 }
 MESHES = (".glb", ".obj", ".off", ".ply", ".stl")
 CLOUDS = (".pcd", ".ply", ".pts", ".xyz", ".xyzn")
-SPLATS = (".ply", ".splat", ".spz")
+SPLATS = (".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".gs.glb")
 PICTURES = (".png", ".jpg", ".tif")
 
 
