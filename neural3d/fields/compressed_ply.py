@@ -72,7 +72,8 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
     if sh is not None:
         stored = np.stack([sh[f"f_rest_{k}"] for k in range(columns)], 1).astype(np.float32)
         middle = (stored + 0.5) / 256  # 0 and 255 stand for the ends themselves
-        planes = (np.where(stored == 0, 0, np.where(stored == 255, 1, middle)) - 0.5) * np.float32(2 * REACH)
+        share = np.where(stored == 0, 0, np.where(stored == 255, 1, middle))
+        planes = ((share - 0.5) * 2 * REACH).astype(np.float32)
     return {
         "means": between(LIMITS[0], position).astype(np.float64),
         "log_scales": between(LIMITS[1], scale).astype(np.float32),

@@ -64,7 +64,7 @@ def _section(
     centres = np.frombuffer(data, "<f4", buckets * (bucket_bytes // 4), at + 4 * partial)
     start = at + 4 * partial + buckets * bucket_bytes
     table = np.frombuffer(data, layout, n, start)
-    means = table["position"].astype(np.float32)
+    means = table["position"].astype(np.float64)
     if compression:
         ends = full * capacity + np.cumsum(sizes, dtype=np.int64)
         splat = np.arange(n)
@@ -74,7 +74,7 @@ def _section(
         means = (table["position"] - np.float64(scale)) * (side / 2 / scale) + centres.reshape(buckets, -1)[bucket, :3]
     stored = table["sh"].astype(np.float32)
     if compression == 2:
-        stored = sh_range[0] + stored / 255 * (sh_range[1] - sh_range[0])
+        stored = (sh_range[0] + stored / 255 * (sh_range[1] - sh_range[0])).astype(np.float32)
     bands = [np.zeros((n, 0, 3), np.float32)]
     for lower, upper in ((0, 3), (3, 8), (8, 15)):  # of each degree all of red, then green, blue
         if lower < coefficients:

@@ -91,7 +91,10 @@ def pack(splats: Gaussians, file: BinaryIO, offset: Float[np.ndarray, "3"]) -> N
     for degree in range(1, splats.sh_degree + 1):
         for k in range(2 * degree + 1):
             columns[f"{NAME}:SH_DEGREE_{degree}_COEF_{k}"] = a["sh_rest"][:, degree**2 - 1 + k]
-    accessors, views, blobs, size = [], [], [], 0
+    accessors: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    size = 0
     for name, column in columns.items():
         kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[column.shape[1]]
         whole = column.dtype.kind == "u"

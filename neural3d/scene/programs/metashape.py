@@ -82,8 +82,8 @@ def _is_true(value: str | None) -> bool:
 def _cameras(chunk: Element) -> dict[str, Element]:
     """Every camera by its label, after its group's where it has one: photos of a group often share a folder."""
     found: dict[str, Element] = {}
-    for group in [chunk.find("cameras"), *chunk.iterfind("cameras//group")]:
-        for camera in group.findall("camera") if group is not None else []:
+    for group in [*chunk.iterfind("cameras"), *chunk.iterfind("cameras//group")]:
+        for camera in group.findall("camera"):
             folder = "" if group.tag == "cameras" else f"{group.get('label', '')}/"
             name = f"{folder}{camera.attrib['label']}"
             if name in found:

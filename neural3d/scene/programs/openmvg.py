@@ -54,10 +54,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     content = json.loads(file.read_bytes())
     views = [view for _, _, view in _pointers(content["views"])]
     poses = {pose["key"]: pose["value"] for pose in content["extrinsics"]}
-    lenses, errors = {}, []
-    for key, kind, entry in _pointers(content["intrinsics"]):
-        *lenses[key], error = _lens(file, kind, entry)
-        errors.append(error)
+    lenses = {key: _lens(file, kind, entry) for key, kind, entry in _pointers(content["intrinsics"])}
     placed = [view for view in views if view["id_pose"] in poses and view["id_intrinsic"] in lenses]
     if not placed:
         raise UserError(
@@ -65,11 +62,11 @@ def _read(file: Path, options: SceneOptions) -> Capture:
             "otherwise; convert that: openMVG_main_ConvertSfM_DataFormat -i sfm_data.bin -o sfm_data.json."
         )
     capture = Capture("openmvg", file, [], points_of(point["value"]["X"] for point in content.get("structure", [])))
-    capture.notes += [*unplaced_note(len(views) - len(placed), len(views)), *fitting_note(errors)]
+    capture.notes += [*unplaced_note(len(views) - len(placed), len(views)), *fitting_note([error for *_, error in lenses.values()])]
     root = content.get("root_path", "")
     names = ["/".join(filter(None, (root, view.get("local_path", ""), view["filename"]))) for view in placed]
     cameras = [
-        Camera(*lenses[view["id_intrinsic"]], _pose(file, name, poses[view["id_pose"]]))
+        Camera(*lenses[view["id_intrinsic"]][:4], _pose(file, name, poses[view["id_pose"]]))
         for view, name in zip(placed, names)
     ]
     capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, bool(options.images))

@@ -49,12 +49,9 @@ def _read(file: Path, options: SceneOptions) -> Capture:
     others = sum(len(m["shots"]) for m in models) - len(shots)
     if others:
         capture.notes.append(f"Of {len(models)} reconstructions the largest was read; {others} photos are left out.")
-    lenses, errors = {}, []
-    for name, entry in model["cameras"].items():
-        *lenses[name], error = _lens(file, name, entry)
-        errors.append(error)
-    capture.notes += fitting_note(errors)
-    cameras = [Camera(*lenses[shot["camera"]], _pose(file, name, shot)) for name, shot in shots.items()]
+    lenses = {name: _lens(file, name, entry) for name, entry in model["cameras"].items()}
+    capture.notes += fitting_note([error for *_, error in lenses.values()])
+    cameras = [Camera(*lenses[shot["camera"]][:4], _pose(file, name, shot)) for name, shot in shots.items()]
     project = file.parent.parent if file.parent.name == "opensfm" else file.parent
     photos = find_photos(file, list(shots), options.images, project)  # not the undistorted copies in opensfm/
     capture.frames = make_frames(file, photos, cameras, bool(options.images))
@@ -98,7 +95,7 @@ def _lens(file: Path, name: str, entry: dict[str, Any]) -> tuple[str, int, int, 
         raise ValueError(f"camera '{name}' has the focal length {min(fx, fy)}")
     middle = width / 2 + longer * number("c_x", 0.0), height / 2 + longer * number("c_y", 0.0)
     radial = tuple(number(f"k{i}", 0.0) for i in range(1, RADIAL[kind] + 1))
-    prism = tuple(number(f"s{i}", 0.0) for i in range(4))
+    prism = (number("s0", 0.0), number("s1", 0.0), number("s2", 0.0), number("s3", 0.0))
     projection = "equidistant" if kind.startswith("fisheye") else "perspective"
     model, params, error = Brown(
         width, height, fx, fy, *middle, radial, number("p1", 0.0), number("p2", 0.0), prism, projection=projection
