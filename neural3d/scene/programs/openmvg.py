@@ -62,7 +62,8 @@ def _read(file: Path, options: SceneOptions) -> Capture:
             "otherwise; convert that: openMVG_main_ConvertSfM_DataFormat -i sfm_data.bin -o sfm_data.json."
         )
     capture = Capture("openmvg", file, [], points_of(point["value"]["X"] for point in content.get("structure", [])))
-    capture.notes += [*unplaced_note(len(views) - len(placed), len(views)), *fitting_note([error for *_, error in lenses.values()])]
+    capture.notes += unplaced_note(len(views) - len(placed), len(views))
+    capture.notes += fitting_note([error for *_, error in lenses.values()])
     root = content.get("root_path", "")
     names = ["/".join(filter(None, (root, view.get("local_path", ""), view["filename"]))) for view in placed]
     cameras = [
