@@ -14,6 +14,7 @@ from neural3d.cli.console import (
     StageProgress,
     at_least,
     coloured,
+    command_line,
     console,
     option,
 )
@@ -109,7 +110,7 @@ class Export:
             smooth=self.smooth, progress=progress,
         )  # fmt: skip
         console.print(f"{made.whole:,} faces extracted; {made.cleaning}")
-        self.report_coverage(made)
+        self.report_coverage(made, run.config.method)
         if self.texture is None:
             return made.colored(progress)
         assert isinstance(run.scene, Scene)
@@ -119,16 +120,16 @@ class Export:
         console.print(f"texture {self.texture} × {self.texture}: {shown}")
         return mesh
 
-    def report_coverage(self, made: Surface) -> None:
+    def report_coverage(self, made: Surface, method: str) -> None:
         if made.coverage is None:
             return
         console.print(f"the mesh {made.coverage}, by {made.coverage.views} of them")
         if not made.coverage.good:
             console.print(
                 coloured("the surface is missing or foggy:"),
-                f"train longer (neural3d train --resume {self.path} "
-                "--minutes 10), or with another method (--method splat; --method neus for smooth surfaces); if the box "
-                "cuts the subject off, give another --crop",
+                f"train longer ({command_line('train', '--resume', self.path, '--minutes', '10')}), or by --method "
+                f"{'neus, for smooth surfaces' if method == 'splat' else 'splat'}; if the box cuts the subject off, give "
+                "another --crop",
             )
 
     def photos(self, scene: Scene) -> list[View]:
