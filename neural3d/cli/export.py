@@ -128,8 +128,8 @@ class Export:
             console.print(
                 coloured("the surface is missing or foggy:"),
                 f"train longer ({command_line('train', '--resume', self.path, '--minutes', '10')}), or by --method "
-                f"{'neus, for smooth surfaces' if method == 'splat' else 'splat'}; if the box cuts the subject off, give "
-                "another --crop",
+                f"{'neus, for smooth surfaces' if method == 'splat' else 'splat'}; if the box cuts the subject off, "
+                "give another --crop",
             )
 
     def photos(self, scene: Scene) -> list[View]:
