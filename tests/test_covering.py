@@ -123,6 +123,6 @@ def test_a_plain_box_looks_like_itself(tmp_path):
     """Above 35 dB, silhouettes included, told of the file as read back."""
     write_mesh(box(), tmp_path / "box.glb", up="capture")
     splats, cost, notes = convert.splats_of_mesh(tmp_path / "box.glb", tmp_path / "box.ply", 20_000)
-    assert cost.psnr > 35 and cost.lost < 0.2 and cost.added < 0.2 and not notes
+    assert cost.psnr > 35 and cost.lost < 0.3 and cost.added < 0.3 and not notes
     assert abs(len(splats) - 20_000) < 1000
     assert read_splats(tmp_path / "box.ply").antialiased
