@@ -107,6 +107,7 @@ def test_what_two_views_see_counts(run, tmp_path):
 
 def test_the_command(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("neural3d.run.load", lambda *_: run)
+    monkeypatch.setattr("neural3d.run.read_config", lambda *_: run.config)
     ball(1.01 * RADIUS).export(tmp_path / "truth.ply")
     main(["eval", str(tmp_path), "--mesh", str(tmp_path / "truth.ply"), "--resolution", "32"])
     said = capsys.readouterr().out
@@ -120,7 +121,7 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
         assert stopped.value.code == 2
         return capsys.readouterr().err
 
-    assert "no such file" in refused(tmp_path / "nothing.obj")
+    assert "nothing.obj is no file" in refused(tmp_path / "nothing.obj")
     ball(RADIUS, (50, 0, 0)).export(tmp_path / "away.obj")
     assert "(-0.8, -0.8, -0.8) to (0.8, 0.8, 0.8), the truth's (49.2, -0.8, -0.8) to (50.8, " in (
         said := refused(tmp_path / "away.obj")

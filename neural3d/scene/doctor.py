@@ -341,10 +341,13 @@ def describe_shape(path: Path) -> list[tuple[str, str]]:
     looks = {"vertex": "per vertex", "face": "per face", "texture": "texture"}
     rows = [("vertices", f"{len(points):,}"), ("faces", f"{len(faces):,}")]
     rows += [("colours", looks.get(mesh.visual.kind or "", "none")), _bounds(points)]
-    pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces)).max() + 1
-    rows += [("closed", "yes" if mesh.is_watertight else "no"), ("pieces", str(pieces)), ("area", f"{mesh.area:.4g}")]
-    if mesh.is_watertight:
-        rows.append(("volume", f"{abs(mesh.volume):.4g}"))
+    joined = mesh.copy()
+    joined.merge_vertices(merge_tex=True, merge_norm=True)  # STL has corners only, textures cut meshes along seams
+    pieces = trimesh.graph.connected_component_labels(joined.face_adjacency, node_count=len(joined.faces)).max() + 1
+    closed = joined.is_watertight
+    rows += [("closed", "yes" if closed else "no"), ("pieces", str(pieces)), ("area", f"{mesh.area:.4g}")]
+    if closed:
+        rows.append(("volume", f"{abs(joined.volume):.4g}"))
     return rows + [("note", note) for note in read_shape(path).notes]
 
 

@@ -71,8 +71,8 @@ def read_blender(folder: Path) -> Capture:
     """transforms_train.json with transforms_val.json and transforms_test.json, where they exist.
 
     The add-on BlenderNeRF writes the same of any scene, with points3d.ply of its meshes; its test cameras have pictures
-    only where somebody has rendered them. NeRF's own scenes, told by each frame's `rotation` and by where the cameras
-    look (scripts made after NeRF's write the key of other scenes, too), fill a known cube.
+    only where somebody has rendered them. NeRF's own scenes and those of scripts made after NeRF's, told by a frame's
+    `rotation` or by a field of view alone (the add-on says `fl_x`) and by where the cameras look, fill a known cube.
     """
     capture, nerfs = Capture("blender", folder, [], upright=True), False
     contents = {split: folder / f"transforms_{split}.json" for split in ("train", "val", "test")}
@@ -81,7 +81,7 @@ def read_blender(folder: Path) -> Capture:
         if split != "train" and entries and not any(_picture(folder, entry) for entry in entries):
             capture.notes.append(f"{contents[split].name} names no picture that exists; its cameras are left out.")
             continue
-        nerfs = nerfs or any("rotation" in entry for entry in entries)
+        nerfs = nerfs or "fl_x" not in content or any("rotation" in entry for entry in entries)
         for i, entry in enumerate(entries):
             entry = {**content, **entry, "transform_matrix": _unscaled(entry.get("transform_matrix"))}
             capture.frames.append(replace(_frame(contents[split], entry, i), split=split))
