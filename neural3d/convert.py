@@ -176,8 +176,8 @@ def _read_back(path: Path, file_from_scene: Float[Tensor, "4 4"]) -> Solid:
         )  # fmt: skip
     back = open_subject(path)
     assert back.meshes is not None
-    for mesh in back.meshes:
-        mesh.apply_transform(scene_from_file @ back.capture_from_scene.numpy())
+    for part in back.meshes:
+        part.apply_transform(scene_from_file @ back.capture_from_scene.numpy())
     solid = Solid.of_meshes(back.meshes)
     solid.lit = np.zeros_like(solid.lit)
     return solid
