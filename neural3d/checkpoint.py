@@ -57,6 +57,7 @@ class Snapshot:
                 if code := re.search(r"os error (\d+)", str(error)):
                     raise OSError(int(code[1]), str(error)) from None
                 raise
+            part.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files for their owner alone
             to_disk(part)
 
 

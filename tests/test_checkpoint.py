@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -81,3 +83,11 @@ def test_damage_is_a_sentence(tmp_path):
     (tmp_path / "b").write_bytes(newer)
     with pytest.raises(UserError, match="newer neural3d"):
         load_state(tmp_path / "b")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permissions as these")
+def test_others_may_read_what_the_folder_lets_them(tmp_path):
+    for folder, file in ((0o755, 0o644), (0o700, 0o600)):
+        tmp_path.chmod(folder)
+        save_state(tmp_path / "a.safetensors", {"x": torch.zeros(2)})
+        assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == file
