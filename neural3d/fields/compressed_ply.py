@@ -53,6 +53,7 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
         not set(wanted) <= set(_names(chunks))
         or len(chunks) != -(-n // CHUNK)
         or columns % 3
+        or any(f"f_rest_{k}" not in _names(sh) for k in range(columns))
         or (sh is not None and len(sh) != n)
     ):
         raise UserError(f"{path}: its chunks do not fit its {n:,} splats; export the file again.")

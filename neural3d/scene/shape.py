@@ -132,7 +132,9 @@ def load_parts(path: Path) -> list[Any]:
         loaded = trimesh.load(path, process=False)
         parts: list[Any] = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
         for part in parts:
-            _ = np.asarray(part.vertices, np.float64).reshape(-1, 3), getattr(part, "faces", None)
+            count, faces = len(np.asarray(part.vertices, np.float64).reshape(-1, 3)), getattr(part, "faces", None)
+            if faces is not None and len(faces) and not 0 <= faces.min() <= faces.max() < count:
+                raise ValueError("its faces name vertices that it lacks")
     except Exception as error:  # trimesh raises what its many readers raise
         why = error if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as a mesh or point cloud ({why}); is it complete?") from None
