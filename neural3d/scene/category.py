@@ -23,10 +23,7 @@ from neural3d.scene.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, re
 HELD_OUT = 8  # where a folder has no test/, every 8th of each of its folders is held out, from the first on
 
 SURFACE = 4096  # points on each training shape, of which clouds are drawn
-NEAR = (
-    0.02,
-    0.08,
-)  # standard deviations, in scene units, of their offsets from it where the field is learnt, half each
+NEAR = (0.02, 0.08)  # standard deviations, in scene units, of their offsets from it where the field is learnt
 EVERYWHERE = 2048  # points more, anywhere in the set's box
 SKIN = 1e-4  # scene units: how far before a face one looks for another part
 

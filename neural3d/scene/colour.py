@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-SAME = (
-    3  # of 255: colours that a profile moves by no more are left; the tables of sRGB's many profiles differ by 1 or 2
-)
+SAME = 3  # of 255: colours that a profile moves by no more are left; sRGB's many profiles differ by 1 or 2
 CHANNELS = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # a profile's colour space as Pillow's mode
 MEANT_FOR = {"RGB": ("L", "LA", "RGB", "RGBA"), "L": ("L", "LA"), "CMYK": ("CMYK",), "LAB": ("LAB",)}
 
