@@ -45,7 +45,7 @@ def units_of(scene: Scene | Shape | ShapeSet) -> str:
     if not isinstance(scene, Scene):
         return f"in the units of {scene.path.name}"
     if scene.metric:
-        return "in metres, by GPS"
+        return "in metres, by the photos' GPS"
     if scene.reader in ("colmap", "transforms"):
         return "in the capture's own units: photos alone do not tell the scale"
     return "in the capture's own units"
