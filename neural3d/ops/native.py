@@ -68,6 +68,11 @@ def native(device: torch.device) -> ModuleType:
     raise RuntimeError(f"neural3d has no kernels for device '{device}' in this installation; use the CPU.")
 
 
+def served_by_cpu(device: torch.device) -> bool:
+    """Whether a device's kernels are those for the CPU, which keep scratch memory from call to call."""
+    return hasattr(native(device), "isa")
+
+
 def cuda_usable() -> bool:
     """True where torch sees a GPU and our CUDA kernels were built and run on it; says once where they do not."""
     return torch.cuda.is_available() and _cuda_module() is not None

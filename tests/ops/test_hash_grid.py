@@ -248,11 +248,14 @@ def test_every_instruction_set():
             assert error < 2e-4, f"{variant}: {error:.1e}"
 
 
-def test_cuda_agrees_with_the_cpu(device):
-    if device.type == "cpu":
-        pytest.skip("compares CUDA with the CPU")
-    for features in (1, 2, 4, 8):
-        for have, want in zip(everything(device=device, features=features), everything(features=features)):
+@pytest.fixture(scope="module")
+def of_the_cpu():
+    return {features: everything(features=features) for features in (1, 2, 4, 8)}
+
+
+def test_devices_agree(of_the_cpu, device):
+    for features, wanted in of_the_cpu.items():
+        for have, want in zip(everything(device=device, features=features), wanted):
             torch.testing.assert_close(have.cpu(), want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 
