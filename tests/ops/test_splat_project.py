@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from reference.splat_project import splat_project as reference
 from reference.splat_raster import splat_raster as blend
 from safetensors.torch import load_file
@@ -403,7 +404,7 @@ def test_every_instruction_set_agrees(tmp_path):
     results = []
     tests = os.path.dirname(os.path.dirname(__file__))
     path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
-    for isa in ("base", "avx2", "avx512"):
+    for isa in instruction_sets():
         run = [sys.executable, "-c", OUTPUTS, str(tmp_path / isa)]
         subprocess.run(run, env=os.environ | {"NEURAL3D_ISA": isa, "PYTHONPATH": path}, check=True)
         results.append(torch.load(tmp_path / isa))
