@@ -71,11 +71,11 @@ N3D_HD void prefetch_harmonics(const SplatInputs<T>& in, int64_t i) {
 }
 
 // Splats i to i + n, at most a pack of them. kDegree is −1 where there are no colours.
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 void project_pack(const SplatProjectArgs<T>& a, const SplatView<T>& view, int64_t i, int n) {
   using S = Pack<T>;
   const Splat<S> splat = load_splats(a.in, i, n);
-  const Projection<S> out = project(view, splat);
+  const Projection<S> out = project<kPinhole>(view, splat);
   const Mask<S> visible = out.visible;
   store_visible(a.xy, i, n, visible, out.x, out.y);
   store_visible(a.conic, i, n, visible, out.conic_xx, out.conic_xy, out.conic_yy);
@@ -129,7 +129,7 @@ N3D_HD ProjectionGradient<Pack<T>> load_gradient(const SplatProjectVjpArgs<T>& a
 }
 
 // `sums`: the camera's share of these splats is added to it; may be null.
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 void project_pack_vjp(const SplatProjectVjpArgs<T>& a, const SplatView<T>& view, int64_t i, int n,
                       CameraGradient<Pack<T>>* sums) {
   using S = Pack<T>;
@@ -139,7 +139,7 @@ void project_pack_vjp(const SplatProjectVjpArgs<T>& a, const SplatView<T>& view,
   if (any(visible)) {
     const Splat<S> splat = load_splats(a.in, i, n);
     CameraGradient<S> camera{};
-    out = project_vjp(view, splat, load_gradient(a, i, n), sums ? &camera : nullptr);
+    out = project_vjp<kPinhole>(view, splat, load_gradient(a, i, n), sums ? &camera : nullptr);
     if constexpr (kDegree >= 0) {
       S color[3];
       load_rows<3>(a.color + 3 * i, n, color);
@@ -190,9 +190,9 @@ CameraGradient<T> total(const SplatProjectVjpArgs<T>& a) {
 template <class T>
 void splat_project(const SplatProjectArgs<T>& a) {
   const SplatView<T> view(a.in);
-  with_degree(a.in, [&](auto degree) {
+  with_kind(a.in, [&](auto degree, auto pinhole) {
     parallel_chunks(a.in.n, kSplatBlock, [&](int64_t begin, int64_t end) {
-      each_pack<T>(begin, end, [&](int64_t i, int n) { project_pack<degree>(a, view, i, n); });
+      each_pack<T>(begin, end, [&](int64_t i, int n) { project_pack<degree, pinhole>(a, view, i, n); });
     });
   });
 }
@@ -200,11 +200,12 @@ void splat_project(const SplatProjectArgs<T>& a) {
 template <class T>
 void splat_project_vjp(const SplatProjectVjpArgs<T>& a) {
   const SplatView<T> view(a.in);
-  with_degree(a.in, [&](auto degree) {
+  with_kind(a.in, [&](auto degree, auto pinhole) {
     parallel_chunks(a.in.n, kSplatBlock, [&](int64_t begin, int64_t end) {
       CameraGradient<Pack<T>> camera{};
-      each_pack<T>(begin, end,
-                   [&](int64_t i, int n) { project_pack_vjp<degree>(a, view, i, n, a.partial ? &camera : nullptr); });
+      each_pack<T>(begin, end, [&](int64_t i, int n) {
+        project_pack_vjp<degree, pinhole>(a, view, i, n, a.partial ? &camera : nullptr);
+      });
       if (!a.partial) return;
       T* sums = a.partial + begin / kSplatBlock * kCameraSums;
       camera.each([&](int k, Pack<T>& value) { sums[k] = sum(value); });

@@ -39,7 +39,7 @@ __device__ T* warp_rows(int width) {
   return reinterpret_cast<T*>(shared) + threadIdx.x / kWarp * kWarp * width;
 }
 
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 __global__ void __launch_bounds__(kSplatBlock) project_splats(const __grid_constant__ SplatProjectArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(kSplatBlock) + threadIdx.x, first = i / kWarp * kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats(const __grid_const
   bool visible = false;
   if (i < a.in.n) {
     splat = load_splat(a.in, i);
-    Projection<T> out = project(view, splat);
+    Projection<T> out = project<kPinhole>(view, splat);
     visible = out.visible;
     if (!visible) out = Projection<T>{};
     a.xy[2 * i] = out.x, a.xy[2 * i + 1] = out.y;
@@ -100,7 +100,7 @@ __device__ void sum_block(CameraGradient<T>& camera, T* partial) {
   partial[int64_t(blockIdx.x) * kCameraSums + threadIdx.x] = total;
 }
 
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 __global__ void __launch_bounds__(kSplatBlock) project_splats_vjp(const __grid_constant__ SplatProjectVjpArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(kSplatBlock) + threadIdx.x, first = i / kWarp * kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats_vjp(const __grid_c
     const Vec3<T> conic = load3(a.v_conic, i);
     v.conic_xx = conic.x, v.conic_xy = conic.y, v.conic_yy = conic.z;
     v.depth = load1(a.v_depth, i), v.opacity = load1(a.v_opacity, i);
-    out = project_vjp(view, splat, v, &camera);
+    out = project_vjp<kPinhole>(view, splat, v, &camera);
     if constexpr (kDegree >= 0) {
       camera.back = {0, 0, 0};
 #pragma unroll
@@ -184,8 +184,8 @@ size_t shared_bytes(const SplatInputs<T>& in) {
 template <class T>
 void splat_project(const SplatProjectArgs<T>& a) {
   if (a.in.n == 0) return;
-  with_degree(a.in, [&](auto degree) {
-    project_splats<degree.value, T>
+  with_kind(a.in, [&](auto degree, auto pinhole) {
+    project_splats<degree.value, pinhole.value, T>
         <<<blocks(a.in.n, kSplatBlock), kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
   });
   check("splat_project");
@@ -195,8 +195,9 @@ template <class T>
 void splat_project_vjp(const SplatProjectVjpArgs<T>& a) {
   const unsigned grid = blocks(a.in.n, kSplatBlock);
   if (grid > 0)
-    with_degree(a.in, [&](auto degree) {
-      project_splats_vjp<degree.value, T><<<grid, kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
+    with_kind(a.in, [&](auto degree, auto pinhole) {
+      project_splats_vjp<degree.value, pinhole.value, T>
+          <<<grid, kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
     });
   if (a.partial) sum_cameras<T><<<1, kWarp * kCameraSums, 0, stream(a.stream)>>>(a, grid);
   check("splat_project_vjp");

@@ -162,7 +162,9 @@ struct Footprint {
   S det_flat, det;         // of Σ′ and of Σ′ + b I
   S compensation;
 
-  N3D_HD Footprint(const SplatView<T>& view, const Splat<S>& splat) : scale(splat.scale), opacity(splat.opacity) {
+  template <bool kPinhole>
+  N3D_HD Footprint(std::bool_constant<kPinhole>, const SplatView<T>& view, const Splat<S>& splat)
+      : scale(splat.scale), opacity(splat.opacity) {
     if (view.raw) {
       scale = {exponentials(scale.x).exp, exponentials(scale.y).exp, exponentials(scale.z).exp};
       const S e = exponentials(-opacity).exp;
@@ -174,7 +176,7 @@ struct Footprint {
     const Vec3<S>& m = splat.mean;
     p = {dot(view.w0, m) + view.t.x, dot(view.w1, m) + view.t.y, dot(view.w2, m) + view.t.z};
     const S zero{};
-    if (view.lens == SplatLens::pinhole) {
+    if constexpr (kPinhole) {
       per_z = 1 / p.z;
       u = p.x * per_z, v = p.y * per_z;
       x = view.fx * u, y = view.fy * v;
@@ -218,9 +220,9 @@ struct Projection {
   Mask<S> visible;  // NaN is not visible
 };
 
-template <class T, class S>
+template <bool kPinhole, class T, class S>
 N3D_HD Projection<S> project(const SplatView<T>& view, const Splat<S>& splat) {
-  const Footprint<T, S> f(view, splat);
+  const Footprint<T, S> f(std::bool_constant<kPinhole>{}, view, splat);
   const S xx = f.xx + view.blur, yy = f.yy + view.blur, per_det = 1 / f.det;
   Projection<S> out;
   out.x = f.x + view.cx, out.y = f.y + view.cy;
@@ -260,32 +262,39 @@ struct CameraGradient {
   }
 };
 
-// From xy and J, whose rows' gradients are g0 and g1, to p and, where `camera` is not null, the intrinsics.
-template <class T, class S>
+// From xy and the rows of M = J W, whose gradients are m0 and m1, to p and, where `camera` is not null, the intrinsics.
+template <bool kPinhole, class T, class S>
 N3D_HD Vec3<S> lens_vjp(const SplatView<T>& view, const Footprint<T, S>& f, const S& v_x, const S& v_y,
-                        const Vec3<S>& g0, const Vec3<S>& g1, CameraGradient<S>* camera) {
-  const S zero{};
+                        const Vec3<S>& m0, const Vec3<S>& m1, CameraGradient<S>* camera) {
   const Vec3<S>& p = f.p;
-  Vec3<S> out = f.j0 * v_x + f.j1 * v_y;
-  S v_cx = v_x, v_cy = v_y, along0 = dot(f.j0, g0), along1 = dot(f.j1, g1);  // f_x ∂L/∂f_x by J, and so on
-  if (view.lens == SplatLens::pinhole) {
+  S along0 = dot(f.m0, m0), along1 = dot(f.m1, m1);  // f_x ∂L/∂f_x by J, and so on
+  S v_cx = v_x, v_cy = v_y;
+  Vec3<S> out;
+  if constexpr (kPinhole) {
     // J = f/z [1 0 −u; 0 1 −v]. xy sees slopes as they are, J as they are clamped: b/f, where b falls as c grows.
-    const S fx = f.j0.x, fy = f.j1.y;
-    out.x = fx * v_x + select(f.u_free, -fx * g0.z * f.per_z, zero);
-    out.y = fy * v_y + select(f.v_free, -fy * g1.z * f.per_z, zero);
+    const S zero{}, fx = f.j0.x, fy = f.j1.y, tilt0 = dot(view.w2, m0) * f.per_z, tilt1 = dot(view.w2, m1) * f.per_z;
+    out.x = fx * v_x + select(f.u_free, -fx * tilt0, zero);
+    out.y = fy * v_y + select(f.v_free, -fy * tilt1, zero);
     out.z = -f.per_z * (p.x * out.x + p.y * out.y + along0 + along1);
-    v_cx += select(f.u_free, zero, g0.z * f.per_z), v_cy += select(f.v_free, zero, g1.z * f.per_z);
-    along0 = select(f.u_free, along0, fx * g0.x), along1 = select(f.v_free, along1, fy * g1.y);
-  } else if (view.lens == SplatLens::fisheye) {
-    const Fisheye<T, S> k(p);
-    const Vec3<S> a = g0 * view.fx, b = g1 * view.fy;
-    const S mixed = a.y + b.x, xx = p.x * p.x, yy = p.y * p.y, xy = p.x * p.y, dd = k.per_d * k.per_d;
-    out.x += p.x * (a.x * (3 * k.q + k.e * xx) + b.y * (k.q + k.e * yy)) + mixed * p.y * (k.q + k.e * xx) +
-             a.z * (2 * xx * dd - k.per_d) + b.z * 2 * xy * dd;
-    out.y += p.y * (b.y * (3 * k.q + k.e * yy) + a.x * (k.q + k.e * xx)) + mixed * p.x * (k.q + k.e * yy) +
-             b.z * (2 * yy * dd - k.per_d) + a.z * 2 * xy * dd;
-    out.z += a.x * (2 * xx * dd - k.per_d) + b.y * (2 * yy * dd - k.per_d) + mixed * 2 * xy * dd +
-             2 * p.z * dd * (a.z * p.x + b.z * p.y);
+    if (camera) {
+      v_cx += select(f.u_free, zero, tilt0), v_cy += select(f.v_free, zero, tilt1);
+      along0 = select(f.u_free, along0, fx * dot(view.w0, m0)),
+      along1 = select(f.v_free, along1, fy * dot(view.w1, m1));
+    }
+  } else {
+    out = f.j0 * v_x + f.j1 * v_y;
+    if (view.lens == SplatLens::fisheye) {
+      const Fisheye<T, S> k(p);
+      const Vec3<S> a = Vec3<S>{dot(view.w0, m0), dot(view.w1, m0), dot(view.w2, m0)} * view.fx;  // of J's rows / f
+      const Vec3<S> b = Vec3<S>{dot(view.w0, m1), dot(view.w1, m1), dot(view.w2, m1)} * view.fy;
+      const S mixed = a.y + b.x, xx = p.x * p.x, yy = p.y * p.y, xy = p.x * p.y, dd = k.per_d * k.per_d;
+      out.x += p.x * (a.x * (3 * k.q + k.e * xx) + b.y * (k.q + k.e * yy)) + mixed * p.y * (k.q + k.e * xx) +
+               a.z * (2 * xx * dd - k.per_d) + b.z * 2 * xy * dd;
+      out.y += p.y * (b.y * (3 * k.q + k.e * yy) + a.x * (k.q + k.e * xx)) + mixed * p.x * (k.q + k.e * yy) +
+               b.z * (2 * yy * dd - k.per_d) + a.z * 2 * xy * dd;
+      out.z += a.x * (2 * xx * dd - k.per_d) + b.y * (2 * yy * dd - k.per_d) + mixed * 2 * xy * dd +
+               2 * p.z * dd * (a.z * p.x + b.z * p.y);
+    }
   }
   if (camera) {
     camera->fx = (v_x * f.x + along0) / view.fx, camera->fy = (v_y * f.y + along1) / view.fy;
@@ -295,10 +304,10 @@ N3D_HD Vec3<S> lens_vjp(const SplatView<T>& view, const Footprint<T, S>& f, cons
 }
 
 // Everything but the colour. `camera` may be null.
-template <class T, class S>
+template <bool kPinhole, class T, class S>
 N3D_HD Splat<S> project_vjp(const SplatView<T>& view, const Splat<S>& splat, const ProjectionGradient<S>& v,
                             CameraGradient<S>* camera) {
-  const Footprint<T, S> f(view, splat);
+  const Footprint<T, S> f(std::bool_constant<kPinhole>{}, view, splat);
   const S zero{};
 
   // Q = C⁻¹ with C = Σ′ + b I: ∂L/∂C = −Q V Q, where V is symmetric and ∂L/∂Q_xy is shared by two entries.
@@ -336,9 +345,7 @@ N3D_HD Splat<S> project_vjp(const SplatView<T>& view, const Splat<S>& splat, con
                      (h0.x * f.g0.y + h1.x * f.g1.y) * ((s.x - s.y) * (s.x + s.y))};
   out.quat = rotation_vjp(f.quat, turn) * f.per_length;
 
-  const Vec3<S> j0{dot(view.w0, m0), dot(view.w1, m0), dot(view.w2, m0)};  // of J's rows
-  const Vec3<S> j1{dot(view.w0, m1), dot(view.w1, m1), dot(view.w2, m1)};
-  Vec3<S> p = lens_vjp(view, f, v.x, v.y, j0, j1, camera);
+  Vec3<S> p = lens_vjp<kPinhole>(view, f, v.x, v.y, m0, m1, camera);
   p.z += v.depth;
   out.mean = view.w0 * p.x + view.w1 * p.y + view.w2 * p.z;
   if (camera) {
@@ -372,14 +379,17 @@ constexpr double kY0 = 0.28209479177387814, kY1 = 0.4886025119029199, kY2 = 1.09
                  kY32 = 2.890611442640554, kY33 = 0.5900435899266435;
 constexpr int sh_bands(int degree) { return (degree + 1) * (degree + 1) - 1; }
 
-// f(compile-time degree), −1 where there are no colours.
+// f(compile-time degree, is it a pinhole?); degree −1 where there are no colours. Wide lenses would slow the pinhole.
 template <class T, class F>
-void with_degree(const SplatInputs<T>& in, const F& f) {
-  if (!in.sh_dc) return f(std::integral_constant<int, -1>{});
-  if (in.degree == 0) return f(std::integral_constant<int, 0>{});
-  if (in.degree == 1) return f(std::integral_constant<int, 1>{});
-  if (in.degree == 2) return f(std::integral_constant<int, 2>{});
-  f(std::integral_constant<int, 3>{});
+void with_kind(const SplatInputs<T>& in, const F& f) {
+  const auto with_degree = [&](auto pinhole) {
+    if (!in.sh_dc) return f(std::integral_constant<int, -1>{}, pinhole);
+    if (in.degree == 0) return f(std::integral_constant<int, 0>{}, pinhole);
+    if (in.degree == 1) return f(std::integral_constant<int, 1>{}, pinhole);
+    if (in.degree == 2) return f(std::integral_constant<int, 2>{}, pinhole);
+    f(std::integral_constant<int, 3>{}, pinhole);
+  };
+  in.lens == SplatLens::pinhole ? with_degree(std::true_type{}) : with_degree(std::false_type{});
 }
 
 template <int kDegree, class T, class S>
