@@ -35,7 +35,7 @@ class Train:
     """Run folder; default runs/SCENE-METHOD."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    method: str = "auto"
+    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
     sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
     resume: Annotated[Path | None, option("RUN")] = None
