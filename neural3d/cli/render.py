@@ -93,6 +93,6 @@ class Render:
             save_film(self.out, rows, self.fps or path.fps)
         else:
             with written_behind() as later:
-                for name, out in zip(path.names, frames()):
+                for out, name in zip(frames(), path.names):  # frames first: their bar sees its end
                     later(save_render, out, self.out, name, unit, show=self.show, transparent=transparent)
         console.print(f"{len(path.cameras)} frames written to {self.out}")
