@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
 import torch
-from scipy.spatial.transform import Rotation, Slerp
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
@@ -70,7 +70,7 @@ def _trajectory(file: Path) -> tuple[np.ndarray, list[np.ndarray]]:
     table = table[np.unique(table[:, 0], return_index=True)[1]]
     poses = []
     for row in table:
-        turn = Rotation.from_rotvec(row[1:4]).as_matrix()
+        turn = scipy.spatial.transform.Rotation.from_rotvec(row[1:4]).as_matrix()
         poses.append(np.column_stack([turn.T, -turn.T @ row[4:]]))
     return table[:, 0], poses
 
@@ -85,7 +85,8 @@ def _between(seconds: np.ndarray, poses: list[np.ndarray], at: float) -> np.ndar
     if len(seconds) < 2 or not seconds[k - 1] <= at <= seconds[k] or seconds[k] - seconds[k - 1] > GAP:
         return None
     share = (at - seconds[k - 1]) / (seconds[k] - seconds[k - 1])
-    turn = Slerp([0, 1], Rotation.from_matrix([poses[k - 1][:, :3], poses[k][:, :3]]))(share).as_matrix()
+    ends = scipy.spatial.transform.Rotation.from_matrix([poses[k - 1][:, :3], poses[k][:, :3]])
+    turn = scipy.spatial.transform.Slerp([0, 1], ends)(share).as_matrix()
     return np.column_stack([turn, (1 - share) * poses[k - 1][:, 3] + share * poses[k][:, 3]])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from neural3d.errors import UserError
 from neural3d.scene.bounds import every_nth
 from neural3d.scene.capture import Capture, head_of
 from neural3d.scene.cloud_files import read_cloud
@@ -26,7 +27,11 @@ def adopt_cloud(capture: Capture, file: Path, matrix: Float[np.ndarray, "4 4"] |
         header = head_of(path).partition(b"end_header")[0]
         if b"element face" in header or b"element chunk" in header or b" scale_0" in header:
             continue
-        cloud = read_cloud(path)
+        try:
+            cloud = read_cloud(path)
+        except UserError as error:
+            capture.notes.append(f"Points beside the cameras are not used: {error}")
+            continue
         points = every_nth(cloud.points, MOST)
         if matrix is not None:
             points = points @ matrix[:3, :3].T + matrix[:3, 3]

@@ -171,13 +171,15 @@ def test_points_beside_the_cameras_are_taken(tmp_path):
     write(tmp_path)
     (tmp_path / "a.ply").write_text("ply\nformat ascii 1.0\nelement vertex 0\nelement face 0\nend_header\n")
     write_cloud(tmp_path / "b.ply", POINTS + 1000, np.zeros((len(POINTS), 3), int))
+    (tmp_path / "b2.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 9\n")
     colors = np.arange(3 * len(POINTS)).reshape(-1, 3) % 256
     write_cloud(tmp_path / "c.ply", POINTS, colors)
     capture = read(tmp_path)
     np.testing.assert_allclose(capture.points[0], POINTS, atol=1e-12)
     np.testing.assert_array_equal(capture.points[1], colors)
     assert "Points in b.ply are not used: photos show 0%" in capture.notes[0]
-    assert f"{len(POINTS)} points are those of c.ply" in capture.notes[1]
+    assert "not used: " in capture.notes[1] and "b2.ply" in capture.notes[1]
+    assert f"{len(POINTS)} points are those of c.ply" in capture.notes[2]
 
 
 @pytest.mark.parametrize("kind", ["equidistant_fisheye", "fisheye"])
