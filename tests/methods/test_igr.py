@@ -12,7 +12,7 @@ from neural3d.geometry import clouds
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.run import configure, load
-from neural3d.scene.samples import CloudSource
+from neural3d.scene.cloud_source import CloudSource
 from neural3d.scene.shape import load_shape
 from neural3d.train import Trainer
 
