@@ -18,12 +18,12 @@ from neural3d.geometry.clouds import tree_of
 from neural3d.geometry.indicator import Indicator, winding_matrix
 
 ORIENTED = 30_000  # points that are oriented together; others follow the nearest of these
-TRIES = ((64, 0.06), (64, 0.045), (96, 0.03))  # cells, and the Gaussian that blurs χ in scene units
+TRIES = ((64, 0.05), (96, 0.03))  # cells, and the Gaussian that blurs χ in scene units
 DAMPINGS = (1.0, 10.0, 100.0)  # of the least-norm system, in shares of its diagonal
 SHARPENINGS = 4  # times that normals follow the field they make
 JUDGES = 500  # points at which tries are compared
 TREE_NEIGHBOURS = 10  # of the spanning tree
-CLOSED = 0.35  # variation of χ at the points beyond which no solid has been found
+DOUBTFUL = 0.6  # variation of χ at the points and disagreement of neighbours, from which no solid has been found
 
 
 def outward_normals(
@@ -41,22 +41,23 @@ def outward_normals(
 
 
 def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray, noise: float) -> Float[np.ndarray, "N 3"]:
-    """The try counts in which χ, summed exactly, is most nearly 1/2 at the points.
+    """The try counts in which χ, summed exactly, is most nearly 1/2 at the points, and neighbours agree best.
 
-    Where none comes near the surface bounds no solid, and the spanning tree counts if neighbours agree better in it.
+    χ alone would follow the noise: scattered wrong signs bring it nearer to 1/2 at points that lie off the surface.
+    Where no try is good the surface bounds no solid, and the spanning tree counts if neighbours agree better in it.
     """
     judges = np.linspace(0, len(points) - 1, min(JUDGES, len(points))).astype(int)
     matrix = winding_matrix(points, np.maximum(spacing, noise), points[judges])
+    neighbours = tree_of(points).query(points, min(TREE_NEIGHBOURS + 1, len(points)), workers=-1)[1][:, 1:]
     area = (spacing**2)[:, None]
     least, best = math.inf, planes
     for vectors in outward_vectors(points, torch.from_numpy(spacing).float() ** 2):
         tried = _along(planes, vectors.numpy())
         chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
-        variation = float(chi.std() / chi.median().abs())
-        if variation < least:
-            least, best = variation, tried
-    if least > CLOSED:
-        neighbours = tree_of(points).query(points, min(TREE_NEIGHBOURS + 1, len(points)), workers=-1)[1][:, 1:]
+        doubt = float(chi.std() / chi.median().abs()) + _disagreement(tried, neighbours)
+        if doubt < least:
+            least, best = doubt, tried
+    if least > DOUBTFUL:
         spanned = along_tree(planes, neighbours)
         if _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
             return spanned
