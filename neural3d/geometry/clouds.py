@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 AREA_NEIGHBOURS = 10  # of the disc whose share of the area is a point's
 REACH_NEIGHBOURS = 50  # whose distance is the standard deviation of samples around a point, as in IGR
 PLANE_NEIGHBOURS = 60  # of the planes that give normals; noise wants many
-LONELY = 3.0  # r₁₀ over that of the neighbours: a point stands alone beyond
+LONELY = 2.5  # r₁₀ over the second smallest of the neighbours': a point stands alone beyond
+LARGEST = 25.0  # areas of points, in medians: what else stands alone must not count for much
 NOISE_NEIGHBOURS = (16, 32, 64, 128, 256)  # tried in turn until a neighbourhood is flat rather than round
 NOISE_SAMPLE = 1500  # points at which noise is measured
 FLAT = 0.5  # thickness over width up to which a neighbourhood counts as flat
@@ -65,7 +66,7 @@ def surroundings(tree: Any, planes: bool) -> Surroundings:
             near = points[index]
             near -= near.mean(1, keepdims=True)
             normals[some] = np.linalg.eigh(near.transpose(0, 2, 1) @ near)[1][:, :, 0]
-    stray = r > LONELY * np.median(r[close], axis=1)
+    stray = r > LONELY * np.partition(r[close], 1, axis=1)[:, 1]
     return Surroundings(close, r, reach, stray, normals)
 
 
@@ -87,7 +88,8 @@ def areas(around: Surroundings, normals: Float[np.ndarray, "N 3"], noise: float)
             for i in range(0, len(r), CHUNK)
         ]
     )
-    return math.pi * disc / np.maximum(facing, 1)
+    area = math.pi * disc / np.maximum(facing, 1)
+    return np.minimum(area, LARGEST * np.median(area))
 
 
 def noise(tree: Any, normals: Float[np.ndarray, "N 3"] | None = None) -> float:

@@ -93,7 +93,8 @@ class CloudSource:
         before = indicator.sample(chi, points + (BESIDE * blur)[:, None] * normals)
         self.openness = max(0.0, -2 * float(before.mean()))
         self.open = self.openness > OPEN if open_ is None else open_
-        inside = (chi - (at if self.open else 0.5)).numpy()
+        # Areas of noisy or scattered points are estimates, by which χ is too small or large; a sheet's jumps by 1.
+        inside = (chi - at if self.open else chi * (0.5 / min(max(at, 0.3), 0.6)) - 0.5).numpy()
         distance, nearest = _to_points(indicator, points)
         beside = distance < BESIDE * blur[nearest]
         unsure = (np.abs(inside) < SURE) | beside
