@@ -23,7 +23,7 @@ DAMPINGS = (1.0, 10.0, 100.0)  # of the least-norm system, in shares of its diag
 SHARPENINGS = 4  # times that normals follow the field they make
 JUDGES = 500  # points at which tries are compared
 TREE_NEIGHBOURS = 10  # of the spanning tree
-DOUBTFUL = 0.6  # variation of χ at the points and disagreement of neighbours, from which no solid has been found
+OPEN = 0.3  # openness from which a surface counts as open
 
 
 def outward_normals(
@@ -44,10 +44,11 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray, noise:
     """The try counts in which χ, summed exactly, is most nearly 1/2 at the points, and neighbours agree best.
 
     χ alone would follow the noise: scattered wrong signs bring it nearer to 1/2 at points that lie off the surface.
-    Where no try is good the surface bounds no solid, and the spanning tree counts if neighbours agree better in it.
+    The spanning tree counts instead where neighbours agree far better in it, and the surface that it makes is open.
     """
     judges = np.linspace(0, len(points) - 1, min(JUDGES, len(points))).astype(int)
-    matrix = winding_matrix(points, np.maximum(spacing, noise), points[judges])
+    width = np.maximum(spacing, noise)
+    matrix = winding_matrix(points, width, points[judges])
     neighbours = tree_of(points).query(points, min(TREE_NEIGHBOURS + 1, len(points)), workers=-1)[1][:, 1:]
     area = (spacing**2)[:, None]
     least, best = math.inf, planes
@@ -57,9 +58,13 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray, noise:
         doubt = float(chi.std() / chi.median().abs()) + _disagreement(tried, neighbours)
         if doubt < least:
             least, best = doubt, tried
-    if least > DOUBTFUL:
-        spanned = along_tree(planes, neighbours)
-        if _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
+    spanned = along_tree(planes, neighbours)
+    if _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
+        vectors = torch.from_numpy(spanned * area).float()
+        if float((matrix * vectors).sum((1, 2)).median()) < 0:
+            spanned, vectors = -spanned, -vectors
+        before = points[judges] + (2 * width[:, None] * spanned)[judges]
+        if openness((winding_matrix(points, width, before) * vectors).sum((1, 2))) > OPEN:
             return spanned
     return best
 
@@ -81,6 +86,15 @@ def outward_vectors(points: Float[np.ndarray, "N 3"], area: Float[Tensor, "N"]) 
             for _ in range(SHARPENINGS):
                 vectors = chi.ascent(torch.nn.functional.normalize(vectors, dim=-1) * area[:, None])
             yield vectors
+
+
+def openness(before: Float[Tensor, "M"]) -> float:
+    """The share of the half space behind a point that openings of the surface fill, in the mean over points.
+
+    before: χ just outside of them. By Gauss's formula a closed surface adds nothing there, and what is missing of it
+    takes away the solid angle in which it is seen, in shares of the whole sphere: 0 if closed, 1 for a flat sheet.
+    """
+    return max(0.0, -2 * float(before.mean()))
 
 
 def along_tree(planes: Float[np.ndarray, "N 3"], neighbours: np.ndarray) -> Float[np.ndarray, "N 3"]:

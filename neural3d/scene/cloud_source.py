@@ -15,7 +15,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry import clouds
 from neural3d.geometry.indicator import Indicator
-from neural3d.geometry.orientation import outward_normals
+from neural3d.geometry.orientation import OPEN, openness, outward_normals
 from neural3d.geometry.support import Support
 from neural3d.scene.samples import sample_surface
 from neural3d.scene.shape import Shape
@@ -27,7 +27,6 @@ CELLS = 128  # along each axis of the grid that tells on which side a point of s
 BLUR = 0.02, 1.5, 1.0  # of the inside, at least: scene units; times the spacing; times the noise
 SURE = 0.3  # how far from its value at the points the blurred inside must be to tell the sign
 BESIDE = 2.0  # blurs: nearer to a point of the cloud no sign is told, since a wall may be thinner
-OPEN = 0.3  # openness from which a surface counts as open
 
 
 @dataclass
@@ -57,8 +56,7 @@ class CloudSource:
     Everything is computed from the cloud alone, so that a resumed run draws on the same. noise, spacing: scene units.
     given: the normals are the shape's own; else those of planes through neighbours, pointing outward as
     `geometry.orientation` says. strays: how many points stand alone and were left out.
-    openness: the share of the half space behind a point that openings of the surface fill, seen from just before it, in
-    the mean over the points; 0 of a closed surface, 1 of a flat sheet. open: whether it counts as open; None: by that.
+    openness: see `geometry.orientation`. open: whether it counts as open; open_ None: by that.
     Raises UserError for clouds that hold no surface.
     """
 
@@ -91,7 +89,7 @@ class CloudSource:
             shape.notes.append("The normals point inward: they are turned around.")
             normals, chi, at = -normals, -chi, -at
         before = indicator.sample(chi, points + (BESIDE * blur)[:, None] * normals)
-        self.openness = max(0.0, -2 * float(before.mean()))
+        self.openness = openness(before)
         self.open = self.openness > OPEN if open_ is None else open_
         # Areas of noisy or scattered points are estimates, by which χ is too small or large; a sheet's jumps by 1.
         inside = (chi - at if self.open else chi * (0.5 / min(max(at, 0.3), 0.6)) - 0.5).numpy()
