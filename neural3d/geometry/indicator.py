@@ -32,9 +32,9 @@ class Indicator:
         self.k = torch.stack(torch.meshgrid(k, k, last, indexing="ij"))
         self.k2 = (self.k**2).sum(0)
         self.k2[0, 0, 0] = 1  # the mean of χ, which `grid` sets by what lies outside
-        faces = torch.zeros(cells, cells, cells)
-        faces[0] = faces[:, 0] = faces[:, :, 0] = 1
-        self.outside = faces / faces.sum()
+        self.outside = torch.zeros(cells, cells, cells)
+        for face in self._faces(self.outside):
+            face += 1 / (3 * cells**2)
         self.levels = [(self._gain(w), share) for w, share in _levels(width)]
 
     def _gain(self, width: float) -> Tensor:
@@ -43,7 +43,7 @@ class Indicator:
     def grid(self, vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "n n n"]:
         """χ − χ outside."""
         chi = self._back(1j * self._divergence(vectors))
-        return chi - (chi * self.outside).sum()
+        return chi - torch.stack(self._faces(chi)).mean((1, 2)).mean()  # in two steps: else threads share the sum
 
     def at(self, vectors: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """χ at the points: 1/2 where they lie on the surface."""
@@ -67,6 +67,11 @@ class Indicator:
         """−∇χ at the points."""
         divergence = self._divergence(vectors)
         return torch.stack([self._gather(self._back(k * divergence)) for k in self.k], -1)
+
+    @staticmethod
+    def _faces(grid: Float[Tensor, "n n n"]) -> list[Float[Tensor, "n n"]]:
+        """Those of the periodic box, which lie outside of the shape."""
+        return [grid[0], grid[:, 0], grid[:, :, 0]]
 
     def _divergence(self, vectors: Tensor) -> Tensor:
         """Blurred; without the factor i."""
