@@ -112,13 +112,16 @@ def noise(tree: Any, normals: Float[np.ndarray, "N 3"] | None = None) -> float:
         near = points[index]
         near = (near - (counts[..., None] * near).sum(1, keepdims=True) / total[:, None, None]) * counts[..., None]
         spread, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))
-        if np.median(spread[:, 0] / spread[:, 1]) < FLAT**2:
+        if np.median(spread[:, 0] / np.maximum(spread[:, 1], 1e-30)) < FLAT**2:  # 1e-30: no other faces that way
             break
-    near = near @ axes / np.sqrt(spread[:, None, 2:] / total[:, None, None])  # in units of the neighbourhood's width
+    near = (
+        near @ axes / np.sqrt(np.maximum(spread[:, None, 2:], 1e-30) / total[:, None, None])
+    )  # in units of the neighbourhood's width
     h, u, v = near.transpose(2, 0, 1)
     basis = np.stack([counts, u, v, u * u, u * v, v * v], -1)
     normal_matrix = np.einsum("nki,nkj->nij", basis, basis) + 1e-9 * np.eye(6)  # neighbours on one line
     solution = np.linalg.solve(normal_matrix, np.einsum("nki,nk->ni", basis, h)[..., None])[..., 0]
     left = h - np.einsum("nki,ni->nk", basis, solution)
     variance = (left**2).sum(1) / np.maximum(1, total - 6) * spread[:, 2] / total
-    return float(np.sqrt(np.median(variance[total > min(8, 0.5 * k)])))
+    enough = total > 8  # for a quadratic's six coefficients and a variance
+    return float(np.sqrt(np.median(variance[enough] if enough.any() else variance)))
