@@ -114,14 +114,13 @@ def noise(tree: Any, normals: Float[np.ndarray, "N 3"] | None = None) -> float:
         spread, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))
         if np.median(spread[:, 0] / np.maximum(spread[:, 1], 1e-30)) < FLAT**2:  # 1e-30: no other faces that way
             break
-    near = (
-        near @ axes / np.sqrt(np.maximum(spread[:, None, 2:], 1e-30) / total[:, None, None])
-    )  # in units of the neighbourhood's width
+    width2 = np.maximum(spread[:, 2], 1e-30) / total
+    near = near @ axes / np.sqrt(width2[:, None, None])  # in units of the neighbourhood's width
     h, u, v = near.transpose(2, 0, 1)
     basis = np.stack([counts, u, v, u * u, u * v, v * v], -1)
     normal_matrix = np.einsum("nki,nkj->nij", basis, basis) + 1e-9 * np.eye(6)  # neighbours on one line
     solution = np.linalg.solve(normal_matrix, np.einsum("nki,nk->ni", basis, h)[..., None])[..., 0]
     left = h - np.einsum("nki,ni->nk", basis, solution)
-    variance = (left**2).sum(1) / np.maximum(1, total - 6) * spread[:, 2] / total
+    variance = (left**2).sum(1) / np.maximum(1, total - 6) * width2
     enough = total > 8  # for a quadratic's six coefficients and a variance
     return float(np.sqrt(np.median(variance[enough] if enough.any() else variance)))

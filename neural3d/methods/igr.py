@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
 
 NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
-SMOOTH = 0.3  # h / (noise · spacing)^⅓; lengths in scene units
+SMOOTH = 0.33  # h / (noise · spacing)^⅓; lengths in scene units
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
