@@ -26,6 +26,7 @@ FEWEST = 50  # points that a surface can be fitted to
 CELLS = 128  # along each axis of the grid that tells on which side a point of space is
 BLUR = 0.02, 1.5, 1.0  # of the inside, at least: scene units; times the spacing; times the noise
 SURE = 0.3  # how far from its value at the points the blurred inside must be to tell the sign
+RISE = 0.45  # of χ over BESIDE blurs before a point, about, to the point; the grid blurs a little more
 BESIDE = 2.0  # blurs: nearer to a point of the cloud no sign is told, since a wall may be thinner
 
 
@@ -84,15 +85,17 @@ class CloudSource:
         blur = np.maximum(np.maximum(of_spacing * spacing, of_noise * self.noise), smallest)
         indicator = Indicator(points, blur, CELLS)
         chi = indicator.grid(torch.from_numpy(normals * area[:, None]).float())
-        at = float(indicator.sample(chi, points).median())
-        if at < 0 and (given is None or at < -0.1):
+        at = indicator.sample(chi, points)
+        if at.median() < (0 if given is None else -0.1):  # -0.1: of an open surface either side may be the front
             shape.notes.append("The normals point inward: they are turned around.")
             normals, chi, at = -normals, -chi, -at
         before = indicator.sample(chi, points + (BESIDE * blur)[:, None] * normals)
         self.openness = openness(before)
         self.open = self.openness > OPEN if open_ is None else open_
-        # Areas of noisy or scattered points are estimates, by which χ is too small or large; a sheet's jumps by 1.
-        inside = (chi - at if self.open else chi * (0.5 / min(max(at, 0.3), 0.6)) - 0.5).numpy()
+        level = float(at.median())
+        # Areas are estimates, too small of noisy or scattered points: the rise of χ to the points tells its scale.
+        scale = min(max(RISE / float((at - before).median()), 1.0), 1.5)
+        inside = (chi - level if self.open else scale * chi - 0.5).numpy()
         distance, nearest = _to_points(indicator, points)
         beside = distance < BESIDE * blur[nearest]
         unsure = (np.abs(inside) < SURE) | beside
