@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 
+from neural3d.cli import main
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
@@ -99,7 +100,7 @@ def hills(rng, count=6000):
     return np.stack([x, y, 0.2 * np.sin(3 * x) * np.cos(2 * y)], 1)
 
 
-def test_a_sheet_is_found_to_be_open_and_trimmed(tmp_path):
+def test_a_sheet_is_found_to_be_open_and_trimmed(tmp_path, capsys):
     points = hills(np.random.default_rng(0))
     path = write(tmp_path / "hills.xyz", points)
     mesh = fit(path, tmp_path / "run")
@@ -112,8 +113,11 @@ def test_a_sheet_is_found_to_be_open_and_trimmed(tmp_path):
         < 0.02
     )
     assert Solid(mesh).distance(points).mean() < 0.02
-    run.method.open = False  # what `export --open no` does
-    assert open_edges(run.method.mesh(64)) == 0
+    main(["export", str(tmp_path / "run"), str(tmp_path / "closed.ply"), "--open", "no", "--resolution", "64"])
+    closed = trimesh.load(tmp_path / "closed.ply")
+    assert closed.is_watertight
+    main(["info", str(tmp_path / "run")])
+    assert "open, trimmed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_density_that_falls_takes_nothing_away(tmp_path):
