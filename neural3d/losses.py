@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,3 +37,32 @@ def carving_force(error: Float[Tensor, "R"], sure: Float[Tensor, "R"], *, turn: 
     """
     typical = (sure * error).sum() / sure.sum().clamp_min(1) + 1e-3  # less is noise of the photos
     return sure * (1 - error / (turn * typical)).clamp(-3, 1)
+
+
+def plane_consistency(
+    planes: Float[Tensor, "H W 4"],
+    alpha: Float[Tensor, "H W 1"],
+    u: Float[Tensor, "W"],
+    v: Float[Tensor, "H"],
+    trust: Float[Tensor, "H W"],
+) -> Float[Tensor, ""]:
+    """How far the normals of splats are from those of the surface that they make: mean of trust · (A − NᵀN̂).
+
+    planes, alpha: blended (N, D), and A, of `render.planes`. u, v: slopes of the rays through columns and rows, evenly
+    spaced. Where 1/z = Nᵀr / D = a u + b v + c, the surface is a plane with the normal −(a, b, c) / |(a, b, c)|; a and b
+    are differences between neighbours. Huang et al., "2D Gaussian splatting" (2024) eq. 14: Σ w (1 − nᵀN̂) = A − NᵀN̂,
+    so that turned splats grow transparent, too. Pixels less than half opaque, or seen from the edge, do not count.
+    trust: 0 to 1, less where the surface may well have an edge.
+    """
+    n = planes.unbind(-1)
+    slope, distance = n[0] * u + n[1] * v[:, None] + n[2], n[3]
+    solid = (alpha[..., 0] > 0.5) & (slope < -0.05)
+    inverse = slope / torch.where(solid, distance, -1)
+    here = inverse[:-1, :-1]
+    a = (inverse[:-1, 1:] - here) / (u[1] - u[0])
+    b = (inverse[1:, :-1] - here) / (v[1] - v[0])
+    c = here - a * u[:-1] - b * v[:-1, None]
+    counts = solid[:-1, :-1] & solid[:-1, 1:] & solid[1:, :-1]
+    length = torch.sqrt(torch.where(counts, a * a + b * b + c * c, 1))
+    cosine = -sum(x[:-1, :-1] * y for x, y in zip(n, (a, b, c))) / length
+    return (torch.where(counts, trust[:-1, :-1], 0) * (alpha[:-1, :-1, 0] - cosine)).mean()

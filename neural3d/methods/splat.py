@@ -18,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.errors import UserError
+from neural3d.fields.quantised import FLAT
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.losses import plane_consistency
 from neural3d.methods.base import Method
 from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.seeds import seed_splats
@@ -28,6 +30,7 @@ from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.planes import splat_planes
 from neural3d.render.splats import pinhole_intrinsics, render_splats
 from neural3d.scene.batches import PhotoBatch, PhotoSource
 from neural3d.scene.photos import available_memory
@@ -57,6 +60,10 @@ class SplatConfig:
     random_background: bool = True  # alpha images: a fresh background colour per step, so that empty means transparent
     exposure: bool = False  # a colour gain per training photo; their mean is what is exported
     refine_poses: bool = False  # camera poses move with the scene
+
+    surface: bool = False  # flat splats that lie on surfaces, for meshes
+    normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
+    normal_from: float = 0.3  # surface: share of the horizon from which that counts
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
     densify_from: int = 600  # step of the first change
@@ -108,6 +115,9 @@ class Splat(Method):
         self.splats = seed_splats(
             scene, random_points=c.random_points, most=c.max_splats, sh_degree=c.sh_degree, opacity=c.opacity
         )
+        if c.surface:
+            self.splats.quats.data = torch.randn(len(self.splats), 4)
+            self._flatten()
         self.control: Adc | Mcmc | None = None
         if c.densify == "adc":
             self.control = Adc(c, self.extent, len(self.splats))
@@ -225,10 +235,15 @@ class Splat(Method):
         pulls = torch.zeros_like(projected.xy) if c.absgrad and c.densify == "adc" else None
         if c.densify == "adc" and pulls is None and self.training:
             projected.xy.retain_grad()
-        image, _ = splat_raster(
+        shaped = c.surface and progress >= c.normal_from
+        if shaped:
+            color = torch.cat([color, splat_planes(s, self._pose(batch.view).detach())], 1)
+            background = torch.cat([background, background.new_zeros(4)])
+        image, alpha = splat_raster(
             projected.xy, projected.conic, projected.depth, projected.opacity, color, width, height,
             background=background, xy_abs_grad=pulls,
         )  # fmt: skip
+        planes, image, background = image[..., 3:], image[..., :3], background[:3]
         self._drawn = projected, pulls, width, height
 
         target = batch.rgb
@@ -240,6 +255,8 @@ class Splat(Method):
         losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
+        if shaped:
+            losses["normal"] = c.normal_weight * self._normal_loss(batch, planes, alpha)
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
             losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
@@ -250,6 +267,21 @@ class Splat(Method):
             return -10 * math.log10(max(float(error), 1e-10))
 
         return losses, {"psnr": psnr, "splats": len(s)}
+
+    def _normal_loss(self, batch: PhotoBatch, planes: Tensor, alpha: Tensor) -> Tensor:
+        step = 2
+        y0, x0 = self.steps % 2, self.steps // 2 % 2  # every other pixel, by turns
+        part = slice(y0, None, step), slice(x0, None, step)
+        planes, alpha, photo = planes[part], alpha[part], batch.rgb[part]
+        fx, fy, cx, cy = (self.intrinsics[batch.view] / batch.shrink).tolist()
+        height, width = photo.shape[:2]
+        u = (torch.arange(width) * step + x0 + 0.5 - cx) / fx
+        v = (torch.arange(height) * step + y0 + 0.5 - cy) / fy
+        across = (photo[:-1, 1:] - photo[:-1, :-1]).abs().amax(-1)
+        down = (photo[1:, :-1] - photo[:-1, :-1]).abs().amax(-1)
+        trust = torch.zeros(height, width)
+        trust[:-1, :-1] = (1 - torch.maximum(across, down)).square()
+        return plane_consistency(planes, alpha, u, v, trust)
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
         """camera_from_world after the view's correction: a rotation about the camera's centre and a translation."""
@@ -266,6 +298,8 @@ class Splat(Method):
         c, s = self.config, self.splats
         self.steps = step + 1
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
+        if c.surface:
+            self._flatten()
         for p in s.parameters():
             p.grad = None  # the next backward pass hands over its own instead of adding to zeros
         if self.control is None:
@@ -281,6 +315,11 @@ class Splat(Method):
                 self.control.refine(s, optimizer, step, generator)
         if isinstance(self.control, Mcmc):
             self.control.explore(s, optimizer.param_groups[0]["lr"], generator)
+
+    @torch.no_grad()
+    def _flatten(self) -> None:
+        scales = self.splats.log_scales
+        scales[:, 2] = scales[:, :2].amin(1) + math.log(FLAT)
 
     # --- pictures and meshes ---
 

@@ -1,10 +1,12 @@
 """Depth pictures of many views, fused into one surface (Curless & Levoy, "A volumetric method for building complex
 models from range images", SIGGRAPH 1996), for what renders well and has no surface of its own, such as splats.
 
-A view whose picture has depth D where x is seen says that x lies d = D − z before its surface, z being x's own depth:
-truncated to at most τ, and no word where d < −τ, for what is that far behind is hidden. The signed distance at x is the
-mean of what the views say. It is a function of x, asked for only where the extraction of the mesh looks; there is no
-volume in memory. Pixels that see nothing (alpha under a half) say τ: they carve.
+A pixel with depth and normal n is a piece of a plane. Of a point x that it shows, at least as near as τ behind the
+plane, it says that x lies s = nᵀ(x − plane) before it; what is further behind is hidden. The signed distance at x is
+the mean of what the views say, each with the weight (cos θ / footprint)², the inverse variance of s: depths err by
+multiples of the pixel's width there, and more on what is seen aslant. Pixels that see nothing (alpha under a half), or
+something more than τ behind x, say τ: they carve. It is a function of x, asked for only where the extraction of the
+mesh looks; there is no volume in memory.
 """
 
 from __future__ import annotations
@@ -25,134 +27,27 @@ from neural3d.render import RenderOut
 
 MOST_VIEWS, LONGEST = 120, 640  # pictures that are fused, and their longer side in pixels
 NEIGHBOURS, CONFIRM = 8, 3  # views that check another one's depth, and how many must agree
+CARVING = 0.2  # cos θ as if of pixels that see nothing
 
 
 @dataclass
 class _Look:
-    """One view. depth: Inf where nothing is seen, not a number where what is seen is not to be trusted."""
+    """One view. planes: each pixel's normal and nᵀ(plane − eye), which is negative; (0, −Inf) where nothing is seen,
+    not a number where what is seen is not to be trusted. footprint: of a pixel at distance 1.
+    """
 
     camera: Camera
-    depth: Float[Tensor, "H W"]
+    planes: Float[Tensor, "H W 4"]
     rgb: UInt8[Tensor, "H W 3"]
+    footprint: float
 
 
-class Fused:
-    """The surface in the pictures of some views, as a signed distance, negative inside, and its colours.
+@dataclass
+class _Told:
+    """What a view says of points. before: s, NaN where it has no word. deep: how far x is behind, along the ray.
+    weight: 0 outside the picture."""
 
-    truncation: τ, in the unit of the cameras' frame: more than the error of the depths, less than what is thin.
-    All positions are in the cameras' frame; the work is done where `render`'s pictures are.
-    """
-
-    def __init__(
-        self,
-        render: Callable[[Camera, Tensor], RenderOut],
-        cameras: Sequence[Camera],
-        truncation: float,
-        progress: Progress = silent,
-    ):
-        self.truncation = truncation
-        self._looks = []
-        for camera in cameras:
-            out = render(camera, torch.zeros(3))
-            seen = out.alpha > 0.5
-            rgb = torch.where(seen, out.rgb / out.alpha.clamp_min(0.5), 0)
-            depth = torch.where(seen, out.depth, math.inf)[..., 0]
-            self.device = depth.device
-            self._looks.append(_Look(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
-            progress("drawing depth", len(self._looks), len(cameras))
-
-    def confirm(self) -> None:
-        """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see as deep, up to τ.
-
-        For views where no photo was taken: what splats show there is often haze, or a wall from its back.
-        """
-        centres = torch.stack([look.camera.centre for look in self._looks])
-        checked = []
-        for look in self._looks:
-            origin, direction = (x.reshape(-1, 3).to(self.device) for x in look.camera.rays())
-            t = look.depth.flatten() / (direction @ look.camera.forward.to(direction))
-            x = origin + t.nan_to_num(posinf=0)[:, None] * direction
-            nearest = (centres - look.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
-            agreeing = torch.zeros(len(x), device=self.device)
-            for other in (self._looks[i] for i in nearest.tolist()):
-                d, inside = self._before(other, x)
-                agreeing += inside & (d.abs() < self.truncation)
-            silent = (agreeing < CONFIRM) & t.isfinite()
-            checked.append(torch.where(silent.view(look.depth.shape), math.nan, look.depth))
-        for look, depth in zip(self._looks, checked):
-            look.depth = depth
-
-    def distance(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """A quarter of the mean, in [-τ / 4, τ / 4], where some view says less than τ; ± 1000 τ elsewhere.
-
-        So `geometry.mesh.extract` takes all the former for near and refines there, and none of the latter.
-        What no view faces is outside; what some face and none sees is inside, so that the surface is closed.
-        """
-        total, count, near, faced = torch.zeros(4, len(x), device=x.device)
-        for look in self._looks:
-            d, inside = self._before(look, x)
-            told = inside & (d > -self.truncation)
-            total += torch.where(told, d.clamp(max=self.truncation), 0)
-            count += told
-            near += told & (d < self.truncation)
-            faced += inside
-        far = 1e3 * self.truncation * torch.where((count == 0) & (faced > 0), -1.0, 1.0)
-        return torch.where(near > 0, 0.25 * total / count.clamp_min(1), far)
-
-    def color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """sRGB of surface points: the mean of views that see them, weighted by the squared cosine of their slant.
-
-        Points that none sees get what lies before them. On any device.
-        """
-        x, normal = x.to(self.device), normal.to(self.device)
-        total, weights = torch.zeros(len(x), 3, device=x.device), torch.zeros(len(x), 1, device=x.device)
-        for look in self._looks:
-            d, inside = self._before(look, x)
-            toward = torch.nn.functional.normalize(look.camera.centre.to(x) - x, dim=1)
-            slant = (toward * normal).sum(1).clamp_min(0) ** 2
-            weight = torch.where(d.abs() < self.truncation, slant, 0) + 1e-6
-            weight = torch.where(inside & d.isfinite(), weight, 0)[:, None]
-            total += weight * self._pixels(look, look.rgb, x)[0].float() / 255
-            weights += weight
-        return torch.where(weights > 0, total / weights.clamp_min(1e-12), 0.5)
-
-    def _before(self, look: _Look, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"]]:
-        """(d, is x in the picture?)"""
-        depth, z, inside = self._pixels(look, look.depth, x)
-        return depth - z, inside
-
-    @staticmethod
-    def _pixels(look: _Look, image: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(the picture's values at points, their depths, are they in the picture?)"""
-        xy, z = look.camera.project(x)
-        column, row = xy.nan_to_num(-1).clamp(-1, 1e6).floor().long().unbind(-1)
-        height, width = image.shape[:2]
-        inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        return image[row.clamp(0, height - 1), column.clamp(0, width - 1)], z, inside
-
-
-def fused_surface(fused: Fused, extract: Callable[[Field], Mesh], *, closed: bool) -> tuple[Mesh, Colors]:
-    """(the surface without floating pieces, its colours). extract: makes a mesh of a signed distance.
-
-    closed: keep what closes it where nobody looked; else it ends there.
-    """
-    mesh = extract(fused.distance)
-    if not closed:
-        x = torch.from_numpy(mesh.vertices).to(fused.device)
-        near = torch.cat([fused.distance(part).abs() < fused.truncation / 16 for part in x.split(BATCH)])
-        mesh = mesh.kept(near.cpu().numpy()[mesh.faces].all(1))
-    if not len(mesh.faces):
-        raise UserError("The views see no surface inside the box; choose another --crop, or train longer.")
-    return remove_floaters(mesh), fused.color
-
-
-def truncation(box: Float[Tensor, "2 3"], resolution: int) -> float:
-    """τ that suits splats: 4 % of the box's longest side, where the errors of their depths are; at least six cells."""
-    return float((box[1] - box[0]).max()) * max(0.04, 6 / resolution)
-
-
-def fewer_and_smaller(cameras: list[Camera]) -> list[Camera]:
-    """Evenly chosen and shrunk, so that their pictures take some 250 MB at most."""
-    chosen = cameras[:: math.ceil(len(cameras) / MOST_VIEWS)]
-    shrink = [max(1.0, max(c.width, c.height) / LONGEST) for c in chosen]
-    return [c.resized(round(c.width / s), round(c.height / s)) for c, s in zip(chosen, shrink)]
+    before: Float[Tensor, "N"]
+    behind: Float[Tensor, "N"]
+    weight: Float[Tensor, "N"]
+    inside: Bool[Tensor, "N"]
