@@ -49,9 +49,9 @@ def plane_consistency(
     """How far the normals of splats are from those of the surface that they make: mean of trust · (A − NᵀN̂).
 
     planes, alpha: blended (N, D), and A, of `render.planes`. u, v: slopes of the rays through columns and rows, evenly
-    spaced. Where 1/z = Nᵀr / D = a u + b v + c, the surface is a plane with the normal −(a, b, c) / |(a, b, c)|; a and b
-    are differences between neighbours. Huang et al., "2D Gaussian splatting" (2024) eq. 14: Σ w (1 − nᵀN̂) = A − NᵀN̂,
-    so that turned splats grow transparent, too. Pixels less than half opaque, or seen from the edge, do not count.
+    spaced. Where 1/z = Nᵀr / D = a u + b v + c, the surface is a plane with the normal N̂ = −(a, b, c) / |(a, b, c)|; a
+    and b are differences between neighbours. Huang et al., "2D Gaussian splatting" (2024) eq. 14: Σ w (1 − nᵀN̂) =
+    A − NᵀN̂, so that turned splats grow transparent, too. What is less than half opaque, or seen aslant, does not count.
     trust: 0 to 1, less where the surface may well have an edge.
     """
     n = planes.unbind(-1)

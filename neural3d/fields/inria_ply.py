@@ -1,7 +1,7 @@
 """Splats in a .ply as INRIA's 3D Gaussian splatting writes them (the layout is in `splat_files`), and as others do.
 
-Flat splats have two scales (2D Gaussian splatting, Huang et al. 2024) and their third axis for a normal; some tools write plain colours in the place of f_dc, as bytes or as
-shares of 1.
+Flat splats have two scales (2D Gaussian splatting, Huang et al. 2024), and their third axis is the normal; some tools
+write plain colours in the place of f_dc, as bytes or as shares of 1.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def pack(arrays: dict[str, np.ndarray], comments: list[str], scales: int = 3) ->
         *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)),
         *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
     ]
-    normals, opacity = np.zeros((n, 3)), arrays["opacity_logits"][:, None]
-    blocks = [arrays["means"], normals, arrays["sh_dc"], rest, opacity, arrays["log_scales"][:, :scales], arrays["quats"]]
+    normals, opacity, sizes = np.zeros((n, 3)), arrays["opacity_logits"][:, None], arrays["log_scales"][:, :scales]
+    blocks = [arrays["means"], normals, arrays["sh_dc"], rest, opacity, sizes, arrays["quats"]]
     return "\n".join(header).encode() + np.concatenate(blocks, axis=1, dtype="<f4").tobytes()
 
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields import compressed_ply, inria_ply, ksplat, sog, splat_gltf, spz
-from neural3d.fields.gaussians import Gaussians
+from neural3d.fields.gaussians import THIN, Gaussians
 from neural3d.fields.ply import read_ply
 from neural3d.fields.quantised import C0, logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
@@ -42,7 +42,6 @@ from neural3d.geometry.offset import as_text, moved_by, offset_file, offset_of, 
 from neural3d.scene.upright import RDF_FROM_RUB
 
 USUAL_UP = (0.0, -1.0, 0.0)  # of .spz, and taken for up where a file does not say: y is down in most captures
-THIN = 0.02  # thickness of a splat, as a share of its smaller width, up to which it passes for flat
 SAY_OFFSETS = (".ply", ".glb", ".gltf")  # in themselves: others have it beside them
 Arrays = dict[str, np.ndarray]
 
@@ -224,13 +223,12 @@ def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) ->
 
 
 def _write_flat(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
-    arrays = _arrays(gaussians)
-    thin, wide = np.sort(arrays["log_scales"], 1)[:, :2].T
-    if thick := int((thin > wide + np.log(THIN)).sum()):
+    if thick := int((~gaussians.flat).sum()):
         raise UserError(
             f"{path}: {thick:,} of the {len(gaussians):,} splats are thicker than {THIN:.0%} of their width, and a "
             ".2dgs.ply holds flat ones; train with --set surface=true, or write a plain .ply."
         )
+    arrays = _arrays(gaussians)
     arrays["log_scales"], arrays["quats"] = inria_ply.facing_z(arrays["log_scales"], arrays["quats"])
     file.write(inria_ply.pack(arrays, inria_ply.comments(**said), scales=2))
     return ["A .2dgs.ply has no thickness, and viewers of usual splats may refuse it; write a plain .ply for these."]

@@ -37,7 +37,7 @@ from neural3d.scene.photos import available_memory
 from neural3d.scene.undistort import pinhole_scene
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Colors, Mesh
+    from neural3d.geometry.mesh import Colors, Field, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
 
@@ -335,12 +335,24 @@ class Splat(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks."""
+        from neural3d.geometry.mesh import extract
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
-        fused = Fused(self.render, cameras, truncation(self.mesh_box(crop), resolution), progress)
-        closed = not self.scene.unbounded
-        return fused_surface(fused, lambda f: self._extract(f, resolution, crop, progress=progress), closed=closed)
+        place, box = self.scene.unbounded, self.mesh_box(crop)
+        whole = place and crop is None
+        fused = Fused(self.render, cameras, truncation(box, resolution), progress, contracted=whole)
+        if place:
+            fused.confirm()
+        seen = fused.extent() if whole else box
+        cells = round(resolution * min(2.0, float((seen[1] - seen[0]).max() / (box[1] - box[0]).max())))
+
+        def mesh(field: Field) -> Mesh:
+            if whole:
+                return extract(field, seen, cells, progress=progress)
+            return self._extract(field, resolution, crop, progress=progress)
+
+        return fused_surface(fused, mesh, closed=not place)
 
 
 class _Gain(torch.autograd.Function):

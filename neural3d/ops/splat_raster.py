@@ -42,8 +42,8 @@ def splat_raster(
 
     xy: centres in pixels; the first pixel's centre is (0.5, 0.5). conic: Q = Σ'⁻¹ in pixels⁻², as xx, xy, yy.
     depth: any number that orders the splats, near ones first; of equal depths the earlier splat is in front.
-    opacity: o; splats with o < 1/255 touch nothing. features: colours or anything else, any C ≥ 1, up to 8 at hardly the
-    cost of 3; expected depth comes from depths appended to the colours. background: what shows behind, black without.
+    opacity: o; splats with o < 1/255 touch nothing. features: colours or anything else, any C ≥ 1, 8 of them in a pass;
+    expected depth comes from depths appended to the colours. background: what shows behind, black without.
     Splats whose conic is not positive definite, or whose xy, conic, depth or opacity is not finite, touch nothing and
     get zero gradients. NaN features spoil the pixels that they are blended to.
 

@@ -6,9 +6,9 @@ through a pixel, r = (u, v, 1), meets the surface:
 
     z = D / Nᵀr,    1/z = Nᵀr / D
 
-(Chen et al., "PGSR: Planar-based Gaussian splatting", 2024, eq. 7). Both sums are lessened alike by what is transparent,
-and where the splats are parts of one plane z is exact, though the ray meets them beside their centres. Over a plane 1/z
-is linear in u and v: its slopes give the normal that neighbouring depths imply, see `losses.plane_consistency`.
+(Chen et al., "PGSR: Planar-based Gaussian splatting", 2024, eq. 7). Both sums are lessened alike by what is
+transparent, and where the splats are parts of one plane z is exact, though the ray meets them beside their centres.
+Over a plane 1/z is linear in u and v; its slopes tell the normal of what lies in depth: `losses.plane_consistency`.
 """
 
 from __future__ import annotations
