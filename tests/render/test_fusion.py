@@ -32,7 +32,7 @@ def ball(camera: Camera, background: torch.Tensor) -> RenderOut:
     rgb = torch.where(x[..., :1] > 0, torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9]))
     z = (t * (direction @ camera.forward.float()))[..., None]
     rgb, z = torch.where(hit, rgb, background), torch.where(hit, z, 0)
-    return RenderOut(rgb, hit.float(), z, torch.zeros_like(rgb))
+    return RenderOut(rgb, hit.float(), z, torch.where(hit, x / RADIUS, 0))
 
 
 AROUND = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, 1)]

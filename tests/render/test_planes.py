@@ -1,5 +1,7 @@
 """Flat splats as planes: against points of a plane, where depths of centres are wrong, and by differences."""
 
+from types import SimpleNamespace
+
 import torch
 
 from neural3d.fields.gaussians import Gaussians
@@ -64,12 +66,11 @@ def test_gradients_by_differences():
 
     def planes(means, quats):
         return splat_planes(
-            type("Some", (), dict(means=means, quats=quats, log_scales=splats.log_scales.detach())), camera_from_world
+            SimpleNamespace(means=means, quats=quats, log_scales=splats.log_scales.detach()), camera_from_world
         )
 
-    assert torch.autograd.gradcheck(
-        planes, (splats.means.detach().requires_grad_(), splats.quats.detach().requires_grad_())
-    )
+    leaves = [x.detach().requires_grad_() for x in (splats.means, splats.quats)]
+    assert torch.autograd.gradcheck(planes, leaves)
 
 
 def test_a_plane_seen_from_its_edge_has_no_depth():
