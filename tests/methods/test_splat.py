@@ -62,6 +62,25 @@ def test_mcmc_fills_its_budget_and_fits_too(capture, tmp_path):
     assert evaluate(run)["results"]["psnr"] > 21
 
 
+def test_a_surface_is_flat_splats_that_agree_on_it(capture, tmp_path):
+    """Normals of splats and of their depth are alike, which plain splats' are not; and pictures hardly suffer."""
+    score = {}
+    for surface in (True, False):
+        out = tmp_path / str(surface)
+        start(capture, out, "horizon=400", "reset_every=1000", f"surface={surface}".lower()).fit(400)
+        run = load(out, "cpu")
+        camera = run.scene.views[0].camera
+        seen = run.method.render(camera)
+        depth = torch.where(seen.alpha > 0.9, seen.depth, math.nan)[..., 0]
+        origin, direction = camera.rays()
+        x = origin + (depth / (direction @ camera.forward.float()))[..., None] * direction
+        across = torch.linalg.cross(x[1:, :-1] - x[:-1, :-1], x[:-1, 1:] - x[:-1, :-1])
+        cosine = (torch.nn.functional.normalize(across, dim=-1) * seen.normal[:-1, :-1]).sum(-1)
+        score[surface] = evaluate(run)["results"]["psnr"], cosine[cosine.isfinite()].mean().item()
+        assert bool(run.method.splats.flat.all()) == surface
+    assert score[True][0] > score[False][0] - 1 and score[True][1] > max(0.9, score[False][1] + 0.05)
+
+
 EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon=100", "coarse_pixels=200")
 
 
@@ -72,8 +91,9 @@ EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon
         ("densify_until=0.9", "absgrad=true", "max_splats=700"),
         ("densify_until=0.9", "densify=mcmc", "noise=1e4"),
         ("densify=none", "random_background=false"),
+        ("densify_until=0.9", "surface=true", "absgrad=true"),
     ],
-    ids=["adc", "absgrad", "mcmc", "none"],
+    ids=["adc", "absgrad", "mcmc", "none", "surface"],
 )
 def test_resume_is_exact_across_densifications(capture, tmp_path, options):
     start(capture, tmp_path / "whole", *EVERYTHING, *options).fit(90)
@@ -94,9 +114,10 @@ def test_threads_do_not_change_a_byte_but_seeds_do(capture, tmp_path):
             torch.set_num_threads(count)
             start(capture, tmp_path / name, *settings, "densify=mcmc", seed=seed).fit(5)
             start(capture, tmp_path / f"{name}-adc", *settings, "exposure=true", seed=seed).fit(5)
+            start(capture, tmp_path / f"{name}-flat", *settings, "surface=true", "normal_from=0.1", seed=seed).fit(5)
     finally:
         torch.set_num_threads(threads)
-    for kind in ("", "-adc"):
+    for kind in ("", "-adc", "-flat"):
         files = [(tmp_path / (n + kind) / "checkpoint.safetensors").read_bytes() for n in ("one", "two", "other")]
         assert files[0] == files[1]
         assert files[0] != files[2]
