@@ -63,6 +63,7 @@ class SplatConfig:
 
     surface: bool = False  # flat splats that lie on surfaces, for meshes
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
+    thick_weight: float = 0.5
     normal_from: float = 0.3  # surface: share of the horizon from which that counts
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
@@ -237,13 +238,17 @@ class Splat(Method):
             projected.xy.retain_grad()
         shaped = c.surface and progress >= c.normal_from
         if shaped:
-            color = torch.cat([color, splat_planes(s, self._pose(batch.view).detach())], 1)
-            background = torch.cat([background, background.new_zeros(4)])
+            planes = splat_planes(s, self._pose(batch.view).detach())
+            color = torch.cat([color, planes, planes[:, 3:].square()], 1)
+            background = torch.cat([background, background.new_zeros(5)])
         image, alpha = splat_raster(
             projected.xy, projected.conic, projected.depth, projected.opacity, color, width, height,
             background=background, xy_abs_grad=pulls,
         )  # fmt: skip
-        planes, image, background = image[..., 3:], image[..., :3], background[:3]
+        if shaped:
+            first = self.steps % 2, self.steps // 2 % 2  # every other row and column, by turns
+            image, planes, alpha = _Parts.apply(image, alpha, first)
+            background = background[:3]
         self._drawn = projected, pulls, width, height
 
         target = batch.rgb
@@ -256,7 +261,8 @@ class Splat(Method):
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
         if shaped:
-            losses["normal"] = c.normal_weight * self._normal_loss(batch, planes, alpha)
+            turned, thick = self._plane_losses(batch, planes, alpha, first)
+            losses |= {"normal": c.normal_weight * turned, "thick": c.thick_weight * thick}
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
             losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
@@ -268,19 +274,18 @@ class Splat(Method):
 
         return losses, {"psnr": psnr, "splats": len(s)}
 
-    def _normal_loss(self, batch: PhotoBatch, planes: Tensor, alpha: Tensor) -> Tensor:
-        step = 2
-        y0, x0 = self.steps % 2, self.steps // 2 % 2  # every other pixel, by turns
-        part = slice(y0, None, step), slice(x0, None, step)
-        planes, alpha, photo = planes[part], alpha[part], batch.rgb[part]
-        fx, fy, cx, cy = (self.intrinsics[batch.view] / batch.shrink).tolist()
-        height, width = photo.shape[:2]
-        u = (torch.arange(width) * step + x0 + 0.5 - cx) / fx
-        v = (torch.arange(height) * step + y0 + 0.5 - cy) / fy
-        across = (photo[:-1, 1:] - photo[:-1, :-1]).abs().amax(-1)
-        down = (photo[1:, :-1] - photo[:-1, :-1]).abs().amax(-1)
-        trust = torch.zeros(height, width)
-        trust[:-1, :-1] = (1 - torch.maximum(across, down)).square()
+    def _plane_losses(
+        self, batch: PhotoBatch, planes: Tensor, alpha: Tensor, first: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """`plane_consistency` of every other row and column; where the photo has an edge, the surface may have one."""
+        fx, fy, cx, cy = self.intrinsics[batch.view] / batch.shrink
+        (height, width), device = planes.shape[:2], planes.device
+        u = (first[1] + 0.5 + 2 * torch.arange(width, device=device) - cx) / fx
+        v = (first[0] + 0.5 + 2 * torch.arange(height, device=device) - cy) / fy
+        photo = batch.rgb[first[0] :: 2, first[1] :: 2]
+        trust = torch.zeros(height, width, device=device)
+        across, down = (photo[:-1, :-1] - x for x in (photo[:-1, 1:], photo[1:, :-1]))
+        trust[:-1, :-1] = (1 - torch.maximum(across.abs(), down.abs()).amax(-1)).square()
         return plane_consistency(planes, alpha, u, v, trust)
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
@@ -353,6 +358,28 @@ class Splat(Method):
             return self._extract(field, resolution, crop, progress=progress)
 
         return fused_surface(fused, mesh, closed=not place)
+
+
+class _Parts(torch.autograd.Function):
+    """Of a blended image with planes: the colours, and of every other row and column from `first` on planes and alpha.
+
+    One function, as slices would each hand back a whole image of gradients, to be added up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, alpha: Tensor, first: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.shape, ctx.part = image.shape, (slice(first[0], None, 2), slice(first[1], None, 2))
+        part = image[ctx.part]
+        return image[..., :3].contiguous(), part[..., 3:].contiguous(), alpha[ctx.part].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, v_color: Tensor, v_planes: Tensor, v_alpha: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        v_image = v_color.new_zeros(ctx.shape)
+        v_image[..., :3] = v_color
+        v_image[ctx.part][..., 3:] = v_planes
+        v_all = v_color.new_zeros(*ctx.shape[:2], 1)
+        v_all[ctx.part] = v_alpha
+        return v_image, v_all, None
 
 
 class _Gain(torch.autograd.Function):
