@@ -24,7 +24,7 @@ def blended_plane(normal, distance, turned=(0.0, 0.0, 0.0), alpha=1.0):
     depth = distance / (rays @ n)
     distances = ((splats * rays).sum(-1) * depth)[..., None]
     planes = torch.cat([splats, distances, distances**2], -1)
-    return alpha * planes, torch.full((10, 12, 1), alpha).double(), u, v
+    return alpha * planes, torch.full((10, 12, 1), alpha, dtype=torch.float64), u, v
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.7])
