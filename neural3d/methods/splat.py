@@ -346,7 +346,8 @@ class Splat(Method):
         cameras = fewer_and_smaller(self.scene.cameras("train"))
         place, box = self.scene.unbounded, self.mesh_box(crop)
         whole = place and crop is None
-        fused = Fused(self.render, cameras, truncation(box, resolution), progress, contracted=whole)
+        reach = truncation(box, resolution, bool(self.splats.flat.all()))
+        fused = Fused(self.render, cameras, reach, progress, contracted=whole)
         if place:
             fused.confirm()
         seen = fused.extent() if whole else box

@@ -221,9 +221,11 @@ def fused_surface(fused: Fused, extract: Callable[[Field], Mesh], *, closed: boo
     return remove_floaters(mesh), fused.color
 
 
-def truncation(box: Float[Tensor, "2 3"], resolution: int) -> float:
-    """τ that suits splats: 4 % of the box's longest side, where the errors of their depths are; at least six cells."""
-    return float((box[1] - box[0]).max()) * max(0.04, 6 / resolution)
+def truncation(box: Float[Tensor, "2 3"], resolution: int, flat: bool = False) -> float:
+    """τ that suits splats: 3 % of the box's longest side, of flat ones 2 %, where the errors of their depths are; at
+    least three cells.
+    """
+    return float((box[1] - box[0]).max()) * max(0.02 if flat else 0.03, 3 / resolution)
 
 
 def fewer_and_smaller(cameras: list[Camera]) -> list[Camera]:
