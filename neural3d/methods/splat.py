@@ -18,19 +18,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.errors import UserError
-from neural3d.fields.quantised import FLAT
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
-from neural3d.losses import plane_consistency
 from neural3d.methods.base import Method
 from neural3d.methods.densify import Adc, Mcmc, Pull
+from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.methods.seeds import seed_splats
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
-from neural3d.render.planes import splat_planes
 from neural3d.render.splats import pinhole_intrinsics, render_splats
 from neural3d.scene.batches import PhotoBatch, PhotoSource
 from neural3d.scene.photos import available_memory
@@ -61,10 +59,10 @@ class SplatConfig:
     exposure: bool = False  # a colour gain per training photo; their mean is what is exported
     refine_poses: bool = False  # camera poses move with the scene
 
-    surface: bool = False  # flat splats that lie on surfaces, for meshes
+    surface: bool = False  # flat splats that lie on surfaces, for meshes; a quarter of the steps in the same time fewer
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
-    thick_weight: float = 0.5
-    normal_from: float = 0.3  # surface: share of the horizon from which that counts
+    thick_weight: float = 0.5  # surface: of the thickness of their layers, as a share of the depth
+    surface_from: float = 0.3  # surface: share of the horizon from which both count
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
     densify_from: int = 600  # step of the first change
@@ -117,8 +115,8 @@ class Splat(Method):
             scene, random_points=c.random_points, most=c.max_splats, sh_degree=c.sh_degree, opacity=c.opacity
         )
         if c.surface:
-            self.splats.quats.data = torch.randn(len(self.splats), 4)
-            self._flatten()
+            self.splats.quats.data = torch.randn(len(self.splats), 4)  # which way they face, photos will tell
+            flatten(self.splats)
         self.control: Adc | Mcmc | None = None
         if c.densify == "adc":
             self.control = Adc(c, self.extent, len(self.splats))
@@ -236,18 +234,17 @@ class Splat(Method):
         pulls = torch.zeros_like(projected.xy) if c.absgrad and c.densify == "adc" else None
         if c.densify == "adc" and pulls is None and self.training:
             projected.xy.retain_grad()
-        shaped = c.surface and progress >= c.normal_from
+        shaped = c.surface and progress >= c.surface_from
         if shaped:
-            planes = splat_planes(s, self._pose(batch.view).detach())
-            color = torch.cat([color, planes, planes[:, 3:].square()], 1)
-            background = torch.cat([background, background.new_zeros(5)])
+            color = torch.cat([color, plane_features(s, self._pose(batch.view).detach())], 1)
+            background = torch.cat([background, background.new_zeros(color.shape[1] - 3)])
         image, alpha = splat_raster(
             projected.xy, projected.conic, projected.depth, projected.opacity, color, width, height,
             background=background, xy_abs_grad=pulls,
         )  # fmt: skip
         if shaped:
-            first = self.steps % 2, self.steps // 2 % 2  # every other row and column, by turns
-            image, planes, alpha = _Parts.apply(image, alpha, first)
+            first = self.steps % 2, self.steps // 2 % 2  # each pixel has its turn
+            image, planes, alpha = Parts.apply(image, alpha, first)
             background = background[:3]
         self._drawn = projected, pulls, width, height
 
@@ -261,7 +258,7 @@ class Splat(Method):
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
         if shaped:
-            turned, thick = self._plane_losses(batch, planes, alpha, first)
+            turned, thick = plane_losses(batch, planes, alpha, self.intrinsics[batch.view], first)
             losses |= {"normal": c.normal_weight * turned, "thick": c.thick_weight * thick}
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
@@ -273,20 +270,6 @@ class Splat(Method):
             return -10 * math.log10(max(float(error), 1e-10))
 
         return losses, {"psnr": psnr, "splats": len(s)}
-
-    def _plane_losses(
-        self, batch: PhotoBatch, planes: Tensor, alpha: Tensor, first: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """`plane_consistency` of every other row and column; where the photo has an edge, the surface may have one."""
-        fx, fy, cx, cy = self.intrinsics[batch.view] / batch.shrink
-        (height, width), device = planes.shape[:2], planes.device
-        u = (first[1] + 0.5 + 2 * torch.arange(width, device=device) - cx) / fx
-        v = (first[0] + 0.5 + 2 * torch.arange(height, device=device) - cy) / fy
-        photo = batch.rgb[first[0] :: 2, first[1] :: 2]
-        trust = torch.zeros(height, width, device=device)
-        across, down = (photo[:-1, :-1] - x for x in (photo[:-1, 1:], photo[1:, :-1]))
-        trust[:-1, :-1] = (1 - torch.maximum(across.abs(), down.abs()).amax(-1)).square()
-        return plane_consistency(planes, alpha, u, v, trust)
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
         """camera_from_world after the view's correction: a rotation about the camera's centre and a translation."""
@@ -304,7 +287,7 @@ class Splat(Method):
         self.steps = step + 1
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
         if c.surface:
-            self._flatten()
+            flatten(s)
         for p in s.parameters():
             p.grad = None  # the next backward pass hands over its own instead of adding to zeros
         if self.control is None:
@@ -320,11 +303,6 @@ class Splat(Method):
                 self.control.refine(s, optimizer, step, generator)
         if isinstance(self.control, Mcmc):
             self.control.explore(s, optimizer.param_groups[0]["lr"], generator)
-
-    @torch.no_grad()
-    def _flatten(self) -> None:
-        scales = self.splats.log_scales
-        scales[:, 2] = scales[:, :2].amin(1) + math.log(FLAT)
 
     # --- pictures and meshes ---
 
@@ -359,28 +337,6 @@ class Splat(Method):
             return self._extract(field, resolution, crop, progress=progress)
 
         return fused_surface(fused, mesh, closed=not place)
-
-
-class _Parts(torch.autograd.Function):
-    """Of a blended image with planes: the colours, and of every other row and column from `first` on planes and alpha.
-
-    One function, as slices would each hand back a whole image of gradients, to be added up.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, alpha: Tensor, first: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.shape, ctx.part = image.shape, (slice(first[0], None, 2), slice(first[1], None, 2))
-        part = image[ctx.part]
-        return image[..., :3].contiguous(), part[..., 3:].contiguous(), alpha[ctx.part].contiguous()
-
-    @staticmethod
-    def backward(ctx: Any, v_color: Tensor, v_planes: Tensor, v_alpha: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        v_image = v_color.new_zeros(ctx.shape)
-        v_image[..., :3] = v_color
-        v_image[ctx.part][..., 3:] = v_planes
-        v_all = v_color.new_zeros(*ctx.shape[:2], 1)
-        v_all[ctx.part] = v_alpha
-        return v_image, v_all, None
 
 
 class _Gain(torch.autograd.Function):

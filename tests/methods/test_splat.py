@@ -114,7 +114,7 @@ def test_threads_do_not_change_a_byte_but_seeds_do(capture, tmp_path):
             torch.set_num_threads(count)
             start(capture, tmp_path / name, *settings, "densify=mcmc", seed=seed).fit(5)
             start(capture, tmp_path / f"{name}-adc", *settings, "exposure=true", seed=seed).fit(5)
-            start(capture, tmp_path / f"{name}-flat", *settings, "surface=true", "normal_from=0.1", seed=seed).fit(5)
+            start(capture, tmp_path / f"{name}-flat", *settings, "surface=true", "surface_from=0.1", seed=seed).fit(5)
     finally:
         torch.set_num_threads(threads)
     for kind in ("", "-adc", "-flat"):
