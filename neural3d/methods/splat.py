@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 
+SHAPED_EVERY = 3  # steps of which one shapes the surface: it takes as long as two others
+
+
 @dataclass(frozen=True)
 class SplatConfig:
     """Settings of `splat`. The extent is the radius of the ball around the training cameras, times 1.1."""
@@ -234,7 +237,7 @@ class Splat(Method):
         pulls = torch.zeros_like(projected.xy) if c.absgrad and c.densify == "adc" else None
         if c.densify == "adc" and pulls is None and self.training:
             projected.xy.retain_grad()
-        shaped = c.surface and progress >= c.surface_from
+        shaped = c.surface and progress >= c.surface_from and self.steps % SHAPED_EVERY == 0
         if shaped:
             color = torch.cat([color, plane_features(s, self._pose(batch.view).detach())], 1)
             background = torch.cat([background, background.new_zeros(color.shape[1] - 3)])
@@ -243,7 +246,8 @@ class Splat(Method):
             background=background, xy_abs_grad=pulls,
         )  # fmt: skip
         if shaped:
-            first = self.steps % 2, self.steps // 2 % 2  # each pixel has its turn
+            turn = self.steps // SHAPED_EVERY
+            first = turn % 2, turn // 2 % 2  # each pixel has its turn
             image, planes, alpha = Parts.apply(image, alpha, first)
             background = background[:3]
         self._drawn = projected, pulls, width, height
@@ -259,7 +263,8 @@ class Splat(Method):
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
         if shaped:
             turned, thick = plane_losses(batch, planes, alpha, self.intrinsics[batch.view], first)
-            losses |= {"normal": c.normal_weight * turned, "thick": c.thick_weight * thick}
+            losses["normal"] = SHAPED_EVERY * c.normal_weight * turned
+            losses["thick"] = SHAPED_EVERY * c.thick_weight * thick
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
             losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
