@@ -64,7 +64,7 @@ class SplatConfig:
 
     surface: bool = False  # flat splats that lie on surfaces, for meshes; a quarter of the steps in the same time fewer
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
-    thick_weight: float = 0.5  # surface: of the thickness of their layers, as a share of the depth
+    thick_weight: float = 0.1  # surface: of the thickness of their layers, as a share of the depth
     surface_from: float = 0.3  # surface: share of the horizon from which both count
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget

@@ -38,8 +38,9 @@ NOTHING = "The views see no surface inside the box; choose another --crop, or tr
 
 @dataclass
 class _Look:
-    """One view. planes: per pixel n and nᵀ(plane − eye), −∞ where nothing is seen, and the depth, ∞ there; not a number
-    where what is seen is not to be trusted. footprint: a pixel's width at the distance 1.
+    """One view. planes: per pixel n and nᵀ(plane − eye), −∞ where nothing is seen, and the depth, ∞ there. Not numbers
+    are the first where the surface is seen too slanted, all where it is not to be trusted. footprint: a pixel's width
+    at the distance 1.
     """
 
     camera: Camera
@@ -91,8 +92,8 @@ class Fused:
             along = direction / (direction @ camera.forward.to(direction))[..., None]
             slope = (out.normal * along).sum(-1, keepdim=True)
             slanted = slope > -ASLANT * along.norm(dim=-1, keepdim=True)
-            planes = torch.cat([out.normal, out.depth * slope, out.depth], -1)
-            planes = torch.where(slanted, math.nan, planes)
+            planes = torch.where(slanted, math.nan, torch.cat([out.normal, out.depth * slope], -1))
+            planes = torch.cat([planes, out.depth], -1)
             nothing = planes.new_tensor([0, 0, 0, -math.inf, math.inf])
             planes = torch.where(seen, planes, nothing)
             footprint = float((along[0, 1] - along[0, 0]).norm())
@@ -133,10 +134,11 @@ class Fused:
         reach = self.reach(x)
         for look in self._looks:
             said = self._said(look, x)
-            speaks = said.inside & (said.before > -reach) & (said.outside > -reach)
-            carves = said.outside >= reach
+            aslant = said.outside.isnan() & (said.before > 4 * reach)  # at least it is clear up to there
+            carves = said.inside & ((said.outside >= reach) | aslant)
+            speaks = said.inside & (said.before > -reach) & (said.outside > -reach) | carves
             weight = torch.where(speaks, (torch.where(carves, CARVING, said.cosine) / said.width) ** 2, 0)
-            total += torch.where(speaks, weight * torch.minimum(said.outside, reach), 0)
+            total += torch.where(speaks, weight * torch.where(carves, reach, said.outside), 0)
             weights += weight
             near += speaks & ~carves
             told += speaks
