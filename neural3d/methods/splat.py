@@ -333,7 +333,7 @@ class Splat(Method):
         fused = Fused(self.render, cameras, reach, progress, contracted=whole)
         if place:
             fused.confirm()
-        seen = fused.extent() if whole else box
+        seen = fused.extent().to(self.splats.means.device) if whole else box
         cells = round(resolution * min(2.0, float((seen[1] - seen[0]).max() / (box[1] - box[0]).max())))
 
         def mesh(field: Field) -> Mesh:
