@@ -322,14 +322,17 @@ class Splat(Method):
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks."""
+        """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks.
+
+        Without a crop that is far beyond the bounds: cells are as small within them, or twice as large, and grow outside.
+        """
         from neural3d.geometry.mesh import extract
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
         place, box = self.scene.unbounded, self.mesh_box(crop)
         whole = place and crop is None
-        reach = truncation(box, resolution, bool(self.splats.flat.all()))
+        reach = truncation(box, resolution // 2 if whole else resolution, bool(self.splats.flat.all()))
         fused = Fused(self.render, cameras, reach, progress, contracted=whole)
         if place:
             fused.confirm()
