@@ -324,7 +324,8 @@ class Splat(Method):
     ) -> tuple[Mesh, Colors | None]:
         """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks.
 
-        Without a crop that is far beyond the bounds: cells are as small within them, or twice as large, and grow outside.
+        Without a crop that is far beyond the bounds: cells are as small within them, or up to twice as large, and grow
+        outside.
         """
         from neural3d.geometry.mesh import extract
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
