@@ -27,14 +27,14 @@ N3D_HD int64_t tiles_along(int64_t size, int tile) { return (size + tile - 1) / 
 // What blending needs of one splat, in one cache line (of float).
 template <class T>
 struct alignas(kSplatScalars * sizeof(T)) Splat {
-  T x, y;          // centre, pixels
-  T a, b, c;       // of the exponent: Q's xx/2, xy and yy/2 times log₂ e
-  T level;         // log₂ of the opacity
+  T x, y;                // centre, pixels
+  T a, b, c;             // of the exponent: Q's xx/2, xy and yy/2 times log₂ e
+  T level;               // log₂ of the opacity
   T feature[kRecorded];  // the first
-  T reach;         // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
-  int32_t box[2];  // first and last cell that it may touch: column, and row << 16
-  int32_t slot;    // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
-  int32_t tiles;   // how many rows, one a tile it touches; 0: not seen
+  T reach;               // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
+  int32_t box[2];        // first and last cell that it may touch: column, and row << 16
+  int32_t slot;          // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
+  int32_t tiles;         // how many rows, one a tile it touches; 0: not seen
 };
 
 template <class T>
