@@ -1,13 +1,15 @@
 """Binning, blending and its gradients, each on its own, beside a vectorised torch version, a copy and a matrix product.
 
     python benchmarks/bench_splat_raster.py [--data FOLDER] [--device cuda] [--gsplat FOLDER] [--peers] [--only NAME]
+        [--channels 7]
 
 The scenes, from the folder of real data: fox's points as splats of their nearest neighbours' distance, of opacity
 0.1 (as training starts) and 0.5 (as it goes on), and with 10,000 smaller ones more, at 134 × 239 and 269 × 479; the
 garden's 138,766 points at 648 × 420. Without the data: the tests' synthetic splats. --peers times the torch version,
 whose lists of all pairs of a splat and a pixel that it touches are made beforehand and not timed. --gsplat, the folder
 of a checkout of nerfstudio-project/gsplat, compares values and gradients with its own torch version (`accumulate` in
-gsplat/cuda/_torch_impl.py), for which plain torch stands in for the two functions of nerfacc that it calls.
+gsplat/cuda/_torch_impl.py), for which plain torch stands in for the two functions of nerfacc that it calls. --channels:
+blended, the colours again and again; the 3 of pictures by default, where surfaces are trained 7.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from neural3d.ops import keep_memory, splat_project, splat_raster
 from neural3d.ops.native import native, stream
 from neural3d.scene.colmap import read_model, read_points
 
-# Operations a blended (or, in the cells visited, computed) pixel of a splat, counted in csrc/ops/splat_raster.{h,cpp};
-# fused multiply-adds count as two, comparisons and selections as one.
-FORWARD_FLOPS, BACKWARD_FLOPS = 40, 72
+# Operations a blended (or, in the cells visited, computed) pixel of a splat, counted in csrc/ops/splat_raster.{h,cpp},
+# and of those the share of each channel; fused multiply-adds count as two, comparisons and selections as one.
+FORWARD_FLOPS, BACKWARD_FLOPS = (34, 2), (60, 4)
 
 
 def spacing(points: np.ndarray) -> np.ndarray:
@@ -272,7 +274,10 @@ def measure(name: str, values, width: int, height: int, peers: bool) -> list[lis
     n, c = values[4].shape
     seen, slots, pixels = stages.seen, len(stages.lists[1]), width * height
     computed = 16 * stages.cells() if values[4].device.type == "cpu" else 0
-    flops = {"forward": FORWARD_FLOPS * computed, "backward": BACKWARD_FLOPS * computed}
+    flops = {
+        stage: (base + c * channel) * computed
+        for stage, (base, channel) in (("forward", FORWARD_FLOPS), ("backward", BACKWARD_FLOPS))
+    }
     size = {  # bytes that must be read or written: inputs, records, lists, pictures and their state, gradients
         "bin and sort": n * 4 * (7 + c) + seen * (64 + 8),
         "fill": seen * (64 + 8) + slots * 16,
@@ -298,6 +303,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--gsplat", type=Path)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--only", default="", help="scenes whose names contain this")
     args = parser.parse_args()
     keep_memory()
@@ -308,6 +314,7 @@ def main() -> None:
     for name, (values, width, height) in scenes(Path(args.data) if args.data else None).items():
         if args.only not in name:
             continue
+        values[4] = values[4].repeat(1, -(-args.channels // 3))[:, : args.channels]
         if gsplat and width < 600:
             print(f"{name}: from gsplat, largest (and rms): {compare(gsplat, values, width, height)}")
         rows += measure(name, [x.to(args.device) for x in values], width, height, args.peers)

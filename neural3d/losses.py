@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,3 +37,39 @@ def carving_force(error: Float[Tensor, "R"], sure: Float[Tensor, "R"], *, turn: 
     """
     typical = (sure * error).sum() / sure.sum().clamp_min(1) + 1e-3  # less is noise of the photos
     return sure * (1 - error / (turn * typical)).clamp(-3, 1)
+
+
+def plane_consistency(
+    planes: Float[Tensor, "H W 5"],
+    alpha: Float[Tensor, "H W 1"],
+    u: Float[Tensor, "W"],
+    v: Float[Tensor, "H"],
+    trust: Float[Tensor, "H W"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(how far the normals of splats are from those of the surface that they make, how thick their layers are)
+
+    planes, alpha: blended N, D and S = Σ w d², and A, of `render.planes`. u, v: slopes of the rays through columns and
+    rows, evenly spaced. trust: 0 to 1, less where the surface may well have an edge.
+    The first is the mean of trust · (A − NᵀN̂) = trust · Σ w (1 − nᵀN̂) (Huang et al., "2D Gaussian splatting", 2024,
+    eq. 14), so that turned splats grow transparent, too. Where 1/z = Nᵀr / D = a u + b v + c, the surface is a plane
+    with the normal N̂ = −(a, b, c) / |(a, b, c)|; a and b are differences between neighbours.
+    The second is the mean of √(S − D² / A) / z, the deviation of the planes' distances as a share of the depth: of a
+    splat behind others that let some light through, colours say little, and the depth would lie too deep.
+    What is less than half opaque, or seen aslant, does not count.
+    """
+    n, opaque = planes[..., :3].unbind(-1), alpha[..., 0]
+    slope, distance, squares = n[0] * u + n[1] * v[:, None] + n[2], planes[..., 3], planes[..., 4]
+    solid = (opaque > 0.5) & (slope < -0.05)
+    inverse = slope / torch.where(solid, distance, -1)
+    here = inverse[:-1, :-1]
+    a = (inverse[:-1, 1:] - here) / (u[1] - u[0])
+    b = (inverse[1:, :-1] - here) / (v[1] - v[0])
+    c = here - a * u[:-1] - b * v[:-1, None]
+    counts = solid[:-1, :-1] & solid[:-1, 1:] & solid[1:, :-1]
+    length = torch.sqrt(torch.where(counts, a * a + b * b + c * c, 1))
+    cosine = -sum(x[:-1, :-1] * y for x, y in zip(n, (a, b, c))) / length
+    turned = torch.where(counts, trust[:-1, :-1], 0) * (opaque[:-1, :-1] - cosine)
+    variance = (squares - distance * distance / torch.where(solid, opaque, 1)) * inverse * inverse
+    # 1e-8: less than a ten-thousandth of the distance is no thickness, and the root has a slope there.
+    thickness = torch.sqrt(torch.where(solid, variance, 0).clamp_min(0) + 1e-8) - 1e-4
+    return turned.mean(), thickness.mean()

@@ -109,7 +109,7 @@ int64_t record(const SplatBinArgs<T>& a, int64_t begin, int64_t end, Item<T>* it
   using S = typename Lanes<T>::S;
   constexpr int n = Lanes<T>::kCount;
   constexpr T most = T(1e30);
-  const int64_t first_features = a.channels < 4 ? a.channels : 4;
+  const int64_t first_features = a.channels < kRecorded ? a.channels : kRecorded;
   int64_t seen = 0;
   slots = 0, low = ~Key<T>(0), high = 0;
   for (int64_t i = begin; i < end; i += n) {

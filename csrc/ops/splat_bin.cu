@@ -129,7 +129,7 @@ __device__ bool record(const SplatBinArgs<T>& a, int64_t i, Splat<T>& g) {
   const Footprint<T, T> f(a.conic[3 * i], a.conic[3 * i + 1], a.conic[3 * i + 2], opacity);
   g.x = a.xy[2 * i], g.y = a.xy[2 * i + 1];
   g.a = f.a, g.b = f.b, g.c = f.c, g.level = f.level, g.reach = f.reach;
-  for (int c = 0; c < 4; ++c) g.feature[c] = c < a.channels ? a.features[i * a.channels + c] : T(0);
+  for (int c = 0; c < kRecorded; ++c) g.feature[c] = c < a.channels ? a.features[i * a.channels + c] : T(0);
   TileBox b;
   const bool seen = opacity >= T(kAlphaMin) && opacity < most && depth > -most && depth < most && f.a > 0 && f.c > 0 &&
                     f.rx < most && f.ry < most && tiles_along_axis(g.x, f.rx, a.width, b.x0, b.x1) &&

@@ -62,13 +62,14 @@ struct TilePlace {
   }
 };
 
-// Features of splat i: those in the records, or a later group of channels.
+// Features of splat i: in the records where all of them fit.
 template <class T>
 struct Features {
   const T* base;
   int64_t stride;
   N3D_HD Features(const Splat<T>* splats, const T* features, int64_t channels, int64_t c0)
-      : base(c0 ? features + c0 : splats->feature), stride(c0 ? channels : kSplatScalars) {}
+      : base(channels > kRecorded ? features + c0 : splats->feature),
+        stride(channels > kRecorded ? channels : kSplatScalars) {}
   N3D_HD const T* of(int64_t i) const { return base + i * stride; }
 };
 
@@ -151,7 +152,10 @@ void blend_tile(const SplatRasterArgs<T>& a, int64_t t, int64_t c0) {
   const int64_t begin = a.tile_begin[t], end = a.tile_begin[t + 1];
   for (int64_t at = begin; at < end; ++at) {
     uint64_t todo = uint64_t(a.cells[at]) & tile.live, blended = 0;
-    if (at + kAhead < end) __builtin_prefetch(a.splats + a.entry[at + kAhead]);
+    if (at + kAhead < end) {
+      __builtin_prefetch(a.splats + a.entry[at + kAhead]);
+      if (kChannels > kRecorded) __builtin_prefetch(features.of(a.entry[at + kAhead]));
+    }
     if (todo) {
       const Splat<T>& g = a.splats[a.entry[at]];
       const T* f = features.of(a.entry[at]);
@@ -195,7 +199,7 @@ struct alignas(64) BackCell {
 // A splat's sums (SplatSum) over the cells it visits.
 template <int kChannels, bool kAbs, class T>
 struct Sums {
-  static constexpr int kCount = kAbs ? kSumAbsY + 1 : kSumFeature + kChannels;
+  static constexpr int kFeature = sum_feature(kAbs), kCount = kFeature + kChannels;
   typename Lanes<T>::S of[kCount]{};
 };
 
@@ -248,7 +252,8 @@ N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature
     for (int c = 0; c < kChannels; ++c) {
       const S v_color = load(p.v_image[c] + v);
       d = fused(feature[c], v_color, d);
-      sums.of[kSumFeature + c] = fused(w, v_color, sums.of[kSumFeature + c]);
+      S& total = sums.of[Sums<kChannels, kAbs, T>::kFeature + c];
+      total = fused(w, v_color, total);
     }
     store(p.behind + v, select(covered, fused(alpha, d, behind), behind));
     const S s = select(free, w * d, S{}), sx = s * dx, sy = s * dy;
@@ -295,7 +300,10 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
 
   const int64_t begin = a.tile_begin[t], end = a.tile_begin[t + 1];
   for (int64_t at = end - 1; at >= begin; --at) {
-    if (at - kAhead >= begin) __builtin_prefetch(a.splats + a.entry[at - kAhead]);
+    if (at - kAhead >= begin) {
+      __builtin_prefetch(a.splats + a.entry[at - kAhead]);
+      if (kChannels > kRecorded) __builtin_prefetch(features.of(a.entry[at - kAhead]));
+    }
     uint64_t todo = uint64_t(a.cells[at]);
     const Splat<T>& g = a.splats[a.entry[at]];
     const T* f = features.of(a.entry[at]);
@@ -319,7 +327,8 @@ void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t 
   for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot)
     for (int k = 0; k < kSplatScalars; ++k) row[k] += a.rows[slot * kSplatScalars + k];
   for (int q = 0; q < kSplatScalars; ++q) sums[q] = row[row_place<T>(q)];
-  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = sums[kSumFeature + c];
+  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
+  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
   T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
   if (g.tiles) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
   const auto put = [&](T* out, const T* v, int n) {
@@ -330,13 +339,12 @@ void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t 
     for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
 }
 
-// f(number of channels as a constant) for at most four of them.
-template <class F>
+// f(number of channels as a constant), of a group.
+template <int kMost = kGroup, class F>
 N3D_HD void with_channels(int64_t n, const F& f) {
-  if (n == 1) return f(std::integral_constant<int, 1>());
-  if (n == 2) return f(std::integral_constant<int, 2>());
-  if (n == 3) return f(std::integral_constant<int, 3>());
-  f(std::integral_constant<int, 4>());
+  if constexpr (kMost > 1)
+    if (n < kMost) return with_channels<kMost - 1>(n, f);
+  f(std::integral_constant<int, kMost>());
 }
 
 }  // namespace
@@ -344,7 +352,7 @@ N3D_HD void with_channels(int64_t n, const F& f) {
 template <class T>
 void splat_raster(const SplatRasterArgs<T>& a) {
   const int64_t tiles = tiles_along(a.width, kTile) * tiles_along(a.height, kTile);
-  for (int64_t c0 = 0; c0 < a.channels; c0 += 4)
+  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup)
     with_channels(a.channels - c0,
                   [&](auto n) { parallel_for(tiles, [&](int64_t t) { blend_tile<decltype(n)::value>(a, t, c0); }); });
 }
@@ -352,13 +360,13 @@ void splat_raster(const SplatRasterArgs<T>& a) {
 template <class T>
 void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
   const int64_t tiles = tiles_along(a.width, kTile) * tiles_along(a.height, kTile);
-  for (int64_t c0 = 0; c0 < a.channels; c0 += 4) {
+  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup) {
     with_channels(a.channels - c0, [&](auto n) {
       constexpr int kChannels = decltype(n)::value;
       const auto tile = a.v_xy_abs ? unblend_tile<kChannels, true, T> : unblend_tile<kChannels, false, T>;
       parallel_for(tiles, [&](int64_t t) { tile(a, t, c0); });
     });
-    const int64_t channels = a.channels - c0 < 4 ? a.channels - c0 : 4;
+    const int64_t channels = a.channels - c0 < kGroup ? a.channels - c0 : kGroup;
     parallel_chunks(a.count, 1024, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) gather_rows(a, i, c0, channels);
     });

@@ -44,7 +44,9 @@ __device__ uint32_t touched_warps(const Splat<T>& g, int left, int top) {
 // What a pixel needs of a splat, in shared memory.
 template <int kChannels, int kSize, class T>
 struct Batch {
+  static constexpr int kMore = kChannels - kRecorded;
   Splat<T> splat[kSize];
+  T more[kSize][kMore > 0 ? kMore : 1];  // features that the record has no room for
   uint32_t warps[kSize];
 
   // Entry `at`, by one thread, to place j.
@@ -53,9 +55,11 @@ struct Batch {
     Splat<T>& g = splat[j];
     g = splats[i];
     if (c0 > 0)
-      for (int c = 0; c < kChannels; ++c) g.feature[c] = features[i * channels + c0 + c];
+      for (int c = 0; c < kChannels && c < kRecorded; ++c) g.feature[c] = features[i * channels + c0 + c];
+    for (int c = 0; c < kMore; ++c) more[j][c] = features[i * channels + c0 + kRecorded + c];
     warps[j] = touched_warps(g, p.left, p.top);
   }
+  __device__ T feature(int j, int c) const { return c < kRecorded ? splat[j].feature[c] : more[j][c - kRecorded]; }
 };
 
 template <int kChannels, class T>
@@ -84,7 +88,7 @@ __global__ void __launch_bounds__(kTilePixels) blend_tiles(SplatRasterArgs<T> a,
           continue;
         }
         const T w = through * alpha;
-        for (int c = 0; c < kChannels; ++c) sum[c] = fused(w, g.feature[c], sum[c]);
+        for (int c = 0; c < kChannels; ++c) sum[c] = fused(w, batch.feature(j, c), sum[c]);
         through = next;
       }
       if (__all_sync(kAll, done)) break;
@@ -119,7 +123,7 @@ __device__ T warp_sums(T (&v)[kSplatScalars], int lane) {
 // each warp adds its sums to them atomically, all of a row at once.
 template <int kChannels, bool kAbs, bool kOrdered, class T>
 __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<T> a, int64_t c0) {
-  constexpr int kBatch = kOrdered ? 32 : kTilePixels, kUsed = kAbs ? kSumAbsY + 1 : kSumFeature + kChannels;
+  constexpr int kBatch = kOrdered ? 32 : kTilePixels, kFeature = sum_feature(kAbs), kUsed = kFeature + kChannels;
   __shared__ Batch<kChannels, kBatch, T> batch;
   __shared__ T parts[kOrdered ? kBatch : 1][kWarps][kSplatScalars];
   __shared__ int most;
@@ -165,8 +169,8 @@ __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<
           const T w = through * alpha;
           T d = -behind;
           for (int c = 0; c < kChannels; ++c) {
-            d = fused(g.feature[c], v_color[c], d);
-            v[kSumFeature + c] = w * v_color[c];
+            d = fused(batch.feature(j, c), v_color[c], d);
+            v[kFeature + c] = w * v_color[c];
           }
           behind = fused(alpha, d, behind);
           const T s = full < T(kAlphaMax) ? w * d : T(0), sx = s * dx, sy = s * dy;
@@ -225,9 +229,10 @@ __global__ void gather_rows(SplatRasterVjpArgs<T> a, int64_t c0, int channels) {
   T sums[kSplatScalars] = {};
   for (int k = 0; k < (a.ordered ? g.tiles : 1); ++k) {
     const T* row = a.rows + (a.ordered ? int64_t(g.slot + k) : i) * kSplatScalars;
-    for (int q = 0; q <= kSumAbsY; ++q) sums[q] += row[q];
+    for (int q = 0; q < kSplatScalars; ++q) sums[q] += row[q];
   }
-  for (int c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = sums[kSumFeature + c];
+  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
+  for (int c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
   T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
   if (g.tiles > 0) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
   const auto put = [&](T* out, const T* v, int n) {
@@ -252,12 +257,18 @@ __global__ void sum_tiles(SplatRasterVjpArgs<T> a, int64_t tiles) {
   if (threadIdx.x == 0) a.v_background[blockIdx.x] = parts[0];
 }
 
-template <bool kAbs, bool kOrdered, class T>
+template <class T, int kMost = kGroup>
+auto blend_kernel(int64_t channels) {
+  if constexpr (kMost > 1)
+    if (channels < kMost) return blend_kernel<T, kMost - 1>(channels);
+  return blend_tiles<kMost, T>;
+}
+
+template <bool kAbs, bool kOrdered, class T, int kMost = kGroup>
 auto unblend_kernel(int64_t channels) {
-  return channels == 1   ? unblend_tiles<1, kAbs, kOrdered, T>
-         : channels == 2 ? unblend_tiles<2, kAbs, kOrdered, T>
-         : channels == 3 ? unblend_tiles<3, kAbs, kOrdered, T>
-                         : unblend_tiles<4, kAbs, kOrdered, T>;
+  if constexpr (kMost > 1)
+    if (channels < kMost) return unblend_kernel<kAbs, kOrdered, T, kMost - 1>(channels);
+  return unblend_tiles<kMost, kAbs, kOrdered, T>;
 }
 
 }  // namespace
@@ -265,14 +276,8 @@ auto unblend_kernel(int64_t channels) {
 template <class T>
 void splat_raster(const SplatRasterArgs<T>& a) {
   const unsigned tiles = unsigned(tiles_along(a.width, kTile) * tiles_along(a.height, kTile));
-  for (int64_t c0 = 0; c0 < a.channels; c0 += 4) {
-    const int64_t n = a.channels - c0;
-    const auto kernel = n == 1   ? blend_tiles<1, T>
-                        : n == 2 ? blend_tiles<2, T>
-                        : n == 3 ? blend_tiles<3, T>
-                                 : blend_tiles<4, T>;
-    kernel<<<tiles, kTilePixels, 0, stream(a.stream)>>>(a, c0);
-  }
+  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup)
+    blend_kernel<T>(a.channels - c0)<<<tiles, kTilePixels, 0, stream(a.stream)>>>(a, c0);
   check("splat_raster");
 }
 
@@ -280,8 +285,8 @@ template <class T>
 void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
   const unsigned tiles = unsigned(tiles_along(a.width, kTile) * tiles_along(a.height, kTile));
   const auto where = stream(a.stream);
-  for (int64_t c0 = 0; c0 < a.channels; c0 += 4) {
-    const int64_t n = a.channels - c0 < 4 ? a.channels - c0 : 4;
+  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup) {
+    const int64_t n = a.channels - c0 < kGroup ? a.channels - c0 : kGroup;
     const auto kernel = a.v_xy_abs
                             ? (a.ordered ? unblend_kernel<true, true, T>(n) : unblend_kernel<true, false, T>(n))
                             : (a.ordered ? unblend_kernel<false, true, T>(n) : unblend_kernel<false, false, T>(n));

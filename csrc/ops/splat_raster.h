@@ -14,6 +14,8 @@
 namespace n3d {
 
 constexpr int kSplatScalars = 16;  // of a `Splat`, and of the row of gradients that a tile leaves for a splat
+constexpr int kGroup = 8;          // channels that are blended together; of more, each group walks the splats anew
+constexpr int kRecorded = 4;       // channels that a `Splat` has room for: a colour, which thus costs no second line
 
 // Pixels come in tiles, which one thread (one block of threads) works on. On the CPU a tile has 8 × 8 cells of 4 × 4
 // pixels: an entry has a bit for each cell that its ellipse touches, and the pixels of a cell are computed together.
@@ -25,14 +27,14 @@ N3D_HD int64_t tiles_along(int64_t size, int tile) { return (size + tile - 1) / 
 // What blending needs of one splat, in one cache line (of float).
 template <class T>
 struct alignas(kSplatScalars * sizeof(T)) Splat {
-  T x, y;          // centre, pixels
-  T a, b, c;       // of the exponent: Q's xx/2, xy and yy/2 times log₂ e
-  T level;         // log₂ of the opacity
-  T feature[4];    // the first four
-  T reach;         // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
-  int32_t box[2];  // first and last cell that it may touch: column, and row << 16
-  int32_t slot;    // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
-  int32_t tiles;   // how many rows, one a tile it touches; 0: not seen
+  T x, y;                // centre, pixels
+  T a, b, c;             // of the exponent: Q's xx/2, xy and yy/2 times log₂ e
+  T level;               // log₂ of the opacity
+  T feature[kRecorded];  // the first
+  T reach;               // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
+  int32_t box[2];        // first and last cell that it may touch: column, and row << 16
+  int32_t slot;          // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
+  int32_t tiles;         // how many rows, one a tile it touches; 0: not seen
 };
 
 template <class T>
@@ -106,7 +108,7 @@ struct SplatRasterVjpArgs {
   T* v_opacity;      // (N,)
   T* v_features;     // (N, C)
   T* v_background;   // (C,) or null
-  T* v_xy_abs;       // (N, 2) or null: sums of |∂L/∂xy| over pixels, for C ≤ 4
+  T* v_xy_abs;       // (N, 2) or null: sums of |∂L/∂xy| over pixels, for C ≤ kGroup
   int64_t count, channels, width, height;
   bool ordered;  // CUDA: sums that do not depend on the order in which blocks run
   void* stream;
@@ -156,16 +158,18 @@ N3D_HD S exponent(S dx, S dy, S a, S b, S c, S level) {
 
 // What a splat's row of gradients holds: with s = ∂L/∂α · α of its pixels where α was not capped, and g = ∂L/∂colour,
 enum SplatSum {
-  kSum,                        // Σ s
-  kSumX,                       // Σ s dx
-  kSumY,                       // Σ s dy
-  kSumXX,                      // Σ s dx²
-  kSumXY,                      // Σ s dx dy
-  kSumYY,                      // Σ s dy²
-  kSumFeature,                 // Σ w g: four of them
-  kSumAbsX = kSumFeature + 4,  // Σ |s (2 a dx + b dy)|
+  kSum,      // Σ s
+  kSumX,     // Σ s dx
+  kSumY,     // Σ s dy
+  kSumXX,    // Σ s dx²
+  kSumXY,    // Σ s dx dy
+  kSumYY,    // Σ s dy²
+  kSumAbsX,  // Σ |s (2 a dx + b dy)|, where asked for
   kSumAbsY,
 };
+// … and then Σ w g, up to kGroup of them: from here.
+constexpr int sum_feature(bool abs) { return abs ? kSumAbsY + 1 : kSumAbsX; }
+static_assert(sum_feature(true) + kGroup == kSplatScalars);
 
 // ∂L/∂(xy, conic, opacity) of a splat from its sums: α = o exp(−σ), σ = ½ dᵀ Q d, d = pixel − xy, so that
 //   ∂L/∂xy = Q Σ s d,   ∂L/∂Q = −½ Σ s d dᵀ (the off-diagonal entry stands twice in σ),   ∂L/∂o = Σ s / o.

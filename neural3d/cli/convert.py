@@ -21,8 +21,8 @@ class Convert:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
     """Splats (a run, or a file: .ply, .splat, .spz, .sog, .glb, .ksplat) or a mesh file."""
     out: Output = NOWHERE
-    """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .compressed.ply, .splat, .spz, .sog, .gs.glb), or of a mesh a run
-    folder for signed distances."""
+    """A mesh (.glb, .usdz, .obj, .stl), splats (.ply, .2dgs.ply, .compressed.ply, .splat, .spz, .sog, .gs.glb), or of
+    a mesh a run folder for signed distances."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     resolution: Number = 256

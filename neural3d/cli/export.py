@@ -44,8 +44,8 @@ class Export:
     path: RunFolder
     """The run folder."""
     out: Output = NOWHERE
-    """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .compressed.ply,
-    .splat, .spz, .sog or .gs.glb (glTF with KHR_gaussian_splatting)."""
+    """Mesh: FILE.glb, .usdz, .ply, .obj or .stl. Splats: FILE.ply (INRIA's layout), .2dgs.ply (flat splats),
+    .compressed.ply, .splat, .spz, .sog or .gs.glb (glTF with KHR_gaussian_splatting)."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     resolution: Number = 256

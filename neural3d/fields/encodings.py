@@ -76,6 +76,13 @@ def contract(x: Float[Tensor, "... D"], norm: Literal["l2", "linf"] = "linf") ->
     return (2 - 1 / size) * (x / size)
 
 
+def expand(y: Float[Tensor, "... D"], norm: Literal["l2", "linf"] = "linf") -> Float[Tensor, "... D"]:
+    """The inverse of `contract`, of what it can have made: ‖y‖ < 2."""
+    size = y.abs().amax(-1, keepdim=True) if norm == "linf" else torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+    size = size.clamp(min=1)
+    return y / (size * (2 - size))
+
+
 def contract_to_unit(x: Float[Tensor, "... D"], norm: Literal["l2", "linf"] = "linf") -> Float[Tensor, "... D"]:
     """`contract`, then [-2, 2]ᴰ → [0, 1]ᴰ, where grids live: the scene's [-1, 1]ᴰ becomes the middle [1/4, 3/4]ᴰ."""
     return contract(x, norm) / 4 + 0.5

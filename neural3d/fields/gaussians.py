@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from neural3d.geometry.rotations import quaternion_from_rotation, quaternion_product
 from neural3d.ops.spherical_harmonics import MAX_LEVELS, spherical_harmonics
+
+THIN = 0.02  # thickness of a splat, as a share of its smaller width, up to which it passes for flat
 
 
 class Gaussians(nn.Module):
@@ -65,6 +67,12 @@ class Gaussians(nn.Module):
     def sh_degree(self) -> int:
         """The degree that sh_rest has room for."""
         return math.isqrt(self.sh_rest.shape[1] + 1) - 1
+
+    @property
+    def flat(self) -> Bool[Tensor, "N"]:
+        """Which have next to no thickness: pieces of planes."""
+        shortest, middle, _ = self.log_scales.detach().sort(1).values.unbind(1)
+        return shortest <= middle + math.log(THIN)
 
     def selected(self, which: Tensor) -> Gaussians:
         """A copy of some of the splats: a mask or indices."""

@@ -1,7 +1,7 @@
 """Splats in a .ply as INRIA's 3D Gaussian splatting writes them (the layout is in `splat_files`), and as others do.
 
-Flat splats have two scales (2D Gaussian splatting); some tools write plain colours in the place of f_dc, as bytes or as
-shares of 1.
+Flat splats have two scales (2D Gaussian splatting, Huang et al. 2024), and their third axis is the normal; some tools
+write plain colours in the place of f_dc, as bytes or as shares of 1.
 """
 
 from __future__ import annotations
@@ -62,18 +62,31 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def pack(arrays: dict[str, np.ndarray], comments: list[str]) -> bytes:
+def pack(arrays: dict[str, np.ndarray], comments: list[str], scales: int = 3) -> bytes:
+    """A file's bytes. scales: how many of them to write, of two the first: see `facing_z`."""
     n = len(arrays["means"])
     rest = arrays["sh_rest"].swapaxes(1, 2).reshape(n, 3 * arrays["sh_rest"].shape[1])
     names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{k}" for k in range(3)), *(f"f_rest_{k}" for k in range(rest.shape[1]))]
-    names += ["opacity", *(f"scale_{k}" for k in range(3)), *(f"rot_{k}" for k in range(4))]
+    names += ["opacity", *(f"scale_{k}" for k in range(scales)), *(f"rot_{k}" for k in range(4))]
     header = [
         *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)),
         *(f"element vertex {n}", *(f"property float {name}" for name in names), "end_header", ""),
     ]
-    normals, opacity = np.zeros((n, 3)), arrays["opacity_logits"][:, None]
-    blocks = [arrays["means"], normals, arrays["sh_dc"], rest, opacity, arrays["log_scales"], arrays["quats"]]
+    normals, opacity, sizes = np.zeros((n, 3)), arrays["opacity_logits"][:, None], arrays["log_scales"][:, :scales]
+    blocks = [arrays["means"], normals, arrays["sh_dc"], rest, opacity, sizes, arrays["quats"]]
     return "\n".join(header).encode() + np.concatenate(blocks, axis=1, dtype="<f4").tobytes()
+
+
+def facing_z(log_scales: Float[np.ndarray, "N 3"], quats: Float[np.ndarray, "N 4"]) -> tuple[np.ndarray, np.ndarray]:
+    """The same splats with the shortest axis last: (log_scales, quats), axes exchanged in turn."""
+    shortest = log_scales.argmin(1)
+    order = (shortest[:, None] + [1, 2, 3]) % 3  # x, y, z ← y, z, x where that is x
+    side = np.array([0.5, -0.5, 0.0])[shortest]  # turned by a third, back by one, or not at all
+    w, v = np.where(shortest == 2, 1.0, 0.5), quats[:, 1:]
+    # q (w, s, s, s), Hamilton's product
+    turned = w[:, None] * v + side[:, None] * (quats[:, :1] + v[:, [1, 2, 0]] - v[:, [2, 0, 1]])
+    real = w * quats[:, 0] - side * v.sum(1)
+    return np.take_along_axis(log_scales, order, 1), np.concatenate([real[:, None], turned], 1).astype(np.float32)
 
 
 def comments(*, up: Sequence[float], offset: Float[np.ndarray, "3"], antialiased: bool) -> list[str]:

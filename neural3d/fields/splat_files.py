@@ -4,6 +4,7 @@
 | --------------- | -------------------------------------------------------------------------------- | --------------- |
 | .ply            | INRIA's. float32: x y z, nx ny nz (0), f_dc (raw), f_rest (raw, all of red       | 248             |
 |                 | first, then green, blue), opacity (logit), scale (ln), rot (wxyz)                |                 |
+| .2dgs.ply       | 2DGS's, of flat splats: as .ply but without the third scale, across them         | 244             |
 | .compressed.ply | SuperSplat's: 11-bit positions in chunks, 8-bit colour; `compressed_ply`         | 61              |
 | .splat          | antimatter's. float32 position and scale, 8 bits each of red, green, blue,       | 32              |
 |                 | opacity, wxyz; no view dependence; the most visible splats first                 |                 |
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields import compressed_ply, inria_ply, ksplat, sog, splat_gltf, spz
-from neural3d.fields.gaussians import Gaussians
+from neural3d.fields.gaussians import THIN, Gaussians
 from neural3d.fields.ply import read_ply
 from neural3d.fields.quantised import C0, logits_from_bytes, opacity_bytes, to_bytes
 from neural3d.files import replacing
@@ -223,6 +224,18 @@ def _write_ply(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) ->
     return []
 
 
+def _write_flat(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
+    if thick := int((~gaussians.flat).sum()):
+        raise UserError(
+            f"{path}: {thick:,} of the {len(gaussians):,} splats are thicker than {THIN:.0%} of their width, and a "
+            ".2dgs.ply holds flat ones; train with --set surface=true, or write a plain .ply."
+        )
+    arrays = _arrays(gaussians)
+    arrays["log_scales"], arrays["quats"] = inria_ply.facing_z(arrays["log_scales"], arrays["quats"])
+    file.write(inria_ply.pack(arrays, inria_ply.comments(**said), scales=2))
+    return ["A .2dgs.ply has no thickness, and viewers of usual splats may refuse it; write a plain .ply for these."]
+
+
 def _write_compressed(gaussians: Gaussians, path: Path, file: BinaryIO, **said: Any) -> list[str]:
     data, notes = compressed_ply.pack(_arrays(gaussians), inria_ply.comments(**said))
     file.write(data)
@@ -336,6 +349,7 @@ _READERS: dict[str, Callable[[Path, BinaryIO], SplatFile]] = {
     ".ksplat": _read_ksplat,
 }
 _WRITERS: dict[str, Callable[..., list[str]]] = {
+    ".2dgs.ply": _write_flat,
     ".compressed.ply": _write_compressed,
     ".ply": _write_ply,
     ".splat": _write_splat,
@@ -344,4 +358,4 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     ".gs.glb": _write_gltf,
 }
 WRITTEN = tuple(_WRITERS)
-ANTIALIASED = (".ply", ".compressed.ply", ".spz", ".sog")  # those that can say it
+ANTIALIASED = (".ply", ".2dgs.ply", ".compressed.ply", ".spz", ".sog")  # those that can say it

@@ -285,7 +285,8 @@ def _coarse_pass(
     """(is each coarse grid point inside?, may each coarse cell hold surface?, is it solid whatever the field says?)
 
     Of distances, a cell can hold surface only if the distance at a corner is within half the cell's diagonal. A density
-    may change at any rate; cells whose corners differ in sign hold surface, and their neighbours are looked at too.
+    may change at any rate, as may distances that are cut off: cells whose corners differ in sign hold surface, and of a
+    density their neighbours are looked at too.
     """
     axes = [np.minimum(np.arange(n + 1) * grid.stride, cells) for n, cells in zip(grid.coarse, grid.cells)]
     reach = 2 * 0.5 * grid.stride * np.linalg.norm(grid.spacing) / grid.spacing.max()  # 2: the gradient's bound
@@ -311,11 +312,11 @@ def _coarse_pass(
         filled[filled] = torch.cat([hidden(part) for part in points.split(BATCH)]).cpu().numpy()
     inside |= filled
     solid = over_corners(inside, np.logical_and) & over_corners(filled, np.logical_or)
+    active = over_corners(inside, np.logical_or) & ~over_corners(inside, np.logical_and)
     if conservative:
-        active = over_corners(near, np.logical_or)
+        active |= over_corners(near, np.logical_or)
     else:
-        crossed = over_corners(inside, np.logical_or) & ~over_corners(inside, np.logical_and)
-        active = scipy.ndimage.binary_dilation(crossed, np.ones((3, 3, 3)))
+        active = scipy.ndimage.binary_dilation(active, np.ones((3, 3, 3)))
     return inside, active, solid
 
 

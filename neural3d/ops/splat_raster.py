@@ -21,6 +21,7 @@ from torch import Tensor
 from neural3d.ops.native import check, native, served_by_cpu, stream
 
 _RECORD = 16  # scalars of a splat's record and of a row of gradients (kSplatScalars in csrc/ops/splat_raster.h)
+_GROUP = 8  # channels that one pass blends (kGroup there)
 _LARGEST = 1 << 16  # pixels along a side
 _kept = threading.local()
 
@@ -41,8 +42,8 @@ def splat_raster(
 
     xy: centres in pixels; the first pixel's centre is (0.5, 0.5). conic: Q = Σ'⁻¹ in pixels⁻², as xx, xy, yy.
     depth: any number that orders the splats, near ones first; of equal depths the earlier splat is in front.
-    opacity: o; splats with o < 1/255 touch nothing. features: colours or anything else, any C ≥ 1; expected depth comes
-    from depths appended to the colours. background: what shows behind, black without.
+    opacity: o; splats with o < 1/255 touch nothing. features: colours or anything else, any C ≥ 1, 8 of them in a pass;
+    expected depth comes from depths appended to the colours. background: what shows behind, black without.
     Splats whose conic is not positive definite, or whose xy, conic, depth or opacity is not finite, touch nothing and
     get zero gradients. NaN features spoil the pixels that they are blended to.
 
@@ -50,7 +51,7 @@ def splat_raster(
     conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU the same inputs
     give the same bytes for any number of threads; on CUDA, `torch.use_deterministic_algorithms` asks for ordered sums.
 
-    xy_abs_grad: the backward pass writes Σ over pixels of |∂L/∂xy| here (AbsGS, Ye et al. 2024); for C ≤ 4.
+    xy_abs_grad: the backward pass writes Σ over pixels of |∂L/∂xy| here (AbsGS, Ye et al. 2024); for C ≤ 8.
     Raises ValueError for shapes, dtypes or devices that do not fit; RuntimeError where splats touch 2³¹ tiles.
     """
     if features.dtype not in (torch.float32, torch.float64):
@@ -61,8 +62,8 @@ def splat_raster(
         raise ValueError(f"width and height must be 1 to {_LARGEST}, not {width} and {height}")
     if xy_abs_grad is not None:
         check("xy_abs_grad", xy_abs_grad, (features.shape[0], 2), like=features)
-        if features.shape[1] > 4:
-            raise ValueError(f"xy_abs_grad needs at most 4 channels, not {features.shape[1]}")
+        if features.shape[1] > _GROUP:
+            raise ValueError(f"xy_abs_grad needs at most {_GROUP} channels, not {features.shape[1]}")
         if not xy_abs_grad.is_contiguous():
             raise ValueError("xy_abs_grad is written in place: it must be contiguous")
     return _SplatRaster.apply(xy, conic, depth, opacity, features, background, width, height, xy_abs_grad)

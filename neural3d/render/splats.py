@@ -10,10 +10,10 @@ from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import lens_of, named
-from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.ops.splat_project import splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.render import RenderOut
+from neural3d.render.planes import plane_depth, splat_planes
 
 HIT = 1e-3  # alpha above which a pixel has a depth
 
@@ -40,7 +40,8 @@ def render_splats(
     """One picture of splats from a pinhole camera in their frame.
 
     background: sRGB behind them; None: black. sh_degree: harmonics in use; None: all there are. antialiased: as they
-    were trained. depth is the expected one of what was hit; a splat's normal is its shortest axis, towards the camera.
+    were trained. depth is that of the planes of flat splats, of others the expected one of what was hit; a splat's
+    normal is its shortest axis, towards the camera.
     """
     device = splats.means.device
     camera_from_world = torch.linalg.inv(camera.world_from_camera).float().to(device)
@@ -49,9 +50,9 @@ def render_splats(
         camera_from_world, pinhole_intrinsics(camera).float().to(device), camera.width, camera.height,
         sh_degree=splats.sh_degree if sh_degree is None else sh_degree, near=near, antialiased=antialiased, raw=True,
     )  # fmt: skip
-    normals = splat_normals(splats, camera.centre.float().to(device))
-    features = torch.cat([projected.color, projected.depth[:, None], normals], 1)
-    behind = torch.zeros(7, device=device)
+    planes = splat_planes(splats, camera_from_world)
+    features = torch.cat([projected.color, planes, projected.depth[:, None]], 1)
+    behind = torch.zeros(8, device=device)
     if background is not None:
         behind[:3] = background.to(device)
     image, alpha = splat_raster(
@@ -59,15 +60,9 @@ def render_splats(
         background=behind,
     )  # fmt: skip
     hit = alpha > HIT
-    depth = torch.where(hit, image[..., 3:4] / alpha.clamp(min=HIT), 0)
-    normal = torch.where(hit, torch.nn.functional.normalize(image[..., 4:], dim=-1), 0)
-    return RenderOut(image[..., :3], alpha, depth, normal)
-
-
-def splat_normals(splats: Gaussians, eye: Float[Tensor, "3"]) -> Float[Tensor, "N 3"]:
-    """Unit vectors along each splat's shortest axis, on the side that `eye` sees."""
-    axes = rotation_from_quaternion(splats.quats)
-    shortest = splats.log_scales.argmin(1)
-    normals = axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
-    facing = ((eye - splats.means) * normals).sum(1, keepdim=True)
-    return torch.where(facing < 0, -normals, normals)
+    depth = image[..., 7:] / alpha.clamp(min=HIT)
+    if splats.flat.all():
+        rays = camera.rays()[1].to(device) @ camera_from_world[:3, :3].T
+        depth = plane_depth(image[..., 3:7], rays / rays[..., 2:])
+    normal = torch.nn.functional.normalize(image[..., 3:6], dim=-1) @ camera_from_world[:3, :3]
+    return RenderOut(image[..., :3], alpha, torch.where(hit, depth, 0), torch.where(hit, normal, 0))

@@ -1,5 +1,7 @@
 """What other programs make of INRIA's .ply: text, plain colours, two scales, harmonics of degree 4."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from fields.many_splats import assert_equal, scene
 
 from neural3d.errors import UserError
 from neural3d.fields.quantised import C0
-from neural3d.fields.splat_files import is_splat_file, read_splats
+from neural3d.fields.splat_files import is_splat_file, read_splats, write_splats
+from neural3d.geometry.rotations import rotation_from_quaternion
 
 BASE = ["x", "y", "z", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
 
@@ -93,3 +96,30 @@ def test_other_numbers_of_harmonics_are_refused(tmp_path):
     write(tmp_path / "a.ply", columns_of(scene(2, 0)) | {f"f_rest_{k}": np.zeros(2) for k in range(10)})
     with pytest.raises(UserError, match="10 numbers f_rest"):
         read_splats(tmp_path / "a.ply")
+
+
+def test_flat_splats_are_written_with_two_scales(tmp_path):
+    """Whichever axis is the short one: it becomes the third, and what is read back covers the same ground."""
+    gaussians = scene(60)
+    with torch.no_grad():
+        for k in range(3):
+            rows, others = slice(20 * k, 20 * k + 20), [i for i in range(3) if i != k]
+            gaussians.log_scales[rows, k] = gaussians.log_scales[rows][:, others].amin(1) + math.log(1e-3)
+    notes = write_splats(gaussians, tmp_path / "a.2dgs.ply")
+    head = (tmp_path / "a.2dgs.ply").read_bytes().partition(b"end_header")[0]
+    assert b"scale_1" in head and b"scale_2" not in head and "no thickness" in notes[0]
+    found = read_splats(tmp_path / "a.2dgs.ply").gaussians
+    for name in ("means", "opacity_logits", "sh_dc", "sh_rest"):
+        assert torch.equal(getattr(found, name), getattr(gaussians, name))
+    torch.testing.assert_close(covariances(found), covariances(gaussians), rtol=1e-4, atol=1e-8)
+
+
+def test_thick_splats_have_no_two_scales(tmp_path):
+    with pytest.raises(UserError, match=r"surface=true"):
+        write_splats(scene(5), tmp_path / "a.2dgs.ply")
+    assert not (tmp_path / "a.2dgs.ply").exists()
+
+
+def covariances(gaussians):
+    axes = rotation_from_quaternion(gaussians.quats.detach()) * gaussians.log_scales.detach().exp()[:, None]
+    return axes @ axes.mT

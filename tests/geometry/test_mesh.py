@@ -74,6 +74,19 @@ def test_distances_find_what_lies_between_coarse_points():
         assert mesh.volume == pytest.approx(solid.volume, rel=0.2)
 
 
+def test_distances_that_are_cut_off_are_followed():
+    """Far away from the surface, by two cells, nothing is known but the side."""
+    cell = 2 / 96
+
+    def cut(x):
+        d = SPHERE.sdf(x)
+        return torch.where(d.abs() < 0.7 * cell, d, 1e3 * d.sign())
+
+    mesh = extract(cut, BOX, 96)
+    assert_closed(mesh)
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.7**3, rel=0.01)
+
+
 def test_densities_find_plates_two_cells_thick():
     for offset in np.linspace(0, 4, 9) * 2 / 128:
         plate = Box((0.6, 0.5, 2.02 / 128), (0.0, 0.0, 0.1 + offset))

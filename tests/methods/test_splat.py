@@ -62,6 +62,17 @@ def test_mcmc_fills_its_budget_and_fits_too(capture, tmp_path):
     assert evaluate(run)["results"]["psnr"] > 21
 
 
+def test_a_surface_is_flat_splats_and_pictures_hardly_suffer(capture, tmp_path):
+    score = {}
+    for surface in (True, False):
+        out = tmp_path / str(surface)
+        start(capture, out, "horizon=400", "reset_every=1000", f"surface={surface}".lower()).fit(400)
+        run = load(out, "cpu")
+        score[surface] = evaluate(run)["results"]["psnr"]
+        assert bool(run.method.splats.flat.all()) == surface
+    assert score[True] > score[False] - 1
+
+
 EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon=100", "coarse_pixels=200")
 
 
@@ -72,8 +83,9 @@ EVERYTHING = ("exposure=true", "refine_poses=true", "antialiased=true", "horizon
         ("densify_until=0.9", "absgrad=true", "max_splats=700"),
         ("densify_until=0.9", "densify=mcmc", "noise=1e4"),
         ("densify=none", "random_background=false"),
+        ("densify_until=0.9", "surface=true", "absgrad=true"),
     ],
-    ids=["adc", "absgrad", "mcmc", "none"],
+    ids=["adc", "absgrad", "mcmc", "none", "surface"],
 )
 def test_resume_is_exact_across_densifications(capture, tmp_path, options):
     start(capture, tmp_path / "whole", *EVERYTHING, *options).fit(90)
@@ -94,9 +106,10 @@ def test_threads_do_not_change_a_byte_but_seeds_do(capture, tmp_path):
             torch.set_num_threads(count)
             start(capture, tmp_path / name, *settings, "densify=mcmc", seed=seed).fit(5)
             start(capture, tmp_path / f"{name}-adc", *settings, "exposure=true", seed=seed).fit(5)
+            start(capture, tmp_path / f"{name}-flat", *settings, "surface=true", "surface_from=0.1", seed=seed).fit(5)
     finally:
         torch.set_num_threads(threads)
-    for kind in ("", "-adc"):
+    for kind in ("", "-adc", "-flat"):
         files = [(tmp_path / (n + kind) / "checkpoint.safetensors").read_bytes() for n in ("one", "two", "other")]
         assert files[0] == files[1]
         assert files[0] != files[2]

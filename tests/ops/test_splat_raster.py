@@ -55,7 +55,7 @@ def compare(values, background=None, tolerance=1e-4, width=WIDTH, height=HEIGHT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 7, 8, 11])
 def test_matches_the_loop_and_its_gradients(device, dtype, channels):
     background = torch.rand(channels, dtype=dtype, device=device) if channels != 2 else None
     compare(splats(90, channels, dtype, device), background, 1e-4 if dtype == torch.float32 else 1e-9)
@@ -210,18 +210,22 @@ def test_nan_features_spoil_what_they_touch(device):
     assert seen.any() and torch.equal(image.isnan().any(-1), seen) and torch.equal(image[~seen], clean[~seen])
 
 
-def test_abs_gradients(device):
-    """Σ over pixels of |∂L/∂xy|: one backward pass per pixel says what it must be."""
-    values = splats(12, 3, torch.float64, device, width=9, height=5)
-    xy = values[0].requires_grad_()
+@pytest.mark.parametrize("channels", [3, 8])
+def test_abs_gradients(device, channels):
+    """Σ over pixels of |∂L/∂xy|: one backward pass per pixel says what it must be. The others stay as they are."""
+    values = splats(12, channels, torch.float64, device, width=9, height=5)
+    leaves = leaves_of(values)
+    xy = values[0]
     image, alpha = reference(*values, 9, 5)
     v, v_alpha = torch.randn_like(image), torch.randn_like(alpha)
     per_pixel = (image * v).sum(-1) + (alpha * v_alpha)[..., 0]
     want = sum(torch.autograd.grad(p, xy, retain_graph=True)[0].abs() for p in per_pixel.flatten())
     sums = torch.full_like(xy, math.nan)
     ours, our_alpha = splat_raster(*values, 9, 5, xy_abs_grad=sums.detach())
-    torch.autograd.grad((ours * v).sum() + (our_alpha * v_alpha).sum(), xy)
+    got = torch.autograd.grad((ours * v).sum() + (our_alpha * v_alpha).sum(), leaves)
     close(sums.detach(), want, 1e-9)
+    for a, b in zip(got, torch.autograd.grad(per_pixel.sum(), leaves)):
+        close(a, b, 1e-9)
 
 
 def test_many_splats_in_single_precision(device):
@@ -316,7 +320,7 @@ def test_bad_input_is_a_sentence():
     ]:
         with pytest.raises(ValueError, match=sentence):
             splat_raster(*arguments)
-    with pytest.raises(ValueError, match="at most 4 channels"):
-        splat_raster(xy, conic, depth, opacity, features.repeat(1, 2), 4, 4, xy_abs_grad=torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="at most 8 channels"):
+        splat_raster(xy, conic, depth, opacity, features.repeat(1, 3), 4, 4, xy_abs_grad=torch.zeros(5, 2))
     with pytest.raises(ValueError, match="background must have shape"):
         splat_raster(xy, conic, depth, opacity, features, 4, 4, background=torch.zeros(2))

@@ -32,7 +32,7 @@ def ball(camera: Camera, background: torch.Tensor) -> RenderOut:
     rgb = torch.where(x[..., :1] > 0, torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9]))
     z = (t * (direction @ camera.forward.float()))[..., None]
     rgb, z = torch.where(hit, rgb, background), torch.where(hit, z, 0)
-    return RenderOut(rgb, hit.float(), z, torch.zeros_like(rgb))
+    return RenderOut(rgb, hit.float(), z, torch.where(hit, x / RADIUS, 0))
 
 
 AROUND = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, 1)]
@@ -79,3 +79,70 @@ def test_nothing_is_a_sentence():
 def test_many_large_views_become_fewer_and_smaller():
     chosen = fewer_and_smaller([camera((1, k / 100, 0), side=1000) for k in range(300)])
     assert len(chosen) <= MOST_VIEWS and {(c.width, c.height) for c in chosen} == {(LONGEST, LONGEST)}
+
+
+def test_a_far_view_that_errs_hardly_counts():
+    """Three times as far away, with pixels twelve times as wide, and wrong by a tenth of the radius."""
+
+    def render(camera: Camera, background: torch.Tensor) -> RenderOut:
+        out = ball(camera, background)
+        far = camera.centre.norm() > 5
+        return RenderOut(out.rgb, out.alpha, out.depth + 0.07 * far * (out.depth > 0), out.normal)
+
+    cameras = [camera(d) for d in AROUND + BELOW]
+    cameras += [camera(d, 9.0, side=40) for d in AROUND + BELOW]
+    fused = Fused(render, cameras, truncation(BOX, 64))
+    mesh, _ = fused_surface(fused, lambda field: extract(field, BOX, 64), closed=True)
+    assert abs(np.linalg.norm(mesh.vertices, axis=1) - RADIUS).mean() < 0.012
+
+
+def test_what_one_view_sees_alone_is_silenced():
+    """A disc before the ball in one picture: a floater, without which the others agree."""
+    cameras = [camera((1, 0.05 * k, 0.1 * (k % 2))) for k in range(6)]
+
+    def render(camera: Camera, background: torch.Tensor) -> RenderOut:
+        out = ball(camera, background)
+        disc = torch.zeros_like(out.alpha)
+        if camera is cameras[2]:
+            disc[60:100, 60:100] = 1
+        depth = torch.where(disc > 0, 1.2, out.depth)
+        normal = torch.where(disc > 0, -camera.forward.float(), out.normal)
+        return RenderOut(out.rgb, torch.maximum(out.alpha, disc), depth, normal)
+
+    nearest = []
+    for confirms in (False, True):
+        fused = Fused(render, cameras, truncation(BOX, 64))
+        if confirms:
+            fused.confirm()
+        spot = cameras[2].centre.float() + 1.2 * cameras[2].forward.float()
+        behind = spot + 0.02 * cameras[2].forward.float()
+        nearest.append(bool(fused.distance(behind[None]).abs() < fused.truncation))
+    assert nearest == [True, False]
+
+
+def test_a_place_is_fused_as_far_as_it_is_seen():
+    """Cameras about the origin see a ball from inside, three times beyond the unit cube: cells and τ grow with it."""
+    wide = 3.0
+
+    def inside(camera: Camera, background: torch.Tensor) -> RenderOut:
+        origin, direction = camera.rays()
+        b = (origin * direction).sum(-1)
+        t = -b + (b**2 - (origin**2).sum(-1) + wide**2).sqrt()
+        x = origin + t[..., None] * direction
+        z = (t * (direction @ camera.forward.float()))[..., None]
+        return RenderOut(torch.ones_like(x), torch.ones_like(z), z, -x / wide)
+
+    cameras = []
+    for k in range(24):
+        angle = torch.tensor(2 * torch.pi * k / 24, dtype=torch.float64)
+        eye = 0.5 * torch.stack([angle.cos(), angle.sin(), 0.2 * angle.sin()])
+        pose = look_at(eye, 2 * eye, torch.tensor([0.0, 0, 1], dtype=torch.float64))
+        cameras.append(Camera("PINHOLE", 80, 80, torch.tensor([50.0, 50, 40, 40]), pose))
+    fused = Fused(inside, cameras, 0.05, contracted=True)
+    fused.confirm()
+    box = fused.extent()
+    assert 1.55 < box.abs().max() < 1.8  # 2 − 1/3 and a margin
+    mesh, _ = fused_surface(fused, lambda field: extract(field, box, 96), closed=False)
+    radius = np.linalg.norm(mesh.vertices, axis=1)
+    assert abs(radius - wide).mean() < 0.02 * wide and abs(radius - wide).max() < 0.12 * wide
+    assert mesh.area > 0.3 * 4 * np.pi * wide**2
