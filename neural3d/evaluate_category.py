@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
 from neural3d.reconstruct import category_method
 from neural3d.run import Run, write_json
-from neural3d.scene.category import ShapeSet, outer_surface, union_distance
+from neural3d.scene.category import ShapeSet, kind_of, outer_surface, union_distance
 
 CLOUD, NOISE = 300, 0.5  # points of an unseen shape, and their standard deviation in % of its box's diagonal
 CUT = 0.4  # share of these that a partial cloud lacks
@@ -102,14 +101,6 @@ def evaluate_category(
     write_json(run.directory / f"eval_{name}.json", report)
     _draw(run.directory / "eval" / f"{name}.png", rows, pictures)
     return report
-
-
-def kind_of(name: str) -> str:
-    """The folder that a member lies in or, directly in train or test, its name up to a digit or underscore."""
-    folder = Path(name).parent.name
-    if folder not in ("", "train", "test"):
-        return folder
-    return re.split(r"[\d_]", Path(name).stem)[0] or Path(name).stem
 
 
 class _Sampled:

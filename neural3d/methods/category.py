@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,11 +39,16 @@ class CategoryMethod(Method):
 
     takes = ShapeSet
     level: float | None  # of the field's surface, see `geometry.mesh.extract`
+    sees: Literal["points", "image", "class"] = "points"  # what a code is made of
     linear: ClassVar[bool] = False  # are codes vectors, so that there are shapes between two, and new ones?
 
     @abc.abstractmethod
-    def code_of(self, cloud: Float[Tensor, "M 3"], generator: torch.Generator) -> Tensor:
-        """The code that explains points of a surface, which may be noisy and cover only part of it."""
+    def code_of(self, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """The code that explains what is seen of a shape.
+
+        points: (M, 3) of its surface, which may be noisy and cover only part of it. image: a picture (3, H, W), sRGB on
+        white, of the size of training. class: its number in `scene.kinds`, a tensor without dimensions.
+        """
 
     def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Tensor:
         """The code of a surface that is known, whose vertices need not be spread evenly."""
