@@ -45,10 +45,10 @@ class PictureEncoder(nn.Module):
             wider = width << stage
             layers += [_Block(channels, wider, 1 if stage == 0 else 2), _Block(wider, wider, 1)]
             channels = wider
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # what CPUs convolve fastest
+        self.layers = nn.Sequential(*layers)
         self.tell = nn.Linear(channels * (side // STRIDE) ** 2, code)
 
     def forward(self, picture: Float[Tensor, "S 3 H W"]) -> Float[Tensor, "S C"]:
         """picture: sRGB in [0, 1]."""
-        x = self.layers((2 * picture - 1).contiguous(memory_format=torch.channels_last))
+        x = self.layers((2 * picture - 1).contiguous(memory_format=torch.channels_last))  # CPUs convolve it fastest
         return self.tell(x.flatten(1))
