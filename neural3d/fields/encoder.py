@@ -35,7 +35,7 @@ def _conv(channels_in: int, channels: int, size: int, stride: int) -> nn.Conv2d:
 
 
 class PictureEncoder(nn.Module):
-    """side: of the square pictures, a multiple of 16. code: length of the vector. width: channels of the first layer."""
+    """side: of the square pictures, a multiple of STRIDE. code: length of the vector. width: first layer's channels."""
 
     def __init__(self, side: int, code: int, width: int = 16):
         super().__init__()

@@ -4,9 +4,9 @@ Mescheder, Oechsle, Niemeyer, Nowozin, Geiger: "Occupancy Networks", CVPR 2019: 
 sigmoid(logit(x, seen)) and whether x is inside, over all shapes of a category. Seen is, by `condition`,
     points  a noisy cloud. The published network sees it through one vector; ours through features at its points, see
             `neural3d.fields.local`.
-    image   one picture, of a random one of 24 cameras (`neural3d.scene.shots`), as published: a residual network makes a
-            vector of it (`neural3d.fields.encoder`), conditional normalisation lets that shape the field
-            (`neural3d.fields.conditional`). The field stands in the category's own frame, wherever the camera stood.
+    image   one picture, by a random one of 24 cameras (`neural3d.scene.shots`), as published: a residual network makes
+            a vector of it (`neural3d.fields.encoder`), conditional normalisation lets that shape the field
+            (`neural3d.fields.conditional`). The field stands in the category's frame, wherever the camera stood.
     class   the shape's class alone, through a vector of its own: what is likely of any member.
 """
 
@@ -22,11 +22,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from neural3d.errors import UserError
 from neural3d.fields.conditional import ConditionalField
-from neural3d.fields.encoder import PictureEncoder
+from neural3d.fields.encoder import STRIDE, PictureEncoder
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
 from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, kind_of
-from neural3d.scene.shots import take_shots
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field
@@ -84,8 +83,8 @@ class OccupancyCategory(CategoryMethod):
         if c.condition == "points":
             self.net: nn.Module = LocalOccupancy(c.width, c.neighbours, c.layers)
             return
-        if c.side < 16 or c.side % 16:
-            raise UserError(f"side must be a multiple of 16, not {c.side}.")
+        if c.side < STRIDE or c.side % STRIDE:
+            raise UserError(f"side must be a multiple of {STRIDE}, not {c.side}.")
         encoder = PictureEncoder(c.side, c.code, c.channels)
         self.net = _Conditional(
             encoder if c.condition == "image" else nn.Embedding(len(scene.kinds), c.code),
@@ -102,8 +101,7 @@ class OccupancyCategory(CategoryMethod):
 
     def source(self, scene: ShapeSet, device: torch.device) -> CategorySource:
         c = self.config
-        assert scene.meshes is not None
-        shots = take_shots(scene.meshes["train"], 0, side=c.side) if c.condition == "image" else None
+        shots = shots_of(scene, "train", c.side) if c.condition == "image" else None
         cloud = c.cloud if c.condition == "points" else 0
         return CategorySource(scene, device, points=self._points, cloud=cloud, noise=c.noise / 100, shots=shots)
 

@@ -22,6 +22,7 @@ from neural3d.scene.samples import sample_surface
 from neural3d.scene.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, read_shape, scene_turn
 from neural3d.scene.shots import Shots
 
+SPLITS = ("train", "test")
 HELD_OUT = 8  # where a folder has no test/, every 8th of each of its folders is held out, from the first on
 
 SURFACE = 4096  # points on each training shape, of which clouds are drawn
@@ -35,8 +36,8 @@ class ShapeSet:
     """Closed meshes under one similarity, so that a cloud in the set's own frame and units has its place among them.
 
     members: names, as paths below `path`, of each split, train and test. meshes: of the same, in the scene frame;
-    overlapping parts allowed; None in a run that was opened without its files, and of captures (`scene.objects`).
-    captures: the members are folders of photos, not meshes.
+    overlapping parts allowed; None in a run that was opened without its files, and of captures.
+    captures: the members are folders of photos, not meshes, see `scene.objects`.
     aabb: holds all members. scene_from_capture: as in Shape; the capture's frame is the one that all files share.
     """
 
@@ -84,7 +85,7 @@ def load_shape_set(folder: Path) -> ShapeSet:
         names = " and ".join(turns.values())
         raise UserError(f"{folder}: {names} disagree about what is up (+y or +z); convert them to one format.")
     turn = scene_turn(Path(next(iter(turns.values()))))
-    files = {split: [_read_member(folder / name) for name in names] for split, names in members.items()}
+    files = {split: [read_member(folder / name) for name in names] for split, names in members.items()}
     read = {split: [file.mesh for file in of_split] for split, of_split in files.items()}
     everything = [*itertools.chain(*read.values())]
     low = np.min([mesh.vertices.min(0) for mesh in everything], axis=0)
@@ -119,7 +120,7 @@ def frame_of(
 def _split(folder: Path) -> dict[str, list[str]]:
     """Names of the members of each split, sorted."""
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in MESH_SUFFIXES)
-    train, test = ([str(p) for p in files if p.parts[0] == split] for split in ("train", "test"))
+    train, test = ([str(p) for p in files if p.parts[0] == split] for split in SPLITS)
     if not train:
         if test:
             raise UserError(f"{folder}: has test/ but no meshes in train/.")
@@ -134,7 +135,7 @@ def _split(folder: Path) -> dict[str, list[str]]:
     return {"train": train, "test": test}
 
 
-def _read_member(path: Path) -> ShapeFile:
+def read_member(path: Path) -> ShapeFile:
     file = read_shape(path)
     mesh = file.mesh
     if len(mesh.faces) == 0:

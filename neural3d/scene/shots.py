@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -138,17 +138,3 @@ def _photograph(mesh: Mesh, poses: Float[np.ndarray, "V 4 4"], side: int, rng: n
         mean[..., :3] /= np.maximum(mean[..., 3:], 1e-6)  # of what is hit; black where nothing is
         picture[rows, columns] = (255 * mean + 0.5).astype(np.uint8)
     return pictures
-
-
-def within_silhouettes(shots: Shots, shape: int, points: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
-    """Which points all pictures of a shape that frame them show on the subject: its visual hull (Laurentini 1994)."""
-    pose, lens = shots.world_from_camera[shape], shots.lens[shape]
-    local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]  # (V, N, 3)
-    xy = local[..., :2] / local[..., 2:] * lens[:, None, :2] + lens[:, None, 2:]
-    alpha = shots.pixels[shape, ..., 3]
-    views, height, width = alpha.shape
-    column, row = xy.floor().long().unbind(-1)
-    framed = (local[..., 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    view = torch.arange(views, device=alpha.device)[:, None]
-    subject = alpha[view, row.clamp(0, height - 1), column.clamp(0, width - 1)] > 127
-    return (subject | ~framed).all(0)
