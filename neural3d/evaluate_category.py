@@ -40,11 +40,11 @@ def evaluate_category(
 ) -> dict[str, Any]:
     """Reconstructs the held-out shapes and writes RUN/eval_category.json and RUN/eval/category.png.
 
-    seen: what the run is given of each shape; None: what it learnt from. "cloud": 300 points of its outer surface, spread
-    evenly, with normal noise of 0.5 % of the diagonal of its box. "partial": those of them that are left when the 40 %
-    that lie farthest in a direction, horizontal and random, are cut off. "mesh": the mesh itself (DeepSDF: its signed
-    distances). "image": the picture by a random one of its cameras. "class": its class. The files of all but clouds are
-    eval_category_partial.json, eval/category_mesh.png and so on.
+    seen: what the run is given of each shape; None: what it learnt from. "cloud": 300 points of its outer surface,
+    spread evenly, with normal noise of 0.5 % of the diagonal of its box. "partial": those of them that are left when
+    the 40 % that lie farthest in a direction, horizontal and random, are cut off. "mesh": the mesh itself (DeepSDF: its
+    signed distances). "image": the picture by a random one of its cameras. "class": its class. The files of all but
+    clouds are eval_category_partial.json, eval/category_mesh.png and so on.
     IoU: of 50,000 points in the box around both. Chamfer: the mean exact distance from 4,096 even samples of one outer
     surface to the other, averaged over both directions, in % of the true box's diagonal; faces inside another part
     are no surface. Nearest training shape: of all, the one of greatest IoU, and the one of least Chamfer distance.

@@ -32,7 +32,8 @@ def gallery(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One row of pictures per row of items, all of a row seen by one camera; +z is up.
 
-    Items: a mesh, a cloud of points (N, 3), a picture (H, W, 3) uint8, or None for an empty place. titles: above the columns. labels: below each picture.
+    Items: a mesh, a cloud of points (N, 3), a picture (H, W, 3) uint8, or None for an empty place. titles: above the
+    columns. labels: below each picture.
     side: of a picture, in pixels.
     """
     margin, head, foot = 12, 30, 20

@@ -76,8 +76,8 @@ class ObjectSource:
         inside = candidates[within_silhouettes(self.shots, i, candidates)]
         if len(inside) == 0:
             raise UserError(
-                f"{name}: no place in the box is on the subject in all of its pictures; are its cameras in one frame with "
-                "the other objects' and with the box, and does alpha cut it out?"
+                f"{name}: no place in the box is on the subject in all of its pictures; are its cameras in one frame "
+                "with the other objects' and with the box, and does alpha cut it out?"
             )
         some = torch.randint(len(inside), (SURFACE,), generator=random, device=aabb.device)
         offset = torch.randn(SURFACE, 3, generator=random, device=aabb.device)

@@ -1,8 +1,8 @@
 """Pictures of each shape of a category from all around, with their cameras.
 
-A shape is seen by pinhole cameras spread around it, from below its middle to well above; all look
-at the middle of the category's box, from one distance, so that a picture tells the size. Each piece of a shape has one colour,
-in daylight that comes from the same side for all: colours on a surface do not depend on the viewer.
+A shape is seen by pinhole cameras spread around it, from below its middle to well above; all look at the middle of the
+category's box, from one distance, so that a picture tells the size. Each piece of a shape has one colour, in daylight
+that comes from the same side for all: colours on a surface do not depend on the viewer.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def read_shot(path: Path, side: int) -> Float[Tensor, "3 side side"]:
     rim = torch.cat([seen[:, 0], seen[:, -1], seen[:, :, 0], seen[:, :, -1]], dim=1)
     if (rim.amin(0) < WHITE).float().mean() > 0.5:
         raise UserError(
-            f"{path}: the subject stands before a background; cut it out (a PNG with alpha), or make all around it white."
+            f"{path}: the subject stands before a background; cut it out (a PNG with alpha), or make that white."
         )
     return seen
 
