@@ -21,8 +21,8 @@ class Reconstruct:
     path: RunFolder
     """The run folder, of a folder of shapes."""
     file: Annotated[Path | None, tyro.conf.Positional, option("FILE")] = None
-    """Of one shape: point cloud (may be noisy and partial) or mesh, in the frame and units of the category; its picture,
-    cut out or on white, framed as in training, if the run has condition=image or is dvr; its class, condition=class."""
+    """Of one shape: point cloud (may be noisy and partial) or mesh, in the frame and units of the category; its
+    picture, cut out or on white, framed as in training, for condition=image and dvr; its class, for condition=class."""
     out: Output = NOWHERE
     """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
     out_: OutOption = NOWHERE

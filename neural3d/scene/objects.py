@@ -3,7 +3,7 @@
 python -m neural3d.scene.objects SHAPES OUT [--views 24] [--side 64]
 
 photographs each mesh of a folder (`neural3d.scene.shots`) and writes
-    OUT/category.json               {"aabb": the box that holds all objects}, in the frame that all files share; +z is up
+    OUT/category.json               {"aabb": the box that holds all objects}, in the frame of all files; +z is up
     OUT/train/NAME/transforms.json  pinhole cameras in nerfstudio's layout, and beside it the photos, cut out by alpha
     OUT/test/NAME/…                 the same of objects held out
     …/NAME/shape.ply                the true mesh, where it is known: only evaluation reads it
@@ -88,8 +88,8 @@ def _read_photo(frame: Frame, shapes: ShapeSet, side: int) -> tuple[torch.Tensor
     width, height, alpha = read_header(path)
     if width != height or width < side or width % side:
         raise UserError(
-            f"{path}: has {width} × {height} pixels; photos of objects must be square and as large as --set side={side}, "
-            "or 2, 3, … times that."
+            f"{path}: has {width} × {height} pixels; photos of objects must be square and as large as "
+            f"--set side={side}, or 2, 3, … times that."
         )
     if not alpha:
         raise UserError(f"{path}: has no alpha, which cuts the object out; write it as a PNG with alpha.")
