@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 from neural3d.cli import main
 from neural3d.errors import UserError
@@ -127,6 +128,9 @@ def test_files_that_cannot_be_reconstructed(run, folder, tmp_path):
         reconstruct(run, tmp_path / "elsewhere.ply")
     with pytest.raises(UserError, match="no such file"):
         reconstruct(run, tmp_path / "none.ply")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    with pytest.raises(UserError, match="learnt shapes from points: give a point cloud"):
+        reconstruct(run, tmp_path / "photo.png")
 
 
 def test_a_category_is_no_scene(run, folder, tmp_path):
