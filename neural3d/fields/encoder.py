@@ -7,7 +7,6 @@ but by strides. The last 4 × 4 features are not averaged: where something lies 
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -50,5 +49,4 @@ class PictureEncoder(nn.Module):
 
     def forward(self, picture: Float[Tensor, "S 3 H W"]) -> Float[Tensor, "S C"]:
         """picture: sRGB in [0, 1]."""
-        x = self.layers((2 * picture - 1).contiguous(memory_format=torch.channels_last))  # CPUs convolve it fastest
-        return self.tell(x.flatten(1))
+        return self.tell(self.layers(2 * picture - 1).flatten(1))

@@ -20,7 +20,9 @@ NEAR = (0.05, 0.15)  # standard deviations, in scene units, of offsets from thes
 
 
 def within_silhouettes(shots: Shots, shape: int, points: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
-    """Which points all pictures that frame them show on the subject: the visual hull (Laurentini 1994)."""
+    """Which points all pictures that frame them, of which there are some, show on the subject: the visual hull of
+    Laurentini ("The visual hull concept for silhouette-based image understanding", TPAMI 1994).
+    """
     pose, lens = shots.world_from_camera[shape], shots.lens[shape]
     local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]  # (V, N, 3)
     column, row = (local[..., :2] / local[..., 2:] * lens[:, None, :2] + lens[:, None, 2:]).floor().long().unbind(-1)
@@ -29,7 +31,7 @@ def within_silhouettes(shots: Shots, shape: int, points: Float[Tensor, "N 3"]) -
     framed = (local[..., 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     view = torch.arange(views, device=alpha.device)[:, None]
     subject = alpha[view, row.clamp(0, height - 1), column.clamp(0, width - 1)] > 127
-    return (subject | ~framed).all(0)
+    return (subject | ~framed).all(0) & framed.any(0)
 
 
 @dataclass

@@ -68,7 +68,7 @@ def read_shot(path: Path, side: int) -> Float[Tensor, "3 side side"]:
     room = np.array([max(width, height)] * 2) - pixels.shape[:2]
     before, after = room // 2, room - room // 2
     square = np.pad(pixels, [*zip(before, after), (0, 0)])
-    seen = on_white(torch.from_numpy(area_resized(square, side, side))[None])[0]
+    seen = on_white(torch.from_numpy(np.array(area_resized(square, side, side)))[None])[0]
     rim = torch.cat([seen[:, 0], seen[:, -1], seen[:, :, 0], seen[:, :, -1]], dim=1)
     if (rim.amin(0) < WHITE).float().mean() > 0.5:
         raise UserError(

@@ -29,10 +29,8 @@ SETTINGS = {
 def tower(rng) -> trimesh.Trimesh:
     """A board on a post: seen from any side, the height of the post and the width of the board show."""
     height, width = rng.uniform(0.3, 1.2), rng.uniform(0.6, 1.6)
-    parts = [
-        box((-0.3, -0.3, 0), (0.3, 0.3, height)),
-        box((-width / 2, -width / 2, height - 0.01), (width / 2, width / 2, height + 0.4)),
-    ]
+    low, half = height - 0.01, width / 2
+    parts = [box((-0.3, -0.3, 0), (0.3, 0.3, height)), box((-half, -half, low), (half, half, height + 0.4))]
     mesh = joined(parts)
     return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
 
