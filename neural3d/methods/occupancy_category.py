@@ -26,6 +26,7 @@ from neural3d.fields.encoder import STRIDE, PictureEncoder
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
 from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, kind_of
+from neural3d.scene.objects import shots_of
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field
