@@ -40,7 +40,14 @@ class CategoryMethod(Method):
     takes = ShapeSet
     level: float | None  # of the field's surface, see `geometry.mesh.extract`
     sees: Literal["points", "image", "class"] = "points"  # what a code is made of
+    from_photos: ClassVar[bool] = False  # is it learnt from pictures alone, so that captures serve too?
     linear: ClassVar[bool] = False  # are codes vectors, so that there are shapes between two, and new ones?
+
+    @classmethod
+    def prepared(cls, scene: ShapeSet) -> ShapeSet:
+        if scene.captures and not cls.from_photos:
+            raise UserError(f"{scene.path}: these are captures, not meshes; --method dvr learns from photos.")
+        return scene
 
     @abc.abstractmethod
     def code_of(self, seen: Tensor, generator: torch.Generator) -> Tensor:
@@ -71,7 +78,7 @@ class CategoryMethod(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         raise UserError(
-            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of a cloud."
+            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of what is seen of one."
         )
 
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:

@@ -72,6 +72,7 @@ class DvrCategory(CategoryMethod):
     Config = DvrCategoryConfig
     level = 0.5
     sees = "image"
+    from_photos = True
 
     def __init__(self, config: DvrCategoryConfig, scene: ShapeSet):
         super().__init__(config, scene)

@@ -92,14 +92,6 @@ class OccupancyCategory(CategoryMethod):
             ConditionalField(c.code, 1, c.field_width, c.blocks),
         )
 
-    @classmethod
-    def prepared(cls, scene: ShapeSet) -> ShapeSet:
-        if scene.captures:
-            raise UserError(
-                f"{scene.path}: occupancy learns from meshes, these are captures; --method dvr learns from photos."
-            )
-        return scene
-
     def source(self, scene: ShapeSet, device: torch.device) -> CategorySource:
         c = self.config
         shots = shots_of(scene, "train", c.side) if c.condition == "image" else None

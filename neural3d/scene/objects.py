@@ -42,7 +42,7 @@ def load_captures(folder: Path) -> ShapeSet:
     content = read_json(where)
     try:
         low, high = np.asarray(content["aabb"], np.float64)
-        if not (low < high).all() or low.shape != (3,):
+        if not ((low < high) & np.isfinite(low) & np.isfinite(high)).all() or low.shape != (3,):
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise UserError(
