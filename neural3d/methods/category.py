@@ -78,7 +78,7 @@ class CategoryMethod(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         raise UserError(
-            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of what is seen of one."
+            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of what is seen."
         )
 
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
