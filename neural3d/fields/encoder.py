@@ -11,7 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from neural3d.errors import UserError
+
 STRIDE = 16  # by which the picture has shrunk at the end
+LANES = 8  # channels come in multiples of it: with 4, convolutions of torch 2.13 write where they must not (AVX2)
 
 
 class _Block(nn.Module):
@@ -34,10 +37,15 @@ def _conv(channels_in: int, channels: int, size: int, stride: int) -> nn.Conv2d:
 
 
 class PictureEncoder(nn.Module):
-    """side: of the square pictures, a multiple of STRIDE. code: length of the vector. width: first layer's channels."""
+    """side: of the square pictures, a multiple of STRIDE. code: length of the vector. width: of the first layer, in
+    channels, a multiple of LANES. Raises UserError where they are not.
+    """
 
     def __init__(self, side: int, code: int, width: int = 16):
         super().__init__()
+        for name, value, unit in (("side", side, STRIDE), ("channels", width, LANES)):
+            if value < unit or value % unit:
+                raise UserError(f"{name} must be a multiple of {unit}, not {value}.")
         layers: list[nn.Module] = [_conv(3, width, 5, 2), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
         for stage in range(4):

@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from neural3d.errors import UserError
 from neural3d.fields.conditional import ConditionalField
-from neural3d.fields.encoder import STRIDE, PictureEncoder
+from neural3d.fields.encoder import PictureEncoder
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.category import CategoryMethod
@@ -46,7 +45,7 @@ class DvrCategoryConfig:
     points: int = 128  # per object and step, asked about its silhouettes
 
     side: int = 64  # pixels along the pictures' sides; a multiple of 16
-    channels: int = 16  # of the encoder's first layer; the last has eight times as many
+    channels: int = 16  # of the encoder's first layer, a multiple of 8; the last has eight times as many
     code: int = 256  # length of the vector
     field_width: int = 96  # of the field's layers
     blocks: int = 5  # of two layers each
@@ -77,8 +76,6 @@ class DvrCategory(CategoryMethod):
     def __init__(self, config: DvrCategoryConfig, scene: ShapeSet):
         super().__init__(config, scene)
         c = config
-        if c.side < STRIDE or c.side % STRIDE:
-            raise UserError(f"side must be a multiple of {STRIDE}, not {c.side}.")
         self.encode = PictureEncoder(c.side, c.code, c.channels)
         self.net = ConditionalField(c.code, 4, c.field_width, c.blocks)  # the logit of occupancy; rgb before a sigmoid
 

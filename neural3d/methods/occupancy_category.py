@@ -20,9 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from neural3d.errors import UserError
 from neural3d.fields.conditional import ConditionalField
-from neural3d.fields.encoder import STRIDE, PictureEncoder
+from neural3d.fields.encoder import PictureEncoder
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
 from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, kind_of
@@ -51,7 +50,7 @@ class OccupancyCategoryConfig:
     layers: int = 3  # points: of self-attention
 
     side: int = 64  # image: pixels along the pictures' sides; a multiple of 16
-    channels: int = 16  # image: of the encoder's first layer; the last has eight times as many
+    channels: int = 16  # image: of the encoder's first layer, a multiple of 8; the last has eight times as many
     code: int = 256  # image, class: length of the vector
     field_width: int = 96  # image, class: of the field's layers
     blocks: int = 5  # image, class: of two layers each
@@ -79,18 +78,14 @@ class OccupancyCategory(CategoryMethod):
         super().__init__(config, scene)
         c = config
         self.sees = c.condition
-        kinds = [scene.kinds.index(kind_of(name)) for name in scene.members["train"]]
-        self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
+        of_each = [scene.kinds.index(kind_of(name)) for name in scene.members["train"]]
+        self.register_buffer("kinds", torch.tensor(of_each), persistent=False)
         if c.condition == "points":
             self.net: nn.Module = LocalOccupancy(c.width, c.neighbours, c.layers)
             return
-        if c.side < STRIDE or c.side % STRIDE:
-            raise UserError(f"side must be a multiple of {STRIDE}, not {c.side}.")
-        encoder = PictureEncoder(c.side, c.code, c.channels)
-        self.net = _Conditional(
-            encoder if c.condition == "image" else nn.Embedding(len(scene.kinds), c.code),
-            ConditionalField(c.code, 1, c.field_width, c.blocks),
-        )
+        kinds = len(scene.kinds)
+        encode = PictureEncoder(c.side, c.code, c.channels) if self.sees == "image" else nn.Embedding(kinds, c.code)
+        self.net = _Conditional(encode, ConditionalField(c.code, 1, c.field_width, c.blocks))
 
     def source(self, scene: ShapeSet, device: torch.device) -> CategorySource:
         c = self.config

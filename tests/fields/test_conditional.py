@@ -39,7 +39,7 @@ def test_gradients_reach_positions_codes_and_parameters(field):
 def test_the_encoder_tells_where_something_is():
     """Averaged over the picture, as the published one, a shifted square would leave nearly the same vector."""
     torch.manual_seed(0)
-    net = PictureEncoder(side=32, code=8, width=4).eval()
+    net = PictureEncoder(side=32, code=8, width=8).eval()
     pictures = torch.ones(2, 3, 32, 32)
     pictures[0, :, 4:12, 4:12], pictures[1, :, 20:28, 4:12] = 0, 0
     a, b = net(pictures)

@@ -18,7 +18,7 @@ from neural3d.scene.furniture import box, joined
 from neural3d.scene.objects import write_captures
 from neural3d.train import Trainer
 
-SMALL = ["side=32", "channels=4", "code=32", "field_width=32", "blocks=2", "points=64", "lr=5e-3"]
+SMALL = ["side=32", "channels=8", "code=32", "field_width=32", "blocks=2", "points=64", "lr=5e-3"]
 SETTINGS = {
     "image": ("occupancy", ["condition=image", "horizon=250", "shapes=12", *SMALL]),
     "class": ("occupancy", ["condition=class", "horizon=150", "shapes=12", *SMALL]),
@@ -132,7 +132,8 @@ def test_settings_and_data_that_do_not_fit(folders, tmp_path):
     with pytest.raises(UserError, match="must be one of points, image, class"):
         configure(folders / "shapes", "occupancy", ["condition=photo"])
     for data, method, settings, words in (
-        ("shapes", "occupancy", ["condition=image", "side=20"], "multiple of 16"),
+        ("shapes", "occupancy", ["condition=image", "side=20"], "side must be a multiple of 16"),
+        ("captures", "dvr", ["side=32", "channels=4"], "channels must be a multiple of 8"),
         ("captures", "dvr", ["side=64"], "32 × 32 pixels"),
         ("captures", "occupancy", [], "--method dvr learns from photos"),
     ):
