@@ -70,10 +70,15 @@ def shots_of(shapes: ShapeSet, split: str, side: int) -> Shots:
     Raises UserError where a photo is missing, of another size, not cut out, or its camera is no pinhole.
     """
     if not shapes.captures:
-        return take_shots(meshes_of(shapes, split), SPLITS.index(split), side=side)
+        return take_shots(meshes_of(shapes, split), SPLITS.index(split), radius=_reach(shapes), side=side)
     read = [_read_object(shapes.path / name, shapes, side) for name in shapes.members[split]]
     least = min(len(pixels) for pixels, _, _ in read)
     return Shots(*(torch.stack([part[:least] for part in parts]) for parts in zip(*read)))
+
+
+def _reach(shapes: ShapeSet) -> float:
+    """From the scene frame's origin to the farthest vertex of any split: pictures of all are taken from one distance."""
+    return max(float(np.linalg.norm(m.vertices, axis=1).max()) for split in SPLITS for m in meshes_of(shapes, split))
 
 
 def _read_object(folder: Path, shapes: ShapeSet, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,7 +124,7 @@ def write_captures(shapes: ShapeSet, out: Path, *, views: int = VIEWS, side: int
     back[:3, :3], back[:3, 3] = back[:3, :3] / scale, -shapes.scene_from_capture[:3, 3] / scale
     for number, split in enumerate(SPLITS):
         meshes = meshes_of(shapes, split)
-        shots = take_shots(meshes, number, views=views, side=side) if meshes else None
+        shots = take_shots(meshes, number, radius=_reach(shapes), views=views, side=side) if meshes else None
         for i, mesh in enumerate(meshes):
             assert shots is not None
             name = Path(shapes.members[split][i])

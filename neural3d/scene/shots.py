@@ -77,10 +77,12 @@ def read_shot(path: Path, side: int) -> Float[Tensor, "3 side side"]:
     return seen
 
 
-def take_shots(meshes: Sequence[Mesh], *seed: int, views: int = VIEWS, side: int = SIDE) -> Shots:
-    """Renders them. meshes: in the scene frame, closed. Equal seeds give equal pictures of the i-th shape."""
-    radius = max(float(np.linalg.norm(mesh.vertices, axis=1).max()) for mesh in meshes)
-    distance = radius * float(np.hypot(1, 2 * FOCAL))  # from which a ball of this radius fills the picture
+def take_shots(meshes: Sequence[Mesh], *seed: int, radius: float, views: int = VIEWS, side: int = SIDE) -> Shots:
+    """Renders them. meshes: in the scene frame, closed. Equal seeds give equal pictures of the i-th shape.
+
+    radius: of a ball around the scene frame's origin that fills the picture.
+    """
+    distance = radius * float(np.hypot(1, 2 * FOCAL))
     poses, pixels = [], []
     for i, mesh in enumerate(meshes):
         rng = np.random.default_rng((*seed, i))

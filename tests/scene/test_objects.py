@@ -43,6 +43,14 @@ def test_captures_come_back_as_the_shapes_were(folders):
     assert shots_of(back, "train", SIDE // 2).pixels.shape[2:4] == (SIDE // 2, SIDE // 2)
 
 
+def test_all_splits_are_seen_from_one_distance(folders):
+    """Else a picture of an unseen shape would tell another size than those learnt from."""
+    shapes, out = folders
+    for data in (shapes, load_captures(out)):
+        far = [shots_of(data, split, SIDE).world_from_camera[..., :3, 3].norm(dim=-1) for split in ("train", "test")]
+        assert torch.allclose(far[0], far[1][0, 0], atol=1e-4) and torch.allclose(far[1], far[1][0, 0], atol=1e-4)
+
+
 def test_an_object_is_also_a_capture_by_itself(folders):
     _, out = folders
     scene = load_scene(out / "train" / "chair_0000")

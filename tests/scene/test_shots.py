@@ -14,7 +14,7 @@ BAR = box((-0.5, -0.1, -0.2), (0.5, 0.1, 0.2))
 
 def test_pictures_show_what_their_cameras_see():
     """The silhouette is that of the hull of the projected corners, to a pixel; the rest is transparent."""
-    shots = take_shots([BAR], 0, views=6, side=32)
+    shots = take_shots([BAR], 0, radius=0.6, views=6, side=32)
     corners = torch.from_numpy(BAR.vertices).float()
     for pixels, (fx, fy, cx, cy), pose in zip(shots.pixels[0], shots.lens[0], shots.world_from_camera[0]):
         local = (corners - pose[:3, 3]) @ pose[:3, :3]
@@ -26,7 +26,7 @@ def test_pictures_show_what_their_cameras_see():
 
 
 def test_cameras_stand_all_around_and_upright():
-    pose = take_shots([BAR], 0, views=12, side=16).world_from_camera[0]
+    pose = take_shots([BAR], 0, radius=0.6, views=12, side=16).world_from_camera[0]
     eye = pose[:, :3, 3]
     angle = torch.rad2deg(torch.atan2(eye[:, 1], eye[:, 0])).sort().values
     assert angle.diff().max() < 60 and (pose[:, 2, 1] < 0).all()  # the picture's y points down
@@ -37,20 +37,20 @@ def test_cameras_stand_all_around_and_upright():
 
 def test_light_comes_from_above_and_pieces_have_colours():
     two = joined([BAR, box((-0.1, -0.1, 0.3), (0.1, 0.1, 0.5))])
-    shots = take_shots([two], 0, views=8, side=32)
+    shots = take_shots([two], 0, radius=0.6, views=8, side=32)
     high = (shots.world_from_camera[0, :, 2, 3] > 0.5).nonzero()[0, 0]  # sees the tops
     seen = shots.pixels[0, high][shots.pixels[0, high, ..., 3] == 255][:, :3]
     assert len(torch.unique(seen, dim=0)) >= 4
 
 
 def test_equal_seeds_give_equal_pictures_whatever_comes_after():
-    a, b = take_shots([BAR, BAR], 3, views=2, side=16), take_shots([BAR], 3, views=2, side=16)
+    a, b = take_shots([BAR, BAR], 3, radius=0.6, views=2, side=16), take_shots([BAR], 3, radius=0.6, views=2, side=16)
     assert torch.equal(a.pixels[0], b.pixels[0]) and not torch.equal(a.pixels[0], a.pixels[1])
-    assert not torch.equal(a.pixels[0], take_shots([BAR], 4, views=2, side=16).pixels[0])
+    assert not torch.equal(a.pixels[0], take_shots([BAR], 4, radius=0.6, views=2, side=16).pixels[0])
 
 
 def test_drawn_pictures_are_on_white_and_follow_the_generator():
-    shots = take_shots([BAR, BAR], 0, views=3, side=16)
+    shots = take_shots([BAR, BAR], 0, radius=0.6, views=3, side=16)
     picture, view = shots.draw(torch.tensor([1, 0]), torch.Generator().manual_seed(0))
     again, _ = shots.draw(torch.tensor([1, 0]), torch.Generator().manual_seed(0))
     assert torch.equal(picture, again) and picture.shape == (2, 3, 16, 16)
