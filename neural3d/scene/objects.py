@@ -77,7 +77,7 @@ def shots_of(shapes: ShapeSet, split: str, side: int) -> Shots:
 
 
 def _reach(shapes: ShapeSet) -> float:
-    """From the scene frame's origin to the farthest vertex of any split: pictures of all are taken from one distance."""
+    """From the scene frame's origin to the farthest vertex of any split: all pictures are taken from one distance."""
     return max(float(np.linalg.norm(m.vertices, axis=1).max()) for split in SPLITS for m in meshes_of(shapes, split))
 
 
