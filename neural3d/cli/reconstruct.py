@@ -49,6 +49,8 @@ class Reconstruct:
         at_least(resolution=(self.resolution, 2), count=(self.count, 2), samples=(self.samples or 1, 1))
         if self.file is not None:
             check_format(self.out)
+            if self.file.suffix and not self.file.exists():  # without, it may be the name of a class
+                raise UserError(f"{self.file} does not exist; check the path.")
         require_writable(self.out, folder=self.file is None)
         for file in self.between or ():
             if not file.exists():

@@ -50,7 +50,7 @@ def test_a_folder_of_shapes(tmp_path):
 
 
 def test_captures_of_many_objects(tmp_path):
-    boxes = [trimesh.creation.box((1, 1, 1 + i / 10)) for i in range(2)]
+    boxes = [trimesh.creation.box((1, 1, 1 + i / 10)) for i in range(4)]
     for i, mesh in enumerate(boxes):
         mesh.export(tmp_path / f"box_{i}.ply")
     write_captures(load_data(tmp_path), tmp_path / "captures", views=1, side=16)

@@ -77,7 +77,7 @@ def photo(folders):
 def test_unseen_shapes_come_out_right(run):
     report = evaluate_category(run, resolution=32)
     results = report["results"]
-    least = {"image": 0.75, "class": 0.45, "dvr": 0.35}[run.directory.name]
+    least = {"image": 0.65, "class": 0.45, "dvr": 0.35}[run.directory.name]
     assert results["kinds"].keys() == {"tower", "cube"}
     assert results["mean"]["iou"] > least, results["mean"]
     if run.method.sees == "image":
