@@ -276,8 +276,10 @@ auto unblend_kernel(int64_t channels) {
 template <class T>
 void splat_raster(const SplatRasterArgs<T>& a) {
   const unsigned tiles = unsigned(tiles_along(a.width, kTile) * tiles_along(a.height, kTile));
-  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup)
-    blend_kernel<T>(a.channels - c0)<<<tiles, kTilePixels, 0, stream(a.stream)>>>(a, c0);
+  for (int64_t c0 = 0; c0 < a.channels; c0 += kGroup) {
+    const auto kernel = blend_kernel<T>(a.channels - c0);
+    kernel<<<tiles, kTilePixels, 0, stream(a.stream)>>>(a, c0);
+  }
   check("splat_raster");
 }
 
