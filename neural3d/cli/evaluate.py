@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
-from neural3d.cli.console import Device, RunFolder, at_least, coloured, console, option, print_table
+from neural3d.cli.console import Device, Number, RunFolder, at_least, coloured, console, option, print_table
 from neural3d.errors import UserError
 from neural3d.files import require_writable
 
@@ -28,7 +28,7 @@ class Eval:
     mesh: Annotated[Path | None, option("TRUTH")] = None
     """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture.
     Default for runs on a mesh: that mesh."""
-    resolution: int = 256
+    resolution: Number = 256
     """Of that surface: cells along the longest side of the bounds."""
     device: Device = "auto"
 

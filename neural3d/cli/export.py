@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from neural3d.cli.console import (
     NOWHERE,
     Device,
+    Number,
     OutOption,
     Output,
     RunFolder,
@@ -47,7 +48,7 @@ class Export:
     .splat, .spz, .sog or .gs.glb (glTF with KHR_gaussian_splatting)."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    resolution: int = 256
+    resolution: Number = 256
     """Cells along the longest side of the bounds."""
     crop: Annotated[tuple[float, float, float, float, float, float] | None, option("x0 y0 z0 x1 y1 z1")] = None
     """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""

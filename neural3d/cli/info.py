@@ -99,7 +99,7 @@ def describe_run(path: Path) -> None:
     if (path / "eval.json").exists():
         try:
             results = read_json(path / "eval.json")["results"]
-            pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+            pairs += [(f"eval: {k}", f"{v:.3f}") for k, v in results.items() if k != "per_image"]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{path / 'eval.json'}: damaged; write it anew: neural3d eval {path}.") from None
     print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])

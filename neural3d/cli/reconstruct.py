@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, Seed, at_least, console, option
+from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, RunFolder, Seed, at_least, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 from neural3d.files import require_writable
@@ -28,12 +28,12 @@ class Reconstruct:
     """The same as OUT."""
     between: Annotated[tuple[Path, Path] | None, option("A B")] = None
     """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
-    count: int = 5
+    count: Number = 5
     """How many between."""
     samples: Annotated[int | None, option("N")] = None
     """Instead of FILE: so many new shapes (needs --method deepsdf)."""
     seed: Seed = 0
-    resolution: int = 128
+    resolution: Number = 128
     """Cells along the longest side of the category's box."""
     up: Up = None
     device: Device = "auto"

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, command_line, console, option, progress_bar
+from neural3d.cli.console import (
+    NOWHERE,
+    Device,
+    OutOption,
+    Output,
+    Seed,
+    command_line,
+    console,
+    option,
+    progress_bar,
+    say_next,
+)
 from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
 from neural3d.errors import UserError
@@ -35,7 +46,7 @@ class Train:
     """Run folder; default runs/SCENE-METHOD."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    method: str = "auto"
+    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
     sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
     resume: Annotated[Path | None, option("RUN")] = None
@@ -61,6 +72,7 @@ class Train:
 
     def run(self) -> None:
         from neural3d.run import configure, resolve_device
+        from neural3d.scene import Scene
         from neural3d.train import Trainer, require_no_run
 
         if self.steps is not None and self.steps < 1:
@@ -97,6 +109,8 @@ class Train:
         for note in [*trainer.scene.notes, *trainer.method.forecast()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
+        if isinstance(trainer.scene, Scene):
+            say_next("eval", trainer.directory)
 
     def _watching(self, trainer: Trainer) -> Watching | None:
         if self.view:

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import FourierSDF, HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
@@ -47,17 +48,17 @@ EXACT = 0.3  # of the spacing: to less than this, points are not followed
 class IgrConfig:
     """Settings of `igr`. Lengths are in scene units, in which the shape's longest side is 1.8."""
 
-    horizon: int = 2000  # step at which the learning rate reaches its final value
-    batch: int = 4096  # points of the cloud per step; half as many around it, anywhere, and where it bends
+    horizon: Count = 2000  # step at which the learning rate reaches its final value
+    batch: Count = 4096  # points of the cloud per step; half as many around it, anywhere, and where it bends
 
     backbone: Literal["grid", "fourier"] = "grid"  # hash grid, or Fourier features: smoother, four times as slow
-    levels: int = 12  # of the hash grid
+    levels: Layers = 12  # of the hash grid
     log2_table: int = 18  # entries per level at most
-    base_resolution: int = 8  # of the coarsest level
-    max_resolution: int = 256  # of the finest
-    width: int = 64  # of the network's hidden layers; fourier: 128 or more
-    hidden_layers: int = 1  # fourier: 3 or more
-    frequencies: int = 64  # of Fourier features
+    base_resolution: Count = 8  # of the coarsest level
+    max_resolution: Count = 256  # of the finest
+    width: Width = 64  # of the network's hidden layers; fourier: 128 or more
+    hidden_layers: Layers = 1  # fourier: 3 or more
+    frequencies: Width = 64  # of Fourier features
     sigma: float = 1.0  # standard deviation of these, cycles per unit
     coarse_until: float = 0.3  # share of the horizon by which all levels are seen
 

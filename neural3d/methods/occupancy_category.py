@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
 from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
 class OccupancyCategoryConfig:
     """Settings of `occupancy` for a folder of shapes. The set's box has a longest side of 1.8 scene units."""
 
-    horizon: int = 4000  # step at which the learning rate reaches its final value
-    shapes: int = 8  # per step
-    points: int = 512  # per shape and step at which the field is learnt
-    cloud: int = 300  # points of a surface that the field is conditioned on
+    horizon: Count = 4000  # step at which the learning rate reaches its final value
+    shapes: Count = 8  # per step
+    points: Count = 512  # per shape and step at which the field is learnt
+    cloud: Count = 300  # points of a surface that the field is conditioned on
     noise: float = 0.5  # standard deviation of these, in % of the diagonal of the shape's box
 
-    width: int = 64  # of all layers; a multiple of 4
-    neighbours: int = 10  # points of the cloud that a query asks
-    layers: int = 3  # of self-attention
+    width: Width = 64  # of all layers; a multiple of 4
+    neighbours: Count = 10  # points of the cloud that a query asks
+    layers: Layers = 3  # of self-attention
 
     lr: float = 2e-3
     lr_final: float = 5e-5

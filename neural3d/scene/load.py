@@ -12,7 +12,7 @@ from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.panorama import cut_panoramas
-from neural3d.scene.photos import check_photos, choose_downscale
+from neural3d.scene.photos import check_cameras, check_photos, choose_downscale
 from neural3d.scene.poses import with_poses
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
@@ -71,12 +71,15 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     options = make_options({**values, **given}, "load_scene")
     path = with_poses(path, path.parent)
     capture = open_capture(path, options)
+    check_cameras(capture)
     check_photos(capture, options)
     cut_panoramas(capture)
     split = make_split(capture, options)
     train = [capture.frames[i] for i in split["train"]]
     downscale = choose_downscale(capture, train, options, max_gib)
     scene_from_capture, aabb, outline = normalise(capture, train, options)
+    if not (scene_from_capture.isfinite().all() and aabb.isfinite().all()):
+        raise UserError(f"{path}: its box or points are so far away that nothing can be computed; correct them.")
     known = (options.unbounded, capture.unbounded, not capture.silhouettes)
     unbounded = next(u for u in known if u is not None)
     points = None

@@ -68,6 +68,8 @@ CAPTURES: dict[str, Callable[[Path], object]] = {  # "reader", or "reader: varia
     "polycam": lambda folder: test_phones.write_polycam(folder, test_phones.arkit_ring(4)),
     "record3d": lambda folder: test_phones.write_record3d(folder, test_phones.arkit_ring(4)),
     "scanner3d": lambda folder: test_phones.write_scanner3d(folder, test_phones.arkit_ring(4)),
+    "stray": lambda folder: test_phones.write_stray(folder, test_phones.arkit_ring(4, test_phones.FILM)),
+    "arkitscenes": lambda folder: test_phones.write_arkitscenes(folder, test_phones.turned_ring(4)[0]),
     "scannetpp": lambda folder: test_scannetpp.write_scene(folder, ring()),
     "metashape": test_metashape.write,
     "realitycapture": test_realitycapture.write,

@@ -337,7 +337,11 @@ def test_transparent_photos_train_on_any_background(capture):
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("sh_degree=4", "sh_degree must be 0 to 3"), ("max_splats=0", "at least 1"), ("densify=adcc", "must be one of")],
+    [
+        ("sh_degree=4", "sh_degree must be at most 3"),
+        ("max_splats=0", "must be 1 or more"),
+        ("densify=adcc", "must be one of"),
+    ],
 )
 def test_bad_settings_are_a_sentence(capture, setting, message):
     with pytest.raises(UserError, match=message):
