@@ -96,6 +96,8 @@ def describe_run(path: Path) -> None:
         state = load_state(path / "checkpoint.safetensors")
         count = sum(v.numel() for v in state.get("method", {}).values())
         pairs += [("step", str(state.get("step"))), ("numbers in the model", f"{count:,}")]
+        if "open" in state.get("extra", {}):
+            pairs.append(("surface", "open, trimmed where there are no points" if state["extra"]["open"] else "closed"))
     if (path / "eval.json").exists():
         try:
             results = read_json(path / "eval.json")["results"]
