@@ -66,7 +66,7 @@ class Snapshot:
         header = _header(self.tensors, self.plain, sums)
         self.file[8 : 8 + len(header)] = torch.frombuffer(bytearray(header), dtype=torch.uint8)
         with replacing(path, len(self.file)) as part:
-            write_pages(part, memoryview(self.file.numpy()))
+            write_pages(part, self.file.numpy().data)
 
 
 def _header(tensors: dict[str, Tensor], plain: str, sums: dict[str, int]) -> bytes:

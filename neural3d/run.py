@@ -113,7 +113,11 @@ def configure(
     method = OF_CATEGORY.get(method, method) if isinstance(loaded, ShapeSet) else method
     chosen = method_class(method)
     if not isinstance(loaded, chosen.takes):
-        kinds = {Scene: "photos", Shape: "a mesh or point cloud", ShapeSet: "a folder of meshes"}
+        kinds = {
+            Scene: "photos",
+            Shape: "a mesh or point cloud",
+            ShapeSet: "a folder of meshes, or of captures of many objects",
+        }
         plain = {special: name for name, special in OF_CATEGORY.items()}
         others = ", ".join(plain.get(name, name) for name in METHODS if method_class(name).takes is type(loaded))
         raise UserError(

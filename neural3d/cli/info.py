@@ -36,6 +36,7 @@ class Info:
         from neural3d.scene.doctor import describe, describe_shape, suspicions
         from neural3d.scene.footage import find_footage
         from neural3d.scene.footage_doctor import describe_footage
+        from neural3d.scene.objects import holds_captures, load_captures
         from neural3d.scene.shape import is_shape_file
 
         if is_splat_file(path):
@@ -44,6 +45,9 @@ class Info:
             return print_pairs(str(path), describe_shape(path))
         if (path / "config.json").exists():
             return describe_run(path)
+        if holds_captures(path):
+            objects = load_captures(path.resolve())
+            return print_pairs(str(path), [(f"{s} captures", f"{len(n)}") for s, n in objects.members.items()])
         if (footage := find_footage(path)) is not None:
             rows, advice = describe_footage(footage)
             print_pairs(str(path), rows)

@@ -40,7 +40,8 @@ class Train:
 
     needs_out: ClassVar = False
     scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
-    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME).
+    """Capture folder, JSON file, mesh, point cloud, folder of meshes or of captures of many objects, or a ready scene
+    (scenes/NAME.toml or NAME).
     Photos without poses, or a video: their cameras are found first, as `neural3d process` does."""
     out: Output = NOWHERE
     """Run folder; default runs/SCENE-METHOD."""
@@ -48,7 +49,8 @@ class Train:
     """The same as OUT."""
     method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
-    sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
+    sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf; of captures of many objects:
+    dvr."""
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None

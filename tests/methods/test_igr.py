@@ -78,7 +78,7 @@ def test_the_mesh_is_the_shape_in_any_pose(kind, bound, tmp_path):
 
 
 def test_fourier_features_do_it_too(tmp_path):
-    settings = [*SETTINGS[:2], "backbone=fourier", "width=64", "hidden_layers=2", "frequencies=32"]
+    settings = ["horizon=300", SETTINGS[1], "backbone=fourier", "width=64", "hidden_layers=2", "frequencies=32"]
     mesh = fit(write(tmp_path / "torus.xyz", torus(np.random.default_rng(0))[0]), tmp_path / "run", settings)
     assert open_edges(mesh) == 0
     assert (errors(mesh) < 0.5).all()

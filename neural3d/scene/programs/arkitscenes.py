@@ -10,6 +10,7 @@ often. Intrinsics are ARKit's, whose pixels have their centres at whole numbers,
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def _read(folder: Path) -> Capture:
     frames = []
     for photo, pose in every_nth(placed, MOST):
         file = photo.parent.with_name(f"{photo.parent.name}_intrinsics") / f"{photo.stem}.pincam"
-        camera = guarded(file, lambda f=file, p=pose: _camera(f, p))
+        camera = guarded(file, partial(_camera, file, pose))
         frames.append(Frame(photo.name, camera, photo, source=file))
     capture = arkit_capture("arkitscenes", folder, frames, up_axis="z")
     capture.notes += unplaced_note(len(photos) - len(placed), len(photos))
