@@ -149,7 +149,7 @@ struct Footprint {
   S opacity, slope;  // ∂opacity/∂logit
   Vec3<S> p;
   S x, y;                  // xy − c
-  S per_z, u, v;           // 1/p_z; u and v as clamped; of the pinhole, as
+  S per_z, u, v;           // of the pinhole alone: 1/p_z; u and v as clamped,
   Mask<S> u_free, v_free;  // where they are not
   Vec3<S> j0, j1;          // rows of J
   S per_length;            // 1/|q|

@@ -14,7 +14,7 @@ from torch.nn.functional import relu
 from neural3d.errors import UserError
 
 STRIDE = 16  # by which the picture has shrunk at the end
-LANES = 8  # channels come in multiples of it: with 4, convolutions of torch 2.13 write where they must not (AVX2)
+LANES = 8  # channels come in multiples of it: with 4, torch 2.13 writes where it must not if pictures are channels-last
 
 
 class _Block(nn.Module):

@@ -35,6 +35,8 @@ from neural3d.scene.objects import shots_of
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
 
+BLOCK = 1 << 13  # positions that the field is asked for at a time
+
 
 @dataclass(frozen=True)
 class DvrCategoryConfig:
@@ -164,6 +166,3 @@ class DvrCategory(CategoryMethod):
 
     def _told(self, x: Float[Tensor, "N 3"], code: Float[Tensor, "C"]) -> Float[Tensor, "N 4"]:
         return torch.cat([self.net(part[None], code[None])[0] for part in x.float().split(BLOCK)])
-
-
-BLOCK = 1 << 13  # positions that the field is asked for at a time

@@ -128,9 +128,8 @@ def write_captures(shapes: ShapeSet, out: Path, *, views: int = VIEWS, side: int
         for i, mesh in enumerate(meshes):
             assert shots is not None
             name = Path(shapes.members[split][i])
-            folder = (
-                out / split / (name.stem if name.parent.name in ("", *SPLITS) else f"{kind_of(str(name))}_{name.stem}")
-            )
+            kind = "" if name.parent.name in ("", *SPLITS) else f"{kind_of(str(name))}_"
+            folder = out / split / f"{kind}{name.stem}"
             frames = []
             for view, pixels in enumerate(shots.pixels[i]):
                 with replacing(folder / f"{view:03d}.png") as part:

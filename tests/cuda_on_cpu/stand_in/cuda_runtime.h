@@ -54,8 +54,6 @@ inline int __all_sync(unsigned mask, int yes, EMULATED_PLACE) { return __ballot_
 
 namespace emulated {
 
-using Source = int (*)(int lane, int argument);  // whose value a lane gets
-
 template <class T>
 T shuffled(unsigned mask, T value, int argument, Collective which, Place place) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
@@ -127,7 +125,7 @@ inline unsigned __float_as_uint(float f) {
 using cudaError_t = int;
 using cudaStream_t = struct CUstream_st*;
 constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1;
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 struct cudaFuncAttributes {};
 
