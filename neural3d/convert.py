@@ -114,8 +114,7 @@ def mesh_of_splats(
     else:
         box, render = _core(subject.splats), _from_outside(subject)
         views = surround(box, (-15, 15, 45, 75), 12)
-        reach = truncation(box, resolution, bool(subject.splats.flat.all()))
-        fused = Fused(render, views, reach, progress)
+        fused = Fused(render, views, truncation(box, resolution), progress)
         fused.confirm()
         surface, color = fused_surface(fused, lambda f: extract(f, box, resolution, progress=progress), closed=False)
         cameras = surround(box, (5, 35), LOOKS // 2, SIDE)

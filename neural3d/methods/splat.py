@@ -35,7 +35,7 @@ from neural3d.scene.photos import available_memory
 from neural3d.scene.undistort import pinhole_scene
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Colors, Field, Mesh
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
 
@@ -320,28 +320,23 @@ class Splat(Method):
     ) -> tuple[Mesh, Colors | None]:
         """As the base; from depths in the training views. Of a place, not of an object, it ends where none looks.
 
-        Without a crop that is far beyond the bounds: cells are as small within them, or up to twice as large, and grow
-        outside.
+        Of a place in flat splats and without a crop that is far beyond the bounds, by cells that grow outside of them.
         """
         from neural3d.geometry.mesh import extract
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
         place, box = self.scene.unbounded, self.mesh_box(crop)
-        whole = place and crop is None
-        reach = truncation(box, resolution // 2 if whole else resolution, bool(self.splats.flat.all()))
-        fused = Fused(self.render, cameras, reach, progress, contracted=whole)
-        if place:
-            fused.confirm()
-        seen = fused.extent().to(self.splats.means.device) if whole else box
+        whole = place and crop is None and self.config.surface
+        fused = Fused(self.render, cameras, truncation(box, resolution), progress, contracted=whole)
+        if not whole:
+            return fused_surface(
+                fused, lambda f: self._extract(f, resolution, crop, progress=progress), closed=not place
+            )
+        fused.confirm()
+        seen = fused.extent().to(box)
         cells = round(resolution * min(2.0, float((seen[1] - seen[0]).max() / (box[1] - box[0]).max())))
-
-        def mesh(field: Field) -> Mesh:
-            if whole:
-                return extract(field, seen, cells, progress=progress)
-            return self._extract(field, resolution, crop, progress=progress)
-
-        return fused_surface(fused, mesh, closed=not place)
+        return fused_surface(fused, lambda f: extract(f, seen, cells, progress=progress), closed=False)
 
 
 class _Gain(torch.autograd.Function):

@@ -1,13 +1,13 @@
 """Depth pictures of many views, fused into one surface (Curless & Levoy, "A volumetric method for building complex
 models from range images", SIGGRAPH 1996), for what renders well and has no surface of its own, such as splats.
 
-A pixel with a depth and a normal n is a piece of a plane. Of a point x in front of it, or behind by less than τ, it
-says that x lies s = nᵀ(x − plane) outside; what is further behind is hidden from it. The signed distance at x is the
-mean of what the views say, each with the weight (cos θ / footprint)²: depths err by multiples of a pixel's width there,
-and more on what is seen aslant. Pixels that see nothing (alpha under a half) and those that see something more than τ
-behind x carve: they say τ, with a small weight, for at silhouettes they are wrong by a pixel. It is a function of x,
-asked for only where the extraction of the mesh looks; there is no volume in memory.
+A view whose picture has depth D where x is seen says that x lies d = D − z before its surface, z being x's own depth:
+truncated to at most τ, and no word where d < −τ, for what is that far behind is hidden. The signed distance at x is the
+mean of what the views say. It is a function of x, asked for only where the extraction of the mesh looks; there is no
+volume in memory. Pixels that see nothing (alpha under a half) say τ: they carve.
 
+Views count alike and along their rays: weights by slant and by the width of a pixel, and distances to the planes that
+pixels show instead of along the ray, were worse on splats, plain and flat (benchmarks/results/surface_cpu).
 Of a place τ grows with the distance, as the cells of a contracted grid do: see `contracted`.
 """
 
@@ -30,37 +30,17 @@ from neural3d.render import RenderOut
 
 MOST_VIEWS, LONGEST = 120, 640  # pictures that are fused, and their longer side in pixels
 NEIGHBOURS, CONFIRM = 8, 3  # views that check another one's depth, and how many must agree
-ASLANT = 0.1  # cos θ under which a pixel is not to be trusted
-CARVING = 0.2  # cos θ as if of pixels that carve
 FARTHEST = 4.0  # of a place: |x|∞ in the scene's frame, where the subject is within 1
 NOTHING = "The views see no surface inside the box; choose another --crop, or train longer."
 
 
 @dataclass
 class _Look:
-    """One view. planes: per pixel n and nᵀ(plane − eye), −∞ where nothing is seen, and the depth, ∞ there. Not numbers
-    are the first where the surface is seen too slanted, all where it is not to be trusted. footprint: a pixel's width
-    at the distance 1.
-    """
+    """One view. depth: Inf where nothing is seen, not a number where what is seen is not to be trusted."""
 
     camera: Camera
-    planes: Float[Tensor, "H W 5"]
+    depth: Float[Tensor, "H W"]
     rgb: UInt8[Tensor, "H W 3"]
-    footprint: float
-
-
-@dataclass
-class _Said:
-    """What a view says of points: how far they lie outside along the normal, and before the surface along the ray; not
-    a number where it is not to be trusted. cosine: of θ; width: of a pixel there. inside: of the picture; elsewhere the
-    rest means nothing.
-    """
-
-    outside: Float[Tensor, "N"]
-    before: Float[Tensor, "N"]
-    cosine: Float[Tensor, "N"]
-    width: Float[Tensor, "N"]
-    inside: Bool[Tensor, "N"]
 
 
 class Fused:
@@ -87,21 +67,13 @@ class Fused:
             out = render(camera, torch.zeros(3))
             seen = out.alpha > 0.5
             rgb = torch.where(seen, out.rgb / out.alpha.clamp_min(0.5), 0)
-            self.device = rgb.device
-            direction = camera.rays()[1].to(self.device)
-            along = direction / (direction @ camera.forward.to(direction))[..., None]
-            slope = (out.normal * along).sum(-1, keepdim=True)
-            slanted = slope > -ASLANT * along.norm(dim=-1, keepdim=True)
-            planes = torch.where(slanted, math.nan, torch.cat([out.normal, out.depth * slope], -1))
-            planes = torch.cat([planes, out.depth], -1)
-            nothing = planes.new_tensor([0, 0, 0, -math.inf, math.inf])
-            planes = torch.where(seen, planes, nothing)
-            footprint = float((along[0, 1] - along[0, 0]).norm())
-            self._looks.append(_Look(camera, planes, (255 * rgb.clamp(0, 1)).round().byte(), footprint))
+            depth = torch.where(seen, out.depth, math.inf)[..., 0]
+            self.device = depth.device
+            self._looks.append(_Look(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
             progress("drawing depth", len(self._looks), len(cameras))
 
     def confirm(self) -> None:
-        """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see where they are, up to τ.
+        """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see as deep, up to τ.
 
         What is seen in one view alone is haze, a wall from its back, or the smear between an edge and what is behind.
         """
@@ -112,17 +84,18 @@ class Fused:
             nearest = (centres - look.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
             agreeing, tolerance = torch.zeros(len(x), device=self.device), self.reach(x)
             for other in (self._looks[i] for i in nearest.tolist()):
-                said = self._said(other, x)
-                agreeing += said.inside & (said.outside.abs() < tolerance) & (said.before.abs() < 4 * tolerance)
-            lonely = (agreeing < min(CONFIRM, len(nearest))).view(*look.planes.shape[:2], 1)
-            checked.append(torch.where(lonely & look.planes[..., 4:].isfinite(), math.nan, look.planes))
-        for look, planes in zip(self._looks, checked):
-            look.planes = planes
+                d, inside = self._before(other, x)
+                agreeing += inside & (d.abs() < tolerance)
+            lonely = (agreeing < min(CONFIRM, len(nearest))).view(look.depth.shape)
+            checked.append(torch.where(lonely & look.depth.isfinite(), math.nan, look.depth))
+        for look, depth in zip(self._looks, checked):
+            look.depth = depth
 
     def reach(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """τ at points."""
-        grown = x.abs().amax(1).clamp(min=1) ** 2 if self.contracted else torch.ones(len(x), device=x.device)
-        return self.truncation * grown
+        if not self.contracted:
+            return torch.full((len(x),), self.truncation, device=x.device)
+        return self.truncation * x.abs().amax(1).clamp(min=1) ** 2
 
     def distance(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """A quarter of the mean, in [-τ / 4, τ / 4], where some view says less than τ; ± 1000 τ elsewhere.
@@ -130,21 +103,17 @@ class Fused:
         So `geometry.mesh.extract` takes all the former for near and refines there, and none of the latter.
         What no view faces is outside; what some face and none sees is inside, so that the surface is closed.
         """
-        total, weights, near, told, faced = torch.zeros(5, len(x), device=x.device)
+        total, count, near, faced = torch.zeros(4, len(x), device=x.device)
         reach = self.reach(x)
         for look in self._looks:
-            said = self._said(look, x)
-            aslant = said.outside.isnan() & (said.before > 4 * reach)  # at least it is clear up to there
-            carves = said.inside & ((said.outside >= reach) | aslant)
-            speaks = said.inside & (said.before > -reach) & (said.outside > -reach) | carves
-            weight = torch.where(speaks, (torch.where(carves, CARVING, said.cosine) / said.width) ** 2, 0)
-            total += torch.where(speaks, weight * torch.where(carves, reach, said.outside), 0)
-            weights += weight
-            near += speaks & ~carves
-            told += speaks
-            faced += said.inside
-        far = 1e3 * reach * torch.where((told == 0) & (faced > 0), -1.0, 1.0)
-        return torch.where(near > 0, 0.25 * total / weights.clamp_min(1e-30), far)
+            d, inside = self._before(look, x)
+            told = inside & (d > -reach)
+            total += torch.where(told, torch.minimum(d, reach), 0)
+            count += told
+            near += told & (d < reach)
+            faced += inside
+        far = 1e3 * reach * torch.where((count == 0) & (faced > 0), -1.0, 1.0)
+        return torch.where(near > 0, 0.25 * total / count.clamp_min(1), far)
 
     def color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """sRGB of surface points: the mean of views that see them, weighted by the squared cosine of their slant.
@@ -155,11 +124,11 @@ class Fused:
         total, weights = torch.zeros(len(x), 3, device=x.device), torch.zeros(len(x), 1, device=x.device)
         reach = self.reach(x)
         for look in self._looks:
-            said = self._said(look, x)
+            d, inside = self._before(look, x)
             toward = torch.nn.functional.normalize(look.camera.centre.to(x) - x, dim=1)
             slant = (toward * normal).sum(1).clamp_min(0) ** 2
-            weight = torch.where(said.before.abs() < reach, slant, 0) + 1e-6
-            weight = torch.where(said.inside & said.before.isfinite(), weight, 0)[:, None]
+            weight = torch.where(d.abs() < reach, slant, 0) + 1e-6
+            weight = torch.where(inside & d.isfinite(), weight, 0)[:, None]
             total += weight * self._pixels(look, look.rgb, x)[0].float() / 255
             weights += weight
         return torch.where(weights > 0, total / weights.clamp_min(1e-12), 0.5)
@@ -187,16 +156,12 @@ class Fused:
     def _points(self, look: _Look) -> Float[Tensor, "P 3"]:
         """Where the rays of a view's pixels meet the surface; not finite where they meet none."""
         origin, direction = (x.reshape(-1, 3).to(self.device) for x in look.camera.rays())
-        depth = look.planes[..., 4].flatten()
-        return origin + (depth / (direction @ look.camera.forward.to(direction)))[:, None] * direction
+        return origin + (look.depth.flatten() / (direction @ look.camera.forward.to(direction)))[:, None] * direction
 
-    def _said(self, look: _Look, x: Float[Tensor, "N 3"]) -> _Said:
-        planes, z, inside = self._pixels(look, look.planes, x)
-        ray = x - look.camera.centre.to(x)
-        distance = ray.norm(dim=1)
-        along = (planes[:, :3] * ray).sum(1)
-        before = (planes[:, 4] - z) * distance / z
-        return _Said(along - planes[:, 3], before, -along / distance, distance * look.footprint, inside)
+    def _before(self, look: _Look, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"]]:
+        """(d, is x in the picture?)"""
+        depth, z, inside = self._pixels(look, look.depth, x)
+        return depth - z, inside
 
     @staticmethod
     def _pixels(look: _Look, image: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -223,11 +188,9 @@ def fused_surface(fused: Fused, extract: Callable[[Field], Mesh], *, closed: boo
     return remove_floaters(mesh), fused.color
 
 
-def truncation(box: Float[Tensor, "2 3"], resolution: int, flat: bool = False) -> float:
-    """τ that suits splats: 3 % of the box's longest side, of flat ones 2 %, where the errors of their depths are; at
-    least three cells.
-    """
-    return float((box[1] - box[0]).max()) * max(0.02 if flat else 0.03, 3 / resolution)
+def truncation(box: Float[Tensor, "2 3"], resolution: int) -> float:
+    """τ that suits splats: 4 % of the box's longest side, where the errors of their depths are; at least six cells."""
+    return float((box[1] - box[0]).max()) * max(0.04, 6 / resolution)
 
 
 def fewer_and_smaller(cameras: list[Camera]) -> list[Camera]:

@@ -81,21 +81,6 @@ def test_many_large_views_become_fewer_and_smaller():
     assert len(chosen) <= MOST_VIEWS and {(c.width, c.height) for c in chosen} == {(LONGEST, LONGEST)}
 
 
-def test_a_far_view_that_errs_hardly_counts():
-    """Three times as far away, with pixels twelve times as wide, and wrong by a tenth of the radius."""
-
-    def render(camera: Camera, background: torch.Tensor) -> RenderOut:
-        out = ball(camera, background)
-        far = camera.centre.norm() > 5
-        return RenderOut(out.rgb, out.alpha, out.depth + 0.07 * far * (out.depth > 0), out.normal)
-
-    cameras = [camera(d) for d in AROUND + BELOW]
-    cameras += [camera(d, 9.0, side=40) for d in AROUND + BELOW]
-    fused = Fused(render, cameras, truncation(BOX, 64))
-    mesh, _ = fused_surface(fused, lambda field: extract(field, BOX, 64), closed=True)
-    assert abs(np.linalg.norm(mesh.vertices, axis=1) - RADIUS).mean() < 0.012
-
-
 def test_what_one_view_sees_alone_is_silenced():
     """A disc before the ball in one picture: a floater, without which the others agree."""
     cameras = [camera((1, 0.05 * k, 0.1 * (k % 2))) for k in range(6)]
