@@ -18,8 +18,11 @@ from neural3d.scene.batches import PhotoBatch
 
 @torch.no_grad()
 def flatten(splats: Gaussians) -> None:
-    """The third axis becomes the normal, with next to no scale: what two-scale files are read as."""
-    splats.log_scales[:, 2] = splats.log_scales[:, :2].amin(1) + math.log(FLAT)
+    """The shortest axis becomes the normal, with next to no scale."""
+    scales = splats.log_scales
+    shortest = scales.argmin(1, keepdim=True)
+    width = scales.scatter(1, shortest, math.inf).amin(1, keepdim=True)
+    scales.scatter_(1, shortest, width + math.log(FLAT))
 
 
 def plane_features(splats: Gaussians, camera_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, "N 5"]:

@@ -65,7 +65,7 @@ class SplatConfig:
     surface: bool = False  # flat splats that lie on surfaces, for meshes; a quarter of the steps in the same time fewer
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
     thick_weight: float = 0.1  # surface: of the thickness of their layers, as a share of the depth
-    surface_from: float = 0.3  # surface: share of the horizon from which both count
+    surface_from: float = 0.3  # surface: share of the horizon from which splats are flat, and both count
 
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
     densify_from: int = 600  # step of the first change
@@ -113,9 +113,6 @@ class Splat(Method):
         self.splats = seed_splats(
             scene, random_points=c.random_points, most=c.max_splats, sh_degree=c.sh_degree, opacity=c.opacity
         )
-        if c.surface:
-            self.splats.quats.data = torch.randn(len(self.splats), 4)  # which way they face, photos will tell
-            flatten(self.splats)
         self.control: Adc | Mcmc | None = None
         if c.densify == "adc":
             self.control = Adc(c, self.extent, len(self.splats))
@@ -287,7 +284,7 @@ class Splat(Method):
         c, s = self.config, self.splats
         self.steps = step + 1
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
-        if c.surface:
+        if c.surface and progress >= c.surface_from:
             flatten(s)
         for p in s.parameters():
             p.grad = None  # the next backward pass hands over its own instead of adding to zeros

@@ -3,12 +3,26 @@
 import torch
 from render.test_planes import CAMERA, wall
 
+from neural3d.fields.quantised import FLAT
 from neural3d.geometry.rotations import quaternion_from_rotation, rotation_from_axis_angle
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.ops.splat_project import splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.render.splats import pinhole_intrinsics
 from neural3d.scene.batches import PhotoBatch
+
+
+def test_the_shortest_axis_becomes_the_normal():
+    splats = wall(torch.eye(3))
+    with torch.no_grad():
+        splats.log_scales[:] = torch.tensor([0.1, 0.3, 0.2]).log()
+        splats.log_scales[0] = torch.tensor([0.3, 0.2, 0.1]).log()
+    flatten(splats)
+    torch.testing.assert_close(splats.log_scales[1].exp(), torch.tensor([0.2 * FLAT, 0.3, 0.2]))
+    torch.testing.assert_close(splats.log_scales[0].exp(), torch.tensor([0.3, 0.2, 0.2 * FLAT]))
+    before = splats.log_scales.clone()
+    flatten(splats)
+    assert torch.equal(before, splats.log_scales)
 
 
 def test_turned_splats_in_layers_become_one_surface():
