@@ -22,6 +22,8 @@ SQUARE = 3e-3  # share by which fx and fy may differ once the principal point is
 STRETCHED = 0.03  # share by which they may ever differ
 SHORTEST, SHORTEST_FISHEYE, LONGEST = 0.3, 0.15, 8.0  # focal length by the picture's long side: 11 mm and 290 mm
 AGAINST_EXIF = 1.4  # EXIF rounds to millimetres, and phones crop when they steady a film; more is a mistake
+CLOSE_TO_EXIF = 1.15  # that far photos may correct it without being doubted
+AS_GOOD = 1.1  # errors with EXIF's focal length by those with a free one, up to which photos do not tell which is right
 AGAINST_OTHERS = 3.0  # between groups of photos of which EXIF says nothing
 BENT = 0.5  # a corner may lie so much nearer to the middle, or farther, than without distortion
 
@@ -74,6 +76,19 @@ def refusals(model: pycolmap.Reconstruction, exif: dict[int, float]) -> dict[int
     return {i: reason for i, reason in why.items() if reason}
 
 
+def exif_agrees(model: pycolmap.Reconstruction, exif: dict[int, float]) -> bool:
+    """Whether the focal lengths that were found lie about where EXIF has them."""
+    used = {model.image(i).camera_id for i in model.reg_image_ids()}
+    ratios = [model.camera(i).mean_focal_length() / exif[i] for i in used if i in exif]
+    return all(1 / CLOSE_TO_EXIF < ratio < CLOSE_TO_EXIF for ratio in ratios)
+
+
+def as_good(held: pycolmap.Reconstruction, free: pycolmap.Reconstruction) -> bool:
+    """Whether cameras whose focal lengths were held place as many photos, about as exactly."""
+    errors = held.compute_mean_reprojection_error(), free.compute_mean_reprojection_error()
+    return held.num_reg_images() >= free.num_reg_images() and errors[0] <= AS_GOOD * errors[1]
+
+
 def take_out(model: pycolmap.Reconstruction, cameras: Iterable[int]) -> None:
     """Removes the poses of photos that these cameras took."""
     for i in [i for i in model.reg_image_ids() if model.image(i).camera_id in set(cameras)]:
@@ -93,11 +108,15 @@ def convert(camera: pycolmap.Camera, lens: str) -> None:
     camera.params = [known.get(name, 0.0) for name in names]
 
 
-def adjust(model: pycolmap.Reconstruction, threads: int, centres: bool) -> None:
-    """Bundle adjustment of everything; with principal points only of cameras with ENOUGH photos."""
+def adjust(model: pycolmap.Reconstruction, threads: int, centres: bool, held: bool = False) -> None:
+    """Bundle adjustment of everything; with principal points only of cameras with ENOUGH photos.
+
+    held: focal lengths stay as they are.
+    """
     options, config = pycolmap.BundleAdjustmentOptions(), pycolmap.BundleAdjustmentConfig()
     options.print_summary = False
     options.refine_principal_point = centres
+    options.refine_focal_length = not held
     options.ceres.solver_options.num_threads = threads
     for i in model.reg_image_ids():
         config.add_image(i)
@@ -114,9 +133,11 @@ def few_photos(model: pycolmap.Reconstruction) -> set[int]:
 
 
 def refined(
-    model: pycolmap.Reconstruction, exif: dict[int, float], threads: int, lens: str = ""
+    model: pycolmap.Reconstruction, exif: dict[int, float], threads: int, lens: str = "", held: bool = False
 ) -> pycolmap.Reconstruction | None:
     """A copy, adjusted as a whole; with another lens, if given, for each camera that took ENOUGH photos.
+
+    held: focal lengths stay as they are, and principal points, which photos tell even less, in the middle.
 
     A lens of more coefficients than that with which the poses were found: those take up mistakes while few photos
     constrain them, and many photos decide. None where no camera took as many, or where the outcome is implausible.
@@ -127,10 +148,10 @@ def refined(
         return None
     for i in chosen if lens else ():
         convert(copy.camera(i), lens)
-    adjust(copy, threads, centres=False)
+    adjust(copy, threads, centres=False, held=held)
     if refusals(copy, exif):
         return None
-    return with_centres(copy, exif, threads) or copy
+    return copy if held else with_centres(copy, exif, threads) or copy
 
 
 def is_better(richer: pycolmap.Reconstruction, simple: pycolmap.Reconstruction) -> bool:

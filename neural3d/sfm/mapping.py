@@ -24,16 +24,20 @@ class NoFocalLength(Exception):
     """The global mapper needs focal lengths, and none could be found."""
 
 
-def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: str) -> Models:
-    """Every separate model that a mapper finds with a lens, the largest first."""
+def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: str, held: bool = False) -> Models:
+    """Every separate model that a mapper finds with a lens, the largest first.
+
+    held: cameras stay as the database has them.
+    """
     with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
         use_lens(database, lens)
         total = database.num_images()
     if mapper == "incremental":
-        return one_by_one(job, seed, stage, total)
+        return one_by_one(job, seed, stage, total, held=held)
     path = calibrated(job, seed)
     options = pycolmap.GlobalPipelineOptions()
     parts = options.mapper
+    parts.bundle_adjustment.refine_focal_length = parts.bundle_adjustment.refine_extra_params = not held
     seeded(job, seed, options, parts.rotation_averaging, parts.global_positioning, parts.retriangulation)
     folder = emptied(job)
     models = watched(stage, total, lambda: 0, lambda: pycolmap.global_mapping(path, job["images"], folder, options))
@@ -43,12 +47,20 @@ def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: st
 
 
 def one_by_one(
-    job: dict[str, Any], seed: int, stage: str, total: int, names: Sequence[str] = (), start: str = ""
+    job: dict[str, Any],
+    seed: int,
+    stage: str,
+    total: int,
+    names: Sequence[str] = (),
+    start: str = "",
+    held: bool = False,
 ) -> Models:
     """The incremental mapper on all photos or on those named; from a model in the folder `start`, if given."""
     options = pycolmap.IncrementalPipelineOptions()
     seeded(job, seed, options, options.triangulation)
     options.image_names = list(names)
+    options.ba_refine_focal_length = options.ba_refine_extra_params = not held
+    options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = not held
     registered: list[None] = []
     folder = emptied(job)
 
@@ -70,7 +82,9 @@ def take_out_unseen(model: pycolmap.Reconstruction, photos: Iterable[int]) -> No
         model.deregister_frame(model.image(i).frame_id)
 
 
-def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> pycolmap.Reconstruction:
+def go_on(
+    job: dict[str, Any], model: pycolmap.Reconstruction, total: int, held: bool = False
+) -> pycolmap.Reconstruction:
     """Places more photos, starting from a model and its cameras, which the database must agree with."""
     with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
         for camera in database.read_all_cameras():
@@ -79,7 +93,7 @@ def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> py
     start = Path(job["scratch"]) / "start"
     start.mkdir(exist_ok=True)
     model.write(str(start))
-    found = one_by_one(job, job["seed"], "placing the rest", total, start=str(start))
+    found = one_by_one(job, job["seed"], "placing the rest", total, start=str(start), held=held)
     return found[0] if found else model
 
 

@@ -11,6 +11,7 @@ from neural3d.sfm.lenses import convert  # noqa: E402
 from neural3d.sfm.mapping import NoFocalLength  # noqa: E402
 
 PHOTOS = 12
+HARDER = "match harder"
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,15 @@ def searched(capture, monkeypatch):
     def run(*found, **changes):
         calls, left = [], list(found)
 
-        def map_photos(job, mapper, lens, seed, stage):
-            calls.append((mapper, lens, seed, stage))
+        def map_photos(job, mapper, lens, seed, stage, held):
+            calls.append((mapper, lens, seed, stage, *["held"] * held))
             if isinstance(outcome := left.pop(0) if left else [], Exception):
                 raise outcome
             return outcome
 
         monkeypatch.setattr(attempts, "map_photos", map_photos)
-        monkeypatch.setattr(attempts, "match_harder", lambda *_: calls.append("match harder"))
-        monkeypatch.setattr(attempts, "go_on", lambda job, model, total: model)
+        monkeypatch.setattr(attempts, "match_harder", lambda *_: calls.append(HARDER))
+        monkeypatch.setattr(attempts, "go_on", lambda job, model, total, held: model)
         return calls, attempts.search({**job, **changes})
 
     return run
@@ -60,8 +61,8 @@ def test_one_attempt_where_it_places_enough(searched, capture):
 
 def test_more_matches_then_mappers_lenses_and_seeds(searched):
     calls, found = searched(NoFocalLength())
-    assert calls[1] == "match harder" and calls.count("match harder") == 1
-    assert [call[:3] for call in calls if len(call) == 4] == [
+    assert calls[1] == HARDER and calls.count(HARDER) == 1
+    assert [call[:3] for call in calls if call != HARDER] == [
         ("incremental", "SIMPLE_RADIAL", 5), ("incremental", "SIMPLE_RADIAL", 5), ("global", "SIMPLE_RADIAL", 5),
         ("incremental", "SIMPLE_PINHOLE", 5), ("incremental", "RADIAL", 5), ("incremental", "SIMPLE_RADIAL_FISHEYE", 5),
         ("incremental", "SIMPLE_RADIAL", 6),
@@ -73,7 +74,7 @@ def test_more_matches_then_mappers_lenses_and_seeds(searched):
 def test_what_the_user_fixed_stays(searched):
     calls, _ = searched(mapper="global", lens="OPENCV", fixed_lens=True)
     assert {call[:2] for call in calls if len(call) == 4} == {("global", "OPENCV")}
-    assert [call[2] for call in calls if len(call) == 4] == [5, 5, 6]
+    assert [call[2] for call in calls if call != HARDER] == [5, 5, 6]
 
 
 def test_the_largest_model_is_taken_wherever_it_comes(searched, capture):
@@ -97,3 +98,37 @@ def test_an_implausible_camera_is_no_result(searched, capture):
     calls, found = searched([mad], [part(capture[0], 10)])
     assert "refused: focal lengths 33714 and 6020 px differ" in found.tried[0] and "no photo" in found.tried[0]
     assert found.placed == 10 and len(calls) == 3
+
+
+def with_focal(model, focal):
+    other = pycolmap.Reconstruction(model)
+    for camera in other.cameras.values():
+        camera.params = [focal, *camera.params[1:]]
+    return other
+
+
+@pytest.mark.parametrize("free", [500.0, 750.0])
+def test_where_exif_is_contradicted_its_focal_length_is_held(searched, capture, free):
+    """At 500 the camera is refused, at 750 doubted. What was held stays held to the end."""
+    model = capture[0]
+    cameras = [{"names": [image.name for image in model.images.values()], "focal": 900.0}]
+    calls, found = searched([with_focal(model, free)], [model], cameras=cameras)
+    assert [call[4:] for call in calls] == [(), ("held",)]
+    assert found.held and found.placed == 12 and "mapper held to EXIF: 12" in found.tried[1]
+    assert {camera.mean_focal_length() for camera in found.models[0].cameras.values()} == {900.0}
+
+
+def test_photos_that_tell_their_focal_length_are_believed(searched, capture):
+    """A quarter more than EXIF says, as where a phone crops: held, the same photos fit much worse."""
+    model = capture[0]
+    cameras = [{"names": [image.name for image in model.images.values()], "focal": 720.0}]
+    worse = with_focal(model, 720.0)
+    worse.update_point_3d_errors()
+    calls, found = searched([model], [worse], cameras=cameras)
+    assert len(calls) == 2 and not found.held
+    assert found.models[0].cameras[1].mean_focal_length() == pytest.approx(900, rel=0.01)
+
+
+def test_one_camera_without_exif_and_nothing_is_held(searched, capture):
+    calls, found = searched([with_focal(capture[0], 500.0)])
+    assert len(calls) == 1 and not found.held
