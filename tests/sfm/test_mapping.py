@@ -6,10 +6,10 @@ import pytest
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap is not installed, or has no wheel here")
 
-from synthetic import reconstruction, without
+from synthetic import reconstruction, without  # noqa: E402
 
-from neural3d.sfm.lenses import convert
-from neural3d.sfm.mapping import go_on, map_photos, take_out_unseen
+from neural3d.sfm.lenses import convert  # noqa: E402
+from neural3d.sfm.mapping import go_on, map_photos, take_out_unseen  # noqa: E402
 
 
 def test_a_photo_without_points_is_not_placed(tmp_path):
