@@ -12,7 +12,7 @@ from typing import Any
 import pycolmap
 
 from neural3d.sfm.features import match_harder
-from neural3d.sfm.lenses import FIRST, RICHER, as_good, exif_agrees, is_better, refined, refusals, take_out
+from neural3d.sfm.lenses import FIRST, RICHER, has_exif, is_better, refined, refusals, take_out, with_exif
 from neural3d.sfm.mapping import Models, NoFocalLength, go_on, map_photos
 from neural3d.sfm.merging import merged
 from neural3d.sfm.progress import watched
@@ -24,17 +24,13 @@ MAPPERS = ("incremental", "global")
 
 @dataclass
 class Search:
-    """models: separate ones, the largest first. exif: focal lengths in pixels by camera id. tried: in words.
-
-    held: every focal length stays as EXIF says, since the photos don't tell it.
-    """
+    """models: separate ones, the largest first. exif: focal lengths in pixels by camera id. tried: in words."""
 
     job: dict[str, Any]
     total: int
     exif: dict[int, float]
     models: Models = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
-    held: bool = False
 
     @property
     def placed(self) -> int:
@@ -51,14 +47,11 @@ def search(job: dict[str, Any]) -> Search:
             if group_of[image.name]["focal"]
         }
         found = Search(job, database.num_images(), exif)
-        all_known = all(camera.camera_id in exif for camera in database.read_all_cameras())
     for number, (mapper, lens, seed) in enumerate(attempts(job)):
         if number == 1:
             with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
                 match_harder(job, database)
-        join(found, attempt(found, mapper, lens, seed))
-        if number < 2 and all_known and not (found.models and exif_agrees(found.models[0], exif)):
-            hold(found, mapper, lens, seed)
+        attempt(found, mapper, lens, seed)
         if found.placed >= PLACED * found.total:
             break
     if found.models:
@@ -79,51 +72,34 @@ def attempts(job: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     yield mappers[0], lenses[0], seed + 1
 
 
-def hold(found: Search, mapper: str, lens: str, seed: int) -> None:
-    """An attempt again with EXIF's focal lengths, which it contradicts: where about as much fits, they are right.
-
-    A camera that only goes forward, as in a walk down a street, hardly tells its focal length: a short one with
-    stretched depths fits as well, and a little better where it takes up what the lens does at the edges. Of few
-    matches distortion runs away, too; so it is none until all photos tell it together.
-    """
-    free, found.held = found.models[:1], True
-    models = attempt(found, mapper, lens, seed)
-    models = [refined(model, found.exif, found.job["threads"], held=True) or model for model in models]
-    if models and all(as_good(models[0], model) for model in free):
-        found.models = models
-    else:
-        found.held = False
-
-
-def attempt(found: Search, mapper: str, lens: str, seed: int) -> Models:
-    """The plausible models of one mapper with one lens, the largest first."""
+def attempt(found: Search, mapper: str, lens: str, seed: int) -> None:
+    """One mapper with one lens: its plausible models join those that were there, which share photos or not."""
     way = f"{lens}, {mapper} mapper" + (f", seed {seed}" if seed != found.job["seed"] else "")
-    way += " held to EXIF" if found.held else ""
     stage = "finding cameras" + (f" again ({found.placed} of {found.total} placed), {way}" if found.tried else "")
     try:
-        models = map_photos(found.job, mapper, lens, seed, stage, found.held)
+        models = map_photos(found.job, mapper, lens, seed, stage)
     except NoFocalLength:
         found.tried.append(f"{way}: no focal lengths for it could be found")
-        return []
-    refused = set()
-    for model in models:
+        return
+    refused, untold = set(), ""
+    for i, model in enumerate(models):
+        if (other := with_exif(model, found.exif, found.job["threads"])) is not None:
+            focal = next(iter(model.cameras.values())).mean_focal_length()
+            untold = untold or f"; EXIF's focal length fits as well as the {focal:.0f} px found"
+            models[i] = model = other
         why = refusals(model, found.exif)
         take_out(model, why)
         refused |= set(why.values())
     counts = sorted((n for m in models if (n := m.num_reg_images()) >= 2), reverse=True)
     said = f"{counts[0]} of {found.total} photos" if counts else "no photo"
     said += "".join(f", and {n} in another model" for n in counts[1:4])
-    said += "".join(f"; refused: {why}" for why in sorted(refused))
+    said += untold + "".join(f"; refused: {why}" for why in sorted(refused))
     found.tried.append(f"{way}: {said}")
-    plausible = [model for model in models if model.num_reg_images() >= 2]
-    return sorted(plausible, key=lambda model: -model.num_reg_images())
+    join(found, [model for model in models if model.num_reg_images() >= 2])
 
 
 def join(found: Search, models: Models) -> None:
-    """The largest model of those that were there and others, with what the rest adds to it.
-
-    The rest stays only where it holds photos that the largest lacks.
-    """
+    """The largest model of all, with what others add to it; others only where they hold photos that it lacks."""
     place = found.job["database"], found.job["images"], Path(found.job["scratch"]) / "merged"
     pool = sorted([*found.models, *models], key=lambda m: (-m.num_reg_images(), m.compute_mean_reprojection_error()))
     kept: Models = []
@@ -142,22 +118,23 @@ def join(found: Search, models: Models) -> None:
 def refine(found: Search) -> None:
     """Principal points and, where many photos ask for it, a richer lens; with that the photos that are left.
 
-    Photos that do not tell the focal length tell neither.
+    Photos that do not tell the focal length, which EXIF then gave, tell neither.
     """
     job, model = found.job, found.models[0]
+    held = has_exif(model, found.exif)
 
     def adjusted(lens: str = "") -> pycolmap.Reconstruction | None:
         stage = "refining cameras" + (f", {lens}" if lens else "")
-        return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens, found.held))
+        return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens, held))
 
     best = adjusted() or model
     lens = next(iter(model.cameras.values())).model_name
-    for richer in () if job["fixed_lens"] or found.held else RICHER.get(lens, ()):
+    for richer in () if job["fixed_lens"] or held else RICHER.get(lens, ()):
         if (trial := adjusted(richer)) is not None and is_better(trial, best):
             best = trial
             break
     if best.num_reg_images() < found.total and not job["fixed_lens"]:
-        more = go_on(job, pycolmap.Reconstruction(best), found.total, found.held)
+        more = go_on(job, pycolmap.Reconstruction(best), found.total, held)
         if more.num_reg_images() > best.num_reg_images() and not refusals(more, found.exif):
             best = more
     found.models[0] = best

@@ -76,17 +76,39 @@ def refusals(model: pycolmap.Reconstruction, exif: dict[int, float]) -> dict[int
     return {i: reason for i, reason in why.items() if reason}
 
 
-def exif_agrees(model: pycolmap.Reconstruction, exif: dict[int, float]) -> bool:
-    """Whether the focal lengths that were found lie about where EXIF has them."""
-    used = {model.image(i).camera_id for i in model.reg_image_ids()}
-    ratios = [model.camera(i).mean_focal_length() / exif[i] for i in used if i in exif]
-    return all(1 / CLOSE_TO_EXIF < ratio < CLOSE_TO_EXIF for ratio in ratios)
+def with_exif(model: pycolmap.Reconstruction, exif: dict[int, float], threads: int) -> pycolmap.Reconstruction | None:
+    """The model with EXIF's focal lengths, where it has others that the photos do not tell; else None.
+
+    Cameras that only go forward, as in a walk down a street, hardly tell their focal length: one that is s times as
+    long fits as well once space is stretched s times along the way they look. That is where adjustment starts here.
+    """
+    ratios = [exif[i] / camera.mean_focal_length() for i, camera in model.cameras.items() if i in exif]
+    photos = list(model.reg_image_ids())
+    if not photos or len(ratios) < len(model.cameras) or 1 / CLOSE_TO_EXIF < np.median(ratios) < CLOSE_TO_EXIF:
+        return None
+    poses = {i: model.image(i).cam_from_world() for i in photos}
+    ahead = np.mean([pose.rotation.matrix()[2] for pose in poses.values()], 0)
+    ahead /= np.linalg.norm(ahead)
+    stretch_ahead = np.eye(3) + (np.median(ratios) - 1) * np.outer(ahead, ahead)
+    copy = pycolmap.Reconstruction(model)
+    for i, pose in poses.items():
+        image, centre = copy.image(i), stretch_ahead @ model.image(i).projection_center()
+        there = pycolmap.Rigid3d(pose.rotation, -pose.rotation.matrix() @ centre)
+        image.frame.set_cam_from_world(image.camera_id, there)
+    for point in copy.points3D.values():
+        point.xyz = stretch_ahead @ point.xyz
+    for i, camera in copy.cameras.items():
+        params = camera.params
+        params[camera.focal_length_idxs()] *= exif[i] / camera.mean_focal_length()
+        camera.params = params
+    adjust(copy, threads, centres=False, held=True)
+    worse = copy.compute_mean_reprojection_error() / model.compute_mean_reprojection_error()
+    return None if worse > AS_GOOD or refusals(copy, exif) else copy
 
 
-def as_good(held: pycolmap.Reconstruction, free: pycolmap.Reconstruction) -> bool:
-    """Whether cameras whose focal lengths were held place as many photos, about as exactly."""
-    errors = held.compute_mean_reprojection_error(), free.compute_mean_reprojection_error()
-    return held.num_reg_images() >= free.num_reg_images() and errors[0] <= AS_GOOD * errors[1]
+def has_exif(model: pycolmap.Reconstruction, exif: dict[int, float]) -> bool:
+    """Whether all focal lengths are EXIF's, which no adjustment finds by itself."""
+    return all(np.isclose(c.mean_focal_length(), exif.get(i, 0.0), rtol=1e-9) for i, c in model.cameras.items())
 
 
 def take_out(model: pycolmap.Reconstruction, cameras: Iterable[int]) -> None:

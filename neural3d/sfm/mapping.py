@@ -24,20 +24,16 @@ class NoFocalLength(Exception):
     """The global mapper needs focal lengths, and none could be found."""
 
 
-def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: str, held: bool = False) -> Models:
-    """Every separate model that a mapper finds with a lens, the largest first.
-
-    held: cameras stay as the database has them.
-    """
+def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: str) -> Models:
+    """Every separate model that a mapper finds with a lens, the largest first."""
     with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
         use_lens(database, lens)
         total = database.num_images()
     if mapper == "incremental":
-        return one_by_one(job, seed, stage, total, held=held)
+        return one_by_one(job, seed, stage, total)
     path = calibrated(job, seed)
     options = pycolmap.GlobalPipelineOptions()
     parts = options.mapper
-    parts.bundle_adjustment.refine_focal_length = parts.bundle_adjustment.refine_extra_params = not held
     seeded(job, seed, options, parts.rotation_averaging, parts.global_positioning, parts.retriangulation)
     folder = emptied(job)
     models = watched(stage, total, lambda: 0, lambda: pycolmap.global_mapping(path, job["images"], folder, options))
@@ -55,12 +51,14 @@ def one_by_one(
     start: str = "",
     held: bool = False,
 ) -> Models:
-    """The incremental mapper on all photos or on those named; from a model in the folder `start`, if given."""
+    """The incremental mapper on all photos or on those named; from a model in the folder `start`, if given.
+
+    held: focal lengths stay as they are.
+    """
     options = pycolmap.IncrementalPipelineOptions()
     seeded(job, seed, options, options.triangulation)
     options.image_names = list(names)
-    options.ba_refine_focal_length = options.ba_refine_extra_params = not held
-    options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = not held
+    options.ba_refine_focal_length = not held
     registered: list[None] = []
     folder = emptied(job)
 
