@@ -94,7 +94,7 @@ def with_exif(model: pycolmap.Reconstruction, exif: dict[int, float], threads: i
     for i, pose in poses.items():
         image, centre = copy.image(i), stretch_ahead @ model.image(i).projection_center()
         there = pycolmap.Rigid3d(pose.rotation, -pose.rotation.matrix() @ centre)
-        image.frame.set_cam_from_world(image.camera_id, there)
+        copy.frame(image.frame_id).set_cam_from_world(image.camera_id, there)
     for point in copy.points3D.values():
         point.xyz = stretch_ahead @ point.xyz
     for i, camera in copy.cameras.items():
