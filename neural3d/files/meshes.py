@@ -1,4 +1,4 @@
-"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `scene.upright`, what
+"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `geometry.upright`, what
 becomes of large coordinates in `geometry.offset`.
 
 | format | colours of vertices                             | texture                    | numbers          |
@@ -44,7 +44,7 @@ def write_mesh(
     """Write `mesh` to .glb, .usdz, .ply, .obj or .stl, by the path's ending; returns it as written.
 
     native_up: the direction that is up in the mesh's own frame. up: "y" or "z" turns it to that axis, "capture" keeps
-    the mesh's own frame; None: as the format has it, which `scene.upright` lists.
+    the mesh's own frame; None: as the format has it, which `geometry.upright` lists.
     Raises UserError where the format is unknown or cannot hold the mesh's texture, or the file cannot be written.
     """
     path = Path(path)

@@ -2,7 +2,7 @@
 
 All cameras are in the scene frame, whose +z is up. Orbits, spirals and walks are pinholes of the first training view's
 size. Orbits and spirals stay at the distance and height that the photos have around the subject, and their field of
-view is the one that its outline (`scene.outline`) fills. Around a shape, which has no photos, pictures are square.
+view is the one that its outline (`geometry.outline`) fills. Around a shape, which has no photos, pictures are square.
 
 Notation: a camera stands in direction (azimuth, elevation) of the subject's middle, at a distance.
 """
