@@ -21,12 +21,14 @@ from torch import Tensor
 
 from neural3d.covering import cover, fitted
 from neural3d.errors import UserError
-from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
+from neural3d.files.meshes import check_format, write_mesh
+from neural3d.files.splats import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
+from neural3d.files.usdz import read_usdz
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
+from neural3d.geometry.upright import file_from_own
 from neural3d.meshing import FACES
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
@@ -34,8 +36,6 @@ from neural3d.render.fusion import Fused, fused_surface, truncation
 from neural3d.render.paths import orbit, surround
 from neural3d.render.splats import render_splats
 from neural3d.run import load, read_config
-from neural3d.scene.upright import file_from_own
-from neural3d.usdz import read_usdz
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 
@@ -101,7 +101,7 @@ def mesh_of_splats(
 ) -> tuple[Mesh, Cost, list[str]]:
     """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
 
-    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `scene.upright`. of: what is up in a
+    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `upright`. of: what is up in a
     source that is a file, "x", "-x" … "-z". Returns the mesh as written, and what had to be assumed.
     Raises UserError where there is no surface.
     """
@@ -191,7 +191,7 @@ def splats_of_mesh(
 ) -> tuple[Gaussians, Cost, list[str]]:
     """Flat splats that cover a mesh (see `covering`), in its colours; and what the format cannot hold, in words.
 
-    up: how they stand in their file, see `scene.upright`. Raises UserError where the mesh cannot be read.
+    up: how they stand in their file, see `geometry.upright`. Raises UserError where the mesh cannot be read.
     """
     subject = open_subject(source, "cpu")
     if subject.meshes is None:
@@ -218,7 +218,7 @@ def splats_to_splats(
 ) -> tuple[Gaussians, Cost, list[str]]:
     """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words.
 
-    up: how they stand in their file, see `scene.upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
+    up: how they stand in their file, see `upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
     """
     subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None

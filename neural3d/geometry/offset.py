@@ -13,7 +13,7 @@ its size is written in double, or about an offset o: a round number in its middl
 | .ply (splats)        | about o, which a comment of the header says: offset x y z | o added                       |
 
 Nearer geometry is written as it always was. In memory meshes far away are float64; splats, which are float32, come with
-their offset (`fields.splat_files.SplatFile`).
+their offset (`files.splats.SplatFile`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from neural3d.disk import replacing
 from neural3d.errors import UserError
-from neural3d.files import replacing
 
 FAR = 100.0  # sizes from the origin, from which on float32 rounds to more than 6e-6 of the size
 MANY = 100_000  # points that tell where all are

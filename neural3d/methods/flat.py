@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.data.rays import PhotoBatch
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.quantised import FLAT
+from neural3d.files.quantised import FLAT
 from neural3d.losses import plane_consistency
 from neural3d.render.planes import splat_planes
-from neural3d.scene.batches import PhotoBatch
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -55,12 +56,11 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.scene.footprint import photo_resolution
-from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import RayBatch
     from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
+from neural3d.data.rays import PhotoBatch, PhotoSource
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.methods.base import Method
@@ -30,9 +31,7 @@ from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.splats import pinhole_intrinsics, render_splats
-from neural3d.scene.batches import PhotoBatch, PhotoSource
 from neural3d.scene.photos import available_memory
-from neural3d.scene.undistort import pinhole_scene
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
@@ -137,7 +136,7 @@ class Splat(Method):
 
     @classmethod
     def prepared(cls, scene: Scene) -> Scene:
-        return pinhole_scene(scene)
+        return scene.with_pinholes()
 
     def source(self, scene: Scene, device: torch.device) -> PhotoSource:
         return PhotoSource(scene, device)

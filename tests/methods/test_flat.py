@@ -3,13 +3,13 @@
 import torch
 from render.test_planes import CAMERA, wall
 
-from neural3d.fields.quantised import FLAT
+from neural3d.data.rays import PhotoBatch
+from neural3d.files.quantised import FLAT
 from neural3d.geometry.rotations import quaternion_from_rotation, rotation_from_axis_angle
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.ops.splat_project import splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.render.splats import pinhole_intrinsics
-from neural3d.scene.batches import PhotoBatch
 
 
 def test_the_shortest_axis_becomes_the_normal():
