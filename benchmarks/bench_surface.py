@@ -20,7 +20,7 @@ import torch
 from common import table
 from scipy.spatial import cKDTree
 
-from neural3d.evaluate_mesh import VIEWS, load_truth
+from neural3d.evaluate.mesh import VIEWS, load_truth
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.mesh_metrics import sample_surface, seen_by
@@ -28,7 +28,7 @@ from neural3d.geometry.solid import Solid
 from neural3d.render import RenderOut
 from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 from neural3d.run import Run, load
-from neural3d.scene.shape import Shape
+from neural3d.shapes.shape import Shape
 
 SAMPLES = 20_000
 FAR = 1.0  # % of the diagonal
