@@ -73,7 +73,9 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
     to = "splats" if ending in WRITTEN else "mesh" if ending in MESHES else "field" if not ending else ""
     of = "mesh"
     if (source / "config.json").is_file():
-        of = "splats" if issubclass(method_class(read_config(source).method), Splatted) else "field"
+        of = "splats"
+        if not issubclass(method_class(read_config(source).method), Splatted):
+            load(source, "cpu").able(Splatted)  # raises, and says what the run can do instead
     elif is_splat_file(source):
         of = "splats"
     elif source.is_dir() or not source.exists():
@@ -81,8 +83,7 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
     if of == "nothing":
         raise UserError(f"{source}: no such file or run; check the path.")
     if (of, to) not in {("splats", "mesh"), ("splats", "splats"), ("mesh", "splats"), ("mesh", "field")}:
-        hint = " (of this run, neural3d export makes a mesh)" if of == "field" else ""
-        raise UserError(f"{source} cannot become {out}{hint}: {WHAT}.")
+        raise UserError(f"{source} cannot become {out}: {WHAT}.")
     if to == "mesh":
         check_format(out)
     return of, to

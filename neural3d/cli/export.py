@@ -101,8 +101,10 @@ class Export:
     def mesh(self, run: Run, crop: Tensor | None, progress: Progress) -> Mesh:
         """The mesh to write, in the scene frame. Says what was done to it, and what it covers."""
         from neural3d.meshing import FACES, TEXTURED, surface
+        from neural3d.methods.abilities import Meshable
         from neural3d.scene import Scene
 
+        run.able(Meshable)
         if self.texture is not None and not isinstance(run.scene, Scene):
             raise UserError(
                 f"{self.path}: {run.config.method} has learnt a shape without colours, so there is nothing to bake; "
