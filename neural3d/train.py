@@ -35,8 +35,8 @@ class Trainer:
     """A run in memory: scene, method, players, random state and step; saves to and resumes from its folder.
 
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
-    is saved, and schedules depend on the step alone. Nor does any result depend on the number of threads, but of methods
-    made of torch's own layers (`occupancy` and `dvr` of categories).
+    is saved, and schedules depend on the step alone. Nor does a result depend on the number of threads, except where
+    torch's own layers make it (`occupancy` and `dvr` of categories).
     From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 
