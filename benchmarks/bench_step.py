@@ -36,7 +36,7 @@ def label_parts(trainer: Trainer) -> None:
     labelled(trainer.source, "draw", "draw pixels and rays")
     labelled(trainer.method.grid, "update", "occupancy grid: refresh")
     labelled(trainer.method.grid, "observe", "occupancy grid: observe")
-    labelled(trainer.optimizer, "step", "Adam")
+    labelled(trainer.players[0].optimizer, "step", "Adam")
     for name in ("ray_march", "compact_visible", "hash_grid", "composite", "spherical_harmonics"):
         labelled(ngp, name, name)
     labelled(trainer.method.density_net, "forward", "density network")

@@ -30,6 +30,8 @@ from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.upright import file_from_own
 from neural3d.meshing import FACES
+from neural3d.methods import method_class
+from neural3d.methods.abilities import Meshable, Splatted
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.fusion import Fused, fused_surface, truncation
@@ -71,7 +73,9 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
     to = "splats" if ending in WRITTEN else "mesh" if ending in MESHES else "field" if not ending else ""
     of = "mesh"
     if (source / "config.json").is_file():
-        of = "splats" if read_config(source).method == "splat" else "field"
+        of = "splats"
+        if not issubclass(method_class(read_config(source).method), Splatted):
+            load(source, "cpu").able(Splatted)  # raises, and says what the run can do instead
     elif is_splat_file(source):
         of = "splats"
     elif source.is_dir() or not source.exists():
@@ -79,8 +83,7 @@ def kinds(source: Path, out: Path) -> tuple[str, str]:
     if of == "nothing":
         raise UserError(f"{source}: no such file or run; check the path.")
     if (of, to) not in {("splats", "mesh"), ("splats", "splats"), ("mesh", "splats"), ("mesh", "field")}:
-        hint = " (of this run, neural3d export makes a mesh)" if of == "field" else ""
-        raise UserError(f"{source} cannot become {out}{hint}: {WHAT}.")
+        raise UserError(f"{source} cannot become {out}: {WHAT}.")
     if to == "mesh":
         check_format(out)
     return of, to
@@ -109,7 +112,7 @@ def mesh_of_splats(
     assert subject.splats is not None and subject.render is not None
     render: Render
     if subject.scene is not None:
-        surface, color = load(source, device).method.surface(resolution, progress=progress)
+        surface, color = load(source, device).able(Meshable).surface(resolution, progress=progress)
         cameras, box, render = orbit(subject.scene, LOOKS), subject.aabb, subject.render
     else:
         box, render = _core(subject.splats), _from_outside(subject)

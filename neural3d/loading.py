@@ -14,14 +14,14 @@ from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.panorama import cut_panoramas
 from neural3d.scene.photos import check_cameras, check_photos, choose_downscale
 from neural3d.scene.readers import open_capture
-from neural3d.scene.scene import Scene
+from neural3d.scene.scene import Data, Scene
 from neural3d.scene.splits import make_split
 from neural3d.sfm.poses import with_poses
-from neural3d.shapes.category import ShapeSet, holds_shapes, load_shape_set
-from neural3d.shapes.shape import Shape, is_shape_file, load_shape
+from neural3d.shapes.category import holds_shapes, load_shape_set
+from neural3d.shapes.shape import is_shape_file, load_shape
 
 
-def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
+def load_data(path: str | Path, **overrides: Any) -> Data:
     """Photos of a scene, a mesh or point cloud by the file's ending, a folder of meshes without photos, or one of
     captures of many objects.
 

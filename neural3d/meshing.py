@@ -10,8 +10,10 @@ from torch import Tensor
 
 from neural3d.geometry.clean import HOLE, Cleaned, cleaned, simplified
 from neural3d.geometry.mesh import Colors, Mesh
+from neural3d.methods.abilities import Meshable
 from neural3d.progress import Progress, silent
 from neural3d.render.coverage import Coverage, coverage
+from neural3d.render.extraction import mesh_box
 from neural3d.run import Run
 from neural3d.scene import Scene, View
 
@@ -59,8 +61,8 @@ def surface(
     smooth: int = 0,
     progress: Progress = silent,
 ) -> Surface:
-    """resolution, crop: see `Method.surface`. faces: at most so many, 0: all. The others: see `geometry.clean`."""
-    whole, color = run.method.surface(resolution, crop, progress)
+    """resolution, crop: see `Meshable.surface`. faces: at most so many, 0: all. The others: see `geometry.clean`."""
+    whole, color = run.able(Meshable).surface(resolution, crop, progress)
     cleaning = cleaned(whole, keep_largest=keep_largest, fill_holes=fill_holes, smooth=smooth, progress=progress)
     mesh = cleaning.mesh
     if faces:
@@ -70,5 +72,5 @@ def surface(
     told = None
     if isinstance(run.scene, Scene):
         views = [run.scene.views[i] for i in run.scene.split["train"]]
-        told = coverage(mesh, run.render, views, run.method.mesh_box(crop), progress)
+        told = coverage(mesh, run.render, views, mesh_box(run.scene, crop), progress)
     return Surface(mesh, color, len(whole.faces), cleaning, told)

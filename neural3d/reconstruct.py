@@ -16,7 +16,7 @@ from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.images.formats import is_photo
-from neural3d.methods.category import CategoryMethod
+from neural3d.methods.abilities import Conditional, Generative, Reconstructive
 from neural3d.run import Run
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import read_shape
@@ -30,55 +30,35 @@ def reconstruct(run: Run, file: Path, *, resolution: int = 128, seed: int = 0) -
     """The surface of an unseen shape, from what the run's condition says: a cloud, which may be noisy and partial, or a
     mesh; a picture; or, in place of a file, the name of a class.
 
-    Raises UserError where the run is of one scene or shape, learnt from something else than this, or the file holds too
-    little or lies elsewhere.
+    Raises UserError where the run cannot, learnt from something else than this, or the file holds too little or lies
+    elsewhere.
     """
-    method = category_method(run)
-    return _finished(run, method.shape(_code(run, method, file, seed), resolution))
+    method = run.able(Reconstructive)
+    return _mesh(run, method, _code(run, method, file, seed), resolution)
 
 
 def between(run: Run, a: Path, b: Path, count: int, *, resolution: int = 128, seed: int = 0) -> list[Mesh]:
     """`count` shapes on the straight line between the latents of two, ends included. Raises as `reconstruct` does."""
-    method = _linear_method(run)
+    method = run.able(Generative)
     if count < 2:
         raise UserError(f"--count must be at least 2 (the two ends), not {count}.")
-    first, last = (_code(run, method, file, seed) for file in (a, b))
+    first, last = (_code(run, run.able(Reconstructive), file, seed) for file in (a, b))
     shares = torch.linspace(0, 1, count, device=first.device)
-    return [_finished(run, method.shape(torch.lerp(first, last, share), resolution)) for share in shares]
+    return [_mesh(run, method, torch.lerp(first, last, share), resolution) for share in shares]
 
 
 def new_shapes(run: Run, count: int, *, resolution: int = 128, seed: int = 0) -> list[Mesh]:
-    """Shapes drawn from what the category's latents are like. Raises UserError where the method has none."""
-    method = _linear_method(run)
-    codes = method.sample(count, _generator(method, seed))
-    return [_finished(run, method.shape(code, resolution)) for code in codes]
+    """Shapes drawn from what the category's latents are like. Raises UserError where the run cannot."""
+    method = run.able(Generative)
+    return [_mesh(run, method, code, resolution) for code in method.sample(count, _generator(run, seed))]
 
 
-def category_method(run: Run) -> CategoryMethod:
-    if not isinstance(run.method, CategoryMethod):
-        raise UserError(
-            f"{run.directory}: {run.config.method} was fitted to one thing and knows no other; reconstruct needs a run "
-            "on a folder of shapes (--method occupancy or deepsdf). For its own mesh: neural3d export."
-        )
-    return run.method
+def _generator(run: Run, seed: int) -> torch.Generator:
+    return torch.Generator(next(run.method.parameters()).device).manual_seed(seed)
 
 
-def _linear_method(run: Run) -> CategoryMethod:
-    method = category_method(run)
-    if not method.linear:
-        raise UserError(
-            f"{run.directory}: {run.config.method} keeps no latent per shape, so it has no shapes between two and no "
-            "new ones; train the folder with --method deepsdf for these."
-        )
-    return method
-
-
-def _generator(method: CategoryMethod, seed: int) -> torch.Generator:
-    return torch.Generator(next(method.parameters()).device).manual_seed(seed)
-
-
-def _code(run: Run, method: CategoryMethod, file: Path, seed: int) -> Tensor:
-    generator = _generator(method, seed)
+def _code(run: Run, method: Reconstructive, file: Path, seed: int) -> Tensor:
+    generator = _generator(run, seed)
     if method.sees == "class":
         kinds = cast(ShapeSet, run.scene).kinds
         if str(file) not in kinds:
@@ -93,7 +73,7 @@ def _code(run: Run, method: CategoryMethod, file: Path, seed: int) -> Tensor:
             "another --set condition."
         )
     if method.sees == "image":
-        return method.code_of(read_shot(file, method.config.side).to(generator.device), generator)
+        return method.code_of(read_shot(file, run.method.config.side).to(generator.device), generator)
     seen = read_shape(file).mesh
     matrix = run.scene.scene_from_capture.numpy()
     points = seen.vertices @ matrix[:3, :3].T + matrix[:3, 3]
@@ -119,5 +99,6 @@ def _box_text(points: np.ndarray, matrix: np.ndarray) -> str:
     return " to ".join("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in (low, high))
 
 
-def _finished(run: Run, mesh: Mesh) -> Mesh:
-    return mesh.transformed(run.capture_from_scene)
+def _mesh(run: Run, method: Conditional, code: Tensor, resolution: int) -> Mesh:
+    """What a code means, in the files' own frame."""
+    return method.subject(code).mesh(resolution).transformed(run.capture_from_scene)

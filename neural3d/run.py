@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -27,18 +27,21 @@ from neural3d.config import override, parse_assignments
 from neural3d.disk import write_whole
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.mesh import Mesh
 from neural3d.loading import load_data
 from neural3d.loading import resolve as find_scene
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
+from neural3d.methods.abilities import Meshable, Renderable, cannot
 from neural3d.methods.base import Method
 from neural3d.methods.choice import choose
 from neural3d.plain import from_plain, read_json
 from neural3d.render import RenderOut
-from neural3d.scene import Scene
+from neural3d.scene import Data, Scene
 from neural3d.scene.stored import read_scene
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
+A = TypeVar("A")
 FEWEST_VIEWS = 3  # from which a scene may follow
 
 
@@ -76,10 +79,10 @@ class RunConfig:
     def method_config(self) -> Any:
         return override(method_class(self.method).Config(), self.settings, "config.json")
 
-    def load_data(self) -> Scene | Shape | ShapeSet:
+    def load_data(self) -> Data:
         return self.fitting(load_data(self.scene, **self.scene_options))
 
-    def fitting(self, scene: Scene | Shape | ShapeSet) -> Scene | Shape | ShapeSet:
+    def fitting(self, scene: Data) -> Data:
         """The scene. Raises UserError where it is of no kind that the method takes."""
         if not isinstance(scene, method_class(self.method).takes):
             raise UserError(f"{scene.path} is not what {self.method} was trained on; put back the data or config.json.")
@@ -95,7 +98,7 @@ def configure(
     seed: int = 0,
     deterministic: bool = False,
     tell: Callable[[str, str], None] = lambda method, reason: None,
-) -> tuple[RunConfig, Scene | Shape | ShapeSet]:
+) -> tuple[RunConfig, Data]:
     """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
 
     method: a name, or auto: what suits the data (methods.choice); `tell` is then given the name and the reason.
@@ -144,17 +147,30 @@ def _value(text: str) -> Any:
 
 @dataclass
 class Run:
-    """A run folder, opened: `neural3d.load("RUN")`. Renders, answers queries and gives meshes without the photos."""
+    """A run folder, opened: `neural3d.load("RUN")`. Does all that its method can, without the photos."""
 
     directory: Path
     config: RunConfig
-    scene: Scene | Shape | ShapeSet
+    scene: Data
     method: Method
     step: int
 
+    def able(self, ability: type[A]) -> A:
+        """The method, as one that can do this: a protocol of `methods.abilities`. Raises UserError where it cannot."""
+        if not isinstance(self.method, ability):
+            raise cannot(self.directory, self.method, ability)
+        return self.method
+
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        """A picture of the scene from a camera in the scene frame (as those of `self.scene.views`)."""
-        return self.method.render(camera, background)
+        """A picture of the scene from a camera in the scene frame (as those of `self.scene.views`).
+
+        background: (3,) sRGB; None: the scene's own.
+        """
+        return self.able(Renderable).render(camera, background)
+
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        """The surface in the scene frame, with vertex colours if it has any; see `Meshable.surface`."""
+        return self.able(Meshable).mesh(resolution, crop)
 
     @property
     def capture_from_scene(self) -> Float[Tensor, "4 4"]:
@@ -182,7 +198,7 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def build_method(config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device) -> Method:
+def build_method(config: RunConfig, scene: Data, device: torch.device) -> Method:
     """A fresh method, initialised from the run's seed alone. Raises UserError where its settings cannot be."""
     settings = config.method_config()
     with torch.random.fork_rng(devices=[]):

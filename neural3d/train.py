@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The one training loop, for one player or several."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from neural3d.disk import remove_parts, require_room, write_whole, writing
 from neural3d.errors import UserError
 from neural3d.lock import Lock
 from neural3d.methods import method_class
-from neural3d.ops.adam import Adam
+from neural3d.methods.abilities import Renderable
+from neural3d.methods.players import Player, load_moments, moments, only, require_names
 from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
 from neural3d.saving import Saver
-from neural3d.scene import Scene
+from neural3d.scene import Data, Scene
 from neural3d.scene.stored import write_scene
-from neural3d.shapes.category import ShapeSet
-from neural3d.shapes.shape import Shape
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
@@ -33,14 +32,15 @@ FIRST_PREVIEW = 500  # then at every doubling
 
 
 class Trainer:
-    """A run in memory: scene, method, optimizer, random state and step; saves to and resumes from its folder.
+    """A run in memory: scene, method, players, random state and step; saves to and resumes from its folder.
 
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
-    is saved, schedules depend on the step alone, and no result depends on the number of threads.
+    is saved, and schedules depend on the step alone. Nor does a result depend on the number of threads, except where
+    torch's own layers make it (`occupancy` and `dvr` of categories).
     From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device):
+    def __init__(self, directory: Path, config: RunConfig, scene: Data, device: torch.device):
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
@@ -48,7 +48,8 @@ class Trainer:
         self.directory, self.config, self.scene, self.device = directory, config, scene, device
         self.method = build_method(config, scene, device)
         self.source = self.method.source(scene, device)
-        self.optimizer = Adam(self.method.param_groups())
+        self.players = self.method.players()
+        require_names(self.players)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.step = 0
         self.saved: int | None = None  # step of the checkpoint in the folder
@@ -56,9 +57,7 @@ class Trainer:
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
-    def create(
-        cls, directory: Path, config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device
-    ) -> Trainer:
+    def create(cls, directory: Path, config: RunConfig, scene: Data, device: torch.device) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
         with _held_from_now_on(directory) as lock:
             require_no_run(directory)
@@ -78,7 +77,7 @@ class Trainer:
             trainer = cls(directory, config, config.load_data(), device)
             trainer._lock = lock
             trainer.step = trainer.saved = load_method(trainer.method, state)
-            trainer.optimizer.load_moments(state["optimizer"])
+            load_moments(trainer.players, state.get("optimizer", {}), directory)
             trainer.source.load_state(state.get("source", {}))
             trainer.generator.set_state(state["random"].cpu())
             trainer._drop_metrics_after(trainer.step)
@@ -97,7 +96,7 @@ class Trainer:
                 "step": self.step,
                 "method": self.method.state_dict(),
                 "extra": self.method.extra_state(),
-                "optimizer": self.optimizer.moments(),
+                "optimizer": moments(self.players),
                 "source": self.source.state(),
                 "random": self.generator.get_state(),
             },
@@ -106,11 +105,10 @@ class Trainer:
     @torch.no_grad()
     def _broken(self) -> str | None:
         """The first parameter or moment that is not finite, in words. Buffers may be infinite: grids begin so."""
-        moments = self.optimizer.moments()
-        named = {
-            **dict(self.method.named_parameters()),
-            **{f"optimizer's {m} {i}": state[m] for i, state in moments.items() for m in ("m", "v")},
-        }
+        named = dict(self.method.named_parameters())
+        for player in self.players:
+            of = f"{player.name} optimizer's".lstrip()
+            named |= {f"{of} {m} {i}": s[m] for i, s in player.optimizer.moments().items() for m in ("m", "v")}
         for name, tensor in named.items():
             if tensor.numel() and not math.isfinite(sum(float(x) for x in tensor.aminmax())):
                 return f"{name} is not finite"
@@ -153,21 +151,20 @@ class Trainer:
                 progress = min(1.0, share)
                 if stop() or (progress >= 1.0 if minutes else self.step >= steps):
                     break
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(group, progress, self.step)
-
-                batch = self.source.draw(self.method.batch_size, self.generator)
-                losses, figures = self.method.loss(batch, progress, self.generator)
-                loss: Tensor = sum(losses.values())  # type: ignore[assignment]
-                loss.backward()
-                self.optimizer.step()
-                self.method.after_step(self.step, progress, self.generator, self.optimizer)
+                losses: dict[str, Tensor] = {}
+                figures: dict[str, Any] = {}
+                for player in self.players:
+                    losses[player.name], told, count = self._turn(player, progress)
+                    figures |= told
+                    drawn += count
+                self.method.after_step(self.step, progress, self.generator, self.players)
                 self.step += 1
-                drawn += len(batch)
 
                 if self.step % REPORT_EVERY == 0:
                     now = time.perf_counter()
-                    line = {"step": self.step, "progress": round(progress, 4), "loss": float(loss.detach())}
+                    each = {f"{name}_loss": float(loss.detach()) for name, loss in losses.items()}
+                    line = {"step": self.step, "progress": round(progress, 4), "loss": sum(each.values())}
+                    line |= each if len(each) > 1 else {}
                     line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
                     rate = round(drawn / (now - last_report))
                     line |= {f"{self.source.unit}_per_s": rate, "seconds": round(self.seconds, 2)}
@@ -190,26 +187,43 @@ class Trainer:
             saver.wait()
         self.saved = saver.saved
 
+    def _turn(self, player: Player, progress: float) -> tuple[Tensor, dict[str, Any], int]:
+        """(loss and figures of the last of the player's updates, how much all of them drew)"""
+        if len(self.players) > 1:
+            only(player, self.players)
+        for group in player.optimizer.param_groups:
+            group["lr"] = learning_rate(group, progress, self.step)
+        drawn = 0
+        for _ in range(player.updates):
+            batch = self.source.draw(self.method.batch_size, self.generator)
+            terms, figures = player.loss(batch, progress, self.generator)
+            loss: Tensor = sum(terms.values())  # type: ignore[assignment]
+            loss.backward()
+            player.optimizer.step()
+            drawn += len(batch)
+        return loss, figures, drawn
+
     def preview(self) -> None:
         """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.
 
-        None of a category, which is no one shape.
+        None of what cannot be rendered.
         """
         from neural3d.evaluate.views import LABELS, truth
         from neural3d.render.images import comparison, save_png, to_bytes
         from neural3d.render.paths import orbit
 
-        if isinstance(self.scene, ShapeSet):
+        if not isinstance(self.method, Renderable):
             return
+        method = self.method.eval()
         path = self.directory / "previews" / f"{self.step:06d}.png"
-        if isinstance(self.scene, Shape):
-            picture = self.method.eval().render(orbit(self.scene, 1)[0]).rgb
+        if not isinstance(self.scene, Scene):
+            picture = method.render(orbit(self.scene, 1)[0]).rgb
             self.method.train()
             return save_png(path, to_bytes(picture.cpu()))
         view = self.scene.views[(self.scene.split.get("test") or self.scene.split["train"])[0]]
         shrink = max(1, math.ceil(max(view.camera.width, view.camera.height) / 320))
         view = view.resized(view.camera.width // shrink, view.camera.height // shrink)
-        pictures = [truth(self.scene, view), self.method.eval().render(view.camera).rgb.cpu()]
+        pictures = [truth(self.scene, view), method.render(view.camera).rgb.cpu()]
         self.method.train()
         save_png(path, comparison([pictures], LABELS))
 

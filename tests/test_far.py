@@ -18,7 +18,9 @@ from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_file
 from neural3d.loading import load_data
+from neural3d.methods.abilities import Splatted
 from neural3d.methods.ngp import Ngp
+from neural3d.render.extraction import surface_within
 from neural3d.run import configure
 from neural3d.shapes.shape import load_shape
 from neural3d.train import Trainer
@@ -172,7 +174,8 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     trainer.fit(1)
 
     def surface(self, resolution, crop=None, progress=None):  # of a ball of radius 0.5
-        return self._extract(lambda x: x.norm(dim=-1) - 0.5, resolution, crop), self.surface_color
+        ball = surface_within(self.scene, lambda x: x.norm(dim=-1) - 0.5, resolution, crop, device=torch.device("cpu"))
+        return ball, lambda x, normal: self.color(x, -normal)
 
     monkeypatch.setattr(Ngp, "surface", surface)
     whole = trainer.scene.scene_from_capture
@@ -183,8 +186,12 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
     main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply"), "--resolution", "48", "--crop", *crop])
     points = trimesh.load(tmp_path / "a.ply", process=False).vertices - middle
     assert abs(points[:, 2].min() * unit + 0.1) < 0.03 and abs(np.linalg.norm(points, axis=1).max() * unit - 0.5) < 0.04
-    splats = some_splats(400, spread=0.5)
-    monkeypatch.setattr(Ngp, "splats", splats, raising=False)
+
+    class Beaded(Ngp, Splatted):
+        def gaussians(self):
+            return some_splats(400, spread=0.5), False
+
+    monkeypatch.setattr("neural3d.run.method_class", lambda name: Beaded)
     main(["export", str(tmp_path / "run"), str(tmp_path / "b.splat"), "--crop", *crop])
     file = read_splats(tmp_path / "b.splat")
     heights = (file.gaussians.means.detach().numpy() + file.offset - middle)[:, 2] * unit

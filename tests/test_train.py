@@ -127,7 +127,7 @@ def poison(trainer, what):
     if what == "parameter":
         trainer.method.color_net.weights[0].data[0] = float("nan")
     elif what == "moment":
-        next(iter(trainer.optimizer.state.values()))["v"].view(-1)[3] = float("inf")
+        next(iter(trainer.players[0].optimizer.state.values()))["v"].view(-1)[3] = float("inf")
     else:
         trainer.method.background[0] = float("nan")
 

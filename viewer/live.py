@@ -69,6 +69,7 @@ class Training(Live):
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
+        self.run = Run(trainer.directory, trainer.config, trainer.scene, trainer.method, trainer.step)
         self._wanted: deque[tuple[Camera, Tensor | None, Future[tuple[RenderOut, float]]]] = deque()
         self._lock, self._over = threading.Lock(), False
         self._due = 0.0  # when drawing may go on
@@ -82,7 +83,7 @@ class Training(Live):
             if not over:
                 self._wanted.append((camera, background, picture))
         if over:
-            return self.trainer.method.render(camera, background)
+            return self.run.render(camera, background)
         out, seconds = picture.result()
         self._kept.seconds = getattr(self._kept, "seconds", 0.0) + time.perf_counter() - begin - seconds
         return out
@@ -119,7 +120,8 @@ class Training(Live):
         begin = time.perf_counter()
         method = self.trainer.method
         try:
-            out = method.eval().render(camera, background)
+            method.eval()
+            out = self.run.render(camera, background)
             seconds = time.perf_counter() - begin
             picture.set_result((out, seconds))
         except Exception as error:  # is shown in the picture's place
@@ -174,9 +176,8 @@ def followed(path: Path, device: str) -> Subject:
 
 
 def training_subject(training: Training) -> Subject:
-    """Raises UserError where a category is trained, which is no one thing to look at."""
-    t = training.trainer
-    return training.subject(Run(t.directory, t.config, t.scene, t.method, t.step))
+    """Raises UserError where what is trained cannot be rendered."""
+    return training.subject(training.run)
 
 
 def train_on_web(trainer: Trainer, port: int, work: Work, stop: Callable[[], bool]) -> None:

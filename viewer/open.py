@@ -24,6 +24,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.outline import cloud_outline, outline_of
 from neural3d.images.srgb import linear_to_srgb
 from neural3d.loading import load_data, resolve
+from neural3d.methods.abilities import Renderable, Splatted
 from neural3d.render import RenderOut
 from neural3d.render.splat_view import open_splats
 from neural3d.run import Run, load, resolve_device
@@ -95,10 +96,9 @@ def open_subject(path: str | Path, device: str = "auto", up: str | None = None) 
 
 
 def run_subject(run: Run) -> Subject:
-    """A run as a subject. Raises UserError where it is one on a whole category."""
-    if isinstance(run.scene, ShapeSet):
-        raise UserError(f"{run.directory} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
-    splats = getattr(run.method, "splats", None)
+    """A run as a subject. Raises UserError where it cannot be rendered."""
+    render = run.able(Renderable).render
+    splats, antialiased = run.method.gaussians() if isinstance(run.method, Splatted) else (None, False)
     facts = [("method", run.config.method), ("step", f"{run.step:,}")]
     if splats is not None:
         facts.append(("splats", f"{len(splats):,}"))
@@ -110,9 +110,9 @@ def run_subject(run: Run) -> Subject:
         outline=outline_of(run.scene),
         capture_from_scene=run.capture_from_scene,
         scene=run.scene if isinstance(run.scene, Scene) else None,
-        render=run.render,
+        render=render,
         splats=splats,
-        antialiased=getattr(run.method.config, "antialiased", False),
+        antialiased=antialiased,
         facts=facts + (_photos(run.scene) if isinstance(run.scene, Scene) else []),
     )
 

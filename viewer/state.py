@@ -26,7 +26,7 @@ from neural3d.viewer.solids import Clip, Solid
 from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import Scene, View
+from neural3d.scene import Data, View
 from neural3d.shapes.shape import Shape
 
 WHITE, DARK = (1.0, 1.0, 1.0), (0.11, 0.12, 0.14)
@@ -130,7 +130,7 @@ class State:
         near = 1.5 * self.size if self.frustums else 0.0
         return Shot(camera, self.kind, (width, height), background, self.clip, self.lines(), self.planes(), near=near)
 
-    def path_scene(self) -> Scene | Shape:
+    def path_scene(self) -> Data:
         """What a camera path is written for: the scene, or one made up for a file, whose frame it keeps."""
         s = self.subject
         return s.scene or Shape(s.name, s.path, s.aabb, torch.linalg.inv(s.capture_from_scene.double()))

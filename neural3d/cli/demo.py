@@ -56,7 +56,7 @@ class Demo:
         fit(trainer, trainer.method.config.horizon, max(left, LEAST * SECONDS) / 60)
         run = load(out, device.type)
         print_scores(evaluate(run, sheet=out / "preview.png"))
-        mesh = run.method.mesh(192).transformed(run.capture_from_scene)
+        mesh = run.mesh(192).transformed(run.capture_from_scene)
         write_mesh(mesh, out / "mesh.glb", native_up=run.up_in_capture)
         console.print(
             f"scores: {out / 'eval.json'}\nmesh: {out / 'mesh.glb'}\n"

@@ -34,8 +34,8 @@ class Eval:
 
     def run(self) -> None:
         from neural3d.evaluate.views import evaluate
+        from neural3d.methods.abilities import Reconstructive
         from neural3d.run import load, read_config
-        from neural3d.shapes.category import ShapeSet
         from neural3d.shapes.shape import Shape
 
         at_least(resolution=(self.resolution, 2))
@@ -53,7 +53,7 @@ class Eval:
             print_mesh_scores(report)
             picture = self.path / "eval" / "mesh_error.png"
             return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
-        if isinstance(run.scene, ShapeSet):
+        if isinstance(run.method, Reconstructive):
             from neural3d.evaluate.category import evaluate_category
 
             print_category_scores(evaluate_category(run))

@@ -26,7 +26,6 @@ from neural3d.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from neural3d.fields.gaussians import Gaussians
     from neural3d.geometry.mesh import Mesh
     from neural3d.meshing import Surface
     from neural3d.progress import Progress
@@ -74,6 +73,7 @@ class Export:
 
         from neural3d.files.meshes import check_format, write_mesh
         from neural3d.files.splats import WRITTEN, ending_of
+        from neural3d.methods.abilities import Splatted, Trimmable
         from neural3d.run import load
 
         only_splats = ending_of(self.out) in set(WRITTEN) - {".ply"}
@@ -88,11 +88,10 @@ class Export:
         require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
         if self.open is not None:
-            force_open(run, self.open == "yes")
+            run.able(Trimmable).trim(self.open == "yes")
         crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
-        splats = getattr(run.method, "splats", None)
-        if only_splats or (splats and self.out.suffix.lower() == ".ply"):
-            return self.write_splats(run, splats, crop)
+        if only_splats or (isinstance(run.method, Splatted) and self.out.suffix.lower() == ".ply"):
+            return self.write_splats(run, crop)
         with StageProgress() as shown:
             mesh = self.mesh(run, crop, shown.update)
         mesh = mesh.transformed(run.capture_from_scene)
@@ -102,8 +101,10 @@ class Export:
     def mesh(self, run: Run, crop: Tensor | None, progress: Progress) -> Mesh:
         """The mesh to write, in the scene frame. Says what was done to it, and what it covers."""
         from neural3d.meshing import FACES, TEXTURED, surface
+        from neural3d.methods.abilities import Meshable
         from neural3d.scene import Scene
 
+        run.able(Meshable)
         if self.texture is not None and not isinstance(run.scene, Scene):
             raise UserError(
                 f"{self.path}: {run.config.method} has learnt a shape without colours, so there is nothing to bake; "
@@ -150,34 +151,20 @@ class Export:
             console.print(f"note: {said}; the texture shows the field.")
         return [] if lost else views
 
-    def write_splats(self, run: Run, splats: Gaussians | None, crop: Tensor | None) -> None:
+    def write_splats(self, run: Run, crop: Tensor | None) -> None:
         from neural3d.files.splats import write_splats
         from neural3d.geometry.upright import file_from_own
+        from neural3d.methods.abilities import Splatted
 
-        if splats is None:
-            raise UserError(
-                f"{self.path}: {run.config.method} makes no splats; export a mesh (.glb, .ply, .obj, .stl)."
-            )
+        splats, antialiased = run.able(Splatted).gaussians()
         if crop is not None:
             means = splats.means.detach().cpu().double() @ run.capture_from_scene[:3, :3].T
             means += run.capture_from_scene[:3, 3]
             splats = splats.selected(((means >= crop[0]) & (means <= crop[1])).all(1).to(splats.means.device))
         turn = file_from_own(self.out, self.up, run.up_in_capture)
         up = (turn[:3, :3] @ turn.new_tensor(run.up_in_capture)).tolist()
-        antialiased = getattr(run.method.config, "antialiased", False)
         own = turn @ run.capture_from_scene
         notes = write_splats(splats, self.out, antialiased=antialiased, up=up, file_from_own=own)
         console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")
-
-
-def force_open(run: Run, open_: bool) -> None:
-    """Has the surface trimmed, or not, whatever training found. Raises UserError where it knows no points."""
-    from neural3d.methods.igr import Igr
-
-    if not isinstance(run.method, Igr):
-        raise UserError(f"{run.directory}: --open trims surfaces fitted to points (igr), not {run.config.method}'s.")
-    if run.method.support is None:
-        raise UserError(f"{run.directory}: trained before surfaces were trimmed; train it again for --open.")
-    run.method.open = open_

@@ -52,11 +52,11 @@ class Render:
 
         from neural3d.evaluate.views import background_color
         from neural3d.files.splats import is_splat_file
+        from neural3d.methods.abilities import Renderable
         from neural3d.render.images import picture_of, save_film, save_render
         from neural3d.render.paths import camera_path, depth_span, suited_path
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
-        from neural3d.shapes.category import ShapeSet
 
         transparent = self.background == "transparent"
         film = self.out.suffix.lower() == ".mp4"
@@ -70,8 +70,7 @@ class Render:
             run: Run | SplatView = open_splats(self.path_, resolve_device(self.device), self.up)
         else:
             run = load(self.path_, self.device)
-        if isinstance(run.scene, ShapeSet):
-            raise UserError(f"{self.path_} knows a category, not one shape; make meshes of it by neural3d reconstruct.")
+            run.able(Renderable)
         kind = self.path
         if kind == "auto":
             kind, why = suited_path(run.scene)

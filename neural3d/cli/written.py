@@ -11,9 +11,7 @@ from neural3d.cli.console import console
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
-    from neural3d.scene import Scene
-    from neural3d.shapes.category import ShapeSet
-    from neural3d.shapes.shape import Shape
+    from neural3d.scene import Data
 
 HELP = (
     "y or z: turned so that +Y or +Z is up; capture: the capture's own axes; "
@@ -38,7 +36,7 @@ def print_mesh(path: Path, mesh: Mesh, up: str | None, units: str) -> None:
     console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}")
 
 
-def units_of(scene: Scene | Shape | ShapeSet) -> str:
+def units_of(scene: Data) -> str:
     """What a unit of length is, as far as it is known."""
     from neural3d.scene import Scene
 

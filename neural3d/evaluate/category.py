@@ -13,7 +13,7 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
-from neural3d.reconstruct import category_method
+from neural3d.methods.abilities import Reconstructive
 from neural3d.render.gallery import Item, gallery
 from neural3d.run import Run, write_json
 from neural3d.scene.objects import meshes_of, shots_of
@@ -49,9 +49,9 @@ def evaluate_category(
     surface to the other, averaged over both directions, in % of the true box's diagonal; faces inside another part
     are no surface. Nearest training shape: of all, the one of greatest IoU, and the one of least Chamfer distance.
     limit: so many of the held-out shapes, evenly chosen. resolution: cells along the longest side of the set's box.
-    Raises UserError where the run is of no category, or nothing is held out.
+    Raises UserError where the run cannot reconstruct, or nothing is held out.
     """
-    method = category_method(run)
+    method = run.able(Reconstructive)
     seen = seen or ("cloud" if method.sees == "points" else method.sees)
     if (seen in ("image", "class") or method.sees != "points") and seen != method.sees:
         raise UserError(f"{run.directory} learnt shapes from {method.sees}; it cannot be asked by {seen}.")
@@ -64,10 +64,10 @@ def evaluate_category(
     truths = [_Sampled(meshes[i], seed) for i in chosen]
     overlap, nearest = _nearest(truths, known, shapes.aabb.numpy(), seed)
     rows, pictures = [], []
-    device = next(method.parameters()).device
+    device = next(run.method.parameters()).device
     if seen == "image":
-        looks = _one_picture_each(shots_of(shapes, "test", method.config.side), chosen, seed)
-        most_alike = _most_alike(looks, shots_of(shapes, "train", method.config.side))
+        looks = _one_picture_each(shots_of(shapes, "test", run.method.config.side), chosen, seed)
+        most_alike = _most_alike(looks, shots_of(shapes, "train", run.method.config.side))
     for k, (i, truth) in enumerate(zip(chosen, truths)):
         generator = torch.Generator(device).manual_seed(seed)
         shown: Item = truth.cloud(seed)
@@ -87,7 +87,7 @@ def evaluate_category(
         row: dict[str, Any] = {"name": names[i], "kind": kind_of(names[i])}
         made = None
         try:
-            made = method.shape(code, resolution)
+            made = method.subject(code).mesh(resolution)
             row |= measure(_Sampled(made, seed), truth)
         except UserError:  # no surface: nothing overlaps, and all of the box is missing
             row |= {"iou": 0.0, "chamfer": 100.0}

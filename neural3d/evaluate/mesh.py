@@ -12,6 +12,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import VOLUME_SAMPLES, Visible, compare, require_surface, seen_by
 from neural3d.geometry.solid import Solid
+from neural3d.methods.abilities import Meshable
 from neural3d.run import Run, write_json
 from neural3d.scene import Scene
 from neural3d.shapes.shape import Shape, load_shape
@@ -30,12 +31,12 @@ def evaluate_mesh(
     `geometry.mesh_metrics.compare`. Of runs on photos, only true surface counts as missing that at least two training
     views see: it is in their pictures and the truth itself hides it from none of the two.
     picture: result and truth coloured by their distances, as RUN/eval/mesh_error.png.
-    Raises UserError where the truth is no mesh or lies elsewhere, or where the run holds no surface.
+    Raises UserError where the truth is no mesh or lies elsewhere, or where the run has no mesh.
     """
-    target = load_truth(truth)
+    method, target = run.able(Meshable), load_truth(truth)
     scene = run.scene
     truth_from_scene = target.scene_from_capture @ torch.linalg.inv(scene.scene_from_capture)
-    result = run.method.mesh(resolution).transformed(truth_from_scene)
+    result = method.mesh(resolution).transformed(truth_from_scene)
     visible = _seen_by_training(scene, target, truth_from_scene) if isinstance(scene, Scene) else None
     report = {
         "method": run.config.method,

@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.methods.abilities import Renderable
 from neural3d.run import Run, write_json
-from neural3d.scene import Scene, View
-from neural3d.shapes.shape import Shape
+from neural3d.scene import Data, Scene, View
 
 LABELS = ("truth", "result")
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
-def background_color(scene: Scene | Shape, name: str | None = None) -> Float[Tensor, "3"] | None:
+def background_color(scene: Data, name: str | None = None) -> Float[Tensor, "3"] | None:
     """What alpha images are composited on: `name`, or the scene's own; None for opaque photos."""
     name = name or scene.background
     return None if name is None else torch.tensor(BACKGROUNDS[name])
@@ -57,7 +57,7 @@ def evaluate(
     from neural3d.metrics import Lpips, psnr, ssim
     from neural3d.render.images import comparison, save_png
 
-    scene = run.scene
+    scene, method = run.scene, run.able(Renderable)
     if not isinstance(scene, Scene):
         raise UserError(f"{run.directory}: fitted to a shape, which has no photos to compare with; give a --mesh.")
     views = [scene.views[i] for i in scene.split.get(split, [])]
@@ -70,7 +70,7 @@ def evaluate(
     rows: list[list[Tensor]] = []
     for n, view in enumerate(views):
         want = truth(scene, view, background)
-        got = run.render(view.camera, color).rgb.cpu().clamp(0, 1)
+        got = method.render(view.camera, color).rgb.cpu().clamp(0, 1)
         row: dict[str, Any] = {"name": view.name, "psnr": psnr(got, want), "ssim": ssim(got, want)}
         if lpips is not None:
             row["lpips"] = lpips(got, want)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -11,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.geometry.cameras import Camera
+from neural3d.methods.abilities import Meshable, Reconstructive
 from neural3d.methods.base import Method
 from neural3d.progress import Progress, silent
-from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_within
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.samples import sample_surface
 
@@ -31,17 +32,32 @@ def numpy_rng(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(seed))
 
 
-class CategoryMethod(Method):
-    """Turns what is seen of a shape into a code, and a code into a field; all in the scene frame of the set.
+@dataclass
+class Member(Meshable):
+    """One shape of a category. field, level: see `geometry.mesh.extract`; device: of the field's positions."""
 
-    A code is one tensor; what it means is the method's own.
-    """
+    scene: ShapeSet
+    field: Field
+    level: float | None
+    device: torch.device
+    color: Colors | None = None
+
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        mesh = surface_within(
+            self.scene, self.field, resolution, crop, device=self.device, level=self.level, progress=progress
+        )
+        return mesh, self.color
+
+
+class CategoryMethod(Method, Reconstructive):
+    """Turns what is seen of a shape into a code, and a code into a shape; all in the scene frame of the set."""
 
     takes = ShapeSet
     level: float | None  # of the field's surface, see `geometry.mesh.extract`
-    sees: Literal["points", "image", "class"] = "points"  # what a code is made of
+    sees: Literal["points", "image", "class"] = "points"
     from_photos: ClassVar[bool] = False  # is it learnt from pictures alone, so that captures serve too?
-    linear: ClassVar[bool] = False  # are codes vectors, so that there are shapes between two, and new ones?
 
     @classmethod
     def prepared(cls, scene: ShapeSet) -> ShapeSet:
@@ -49,16 +65,8 @@ class CategoryMethod(Method):
             raise UserError(f"{scene.path}: these are captures, not meshes; --method dvr learns from photos.")
         return scene
 
-    @abc.abstractmethod
-    def code_of(self, seen: Tensor, generator: torch.Generator) -> Tensor:
-        """The code that explains what is seen of a shape.
-
-        points: (M, 3) of its surface, which may be noisy and cover only part of it. image: a picture (3, H, W), sRGB on
-        white, of the size of training. class: its number in `scene.kinds`, a tensor without dimensions.
-        """
-
     def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Tensor:
-        """The code of a surface that is known, whose vertices need not be spread evenly."""
+        """From points spread evenly on it."""
         points, _ = sample_surface(mesh, SEEN, numpy_rng(generator))
         return self.code_of(torch.from_numpy(points.astype(np.float32)).to(generator.device), generator)
 
@@ -66,22 +74,5 @@ class CategoryMethod(Method):
     def field(self, code: Tensor) -> Field:
         """The shape as a function of positions."""
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
-        """Codes of shapes that nobody has seen; only where codes are `linear`."""
-        raise NotImplementedError
-
-    def shape(self, code: Tensor, resolution: int) -> Mesh:
-        """The surface in the scene frame, closed. resolution: cells along the longest side of the set's box."""
-        return self._extract(self.field(code), resolution, None, level=self.level)
-
-    def surface(
-        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
-    ) -> tuple[Mesh, Colors | None]:
-        raise UserError(
-            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of what is seen."
-        )
-
-    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        raise UserError(
-            "This run knows a category, not one shape: make a mesh by neural3d reconstruct RUN FILE, and look at that."
-        )
+    def subject(self, code: Tensor) -> Member:
+        return Member(self.scene, self.field(code), self.level, code.device)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from neural3d.geometry.solid import open_edges
 from neural3d.methods.seeds import ENOUGH
-from neural3d.scene import Scene
-from neural3d.shapes.category import ShapeSet
+from neural3d.scene import Data, Scene
 from neural3d.shapes.shape import Shape
 
 
-def choose(data: Scene | Shape | ShapeSet) -> tuple[str, str]:
+def choose(data: Data) -> tuple[str, str]:
     """The method's name, and why in a few words that go on from "method: NAME, …"."""
     if isinstance(data, Scene):
         return choose_radiance(data)

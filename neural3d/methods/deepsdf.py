@@ -27,7 +27,9 @@ from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import positional_encoding, positional_width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
+from neural3d.methods.abilities import Generative
 from neural3d.methods.category import CategoryMethod, numpy_rng
+from neural3d.methods.players import Player
 from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, survey
 
 if TYPE_CHECKING:
@@ -65,12 +67,11 @@ class DeepSdfConfig:
     fit_prior: float = 1e-5  # λ': weight of ‖w‖²
 
 
-class DeepSdf(CategoryMethod):
+class DeepSdf(CategoryMethod, Generative):
     """See the module's docstring. A code is a latent (L,)."""
 
     Config = DeepSdfConfig
     level = None
-    linear = True
     latents: Float[Tensor, "shapes L"]
 
     def __init__(self, config: DeepSdfConfig, scene: ShapeSet):
@@ -88,6 +89,9 @@ class DeepSdf(CategoryMethod):
     @property
     def batch_size(self) -> int:
         return self.config.shapes * self.config.points
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,19 @@ from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import hidden_from, surface_within
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
     from neural3d.data.rays import RayBatch
     from neural3d.geometry.mesh import Colors, Mesh
-    from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
 
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
@@ -92,7 +95,7 @@ def _first_levels(spec: HashGridSpec, count: float) -> HashGridSpec:
     return dataclasses.replace(spec, level_weights=tuple(min(1.0, max(0.0, count - k)) for k in range(spec.levels)))
 
 
-class Dvr(Method):
+class Dvr(Method, Renderable, Meshable):
     """See the module's docstring. Everything lies in the scene's box; rays beside it see the background."""
 
     Config = DvrConfig
@@ -127,6 +130,9 @@ class Dvr(Method):
     @property
     def batch_size(self) -> int:
         return self.config.rays
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
@@ -252,7 +258,7 @@ class Dvr(Method):
         return losses, figures
 
     @torch.no_grad()
-    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         if step % REFRESH == 0:
             self.map.copy_(self._survey())
 
@@ -277,14 +283,16 @@ class Dvr(Method):
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        """As `Method.surface`. Cavities that no camera could see, of which training learns nothing, are filled."""
-        device, box = self.frame.device, self.mesh_box(crop)
-        mesh = self._extract(
+        """As `Meshable.surface`. Cavities that no camera could see, of which training learns nothing, are filled."""
+        device = self.frame.device
+        mesh = surface_within(
+            self.scene,
             lambda x: torch.sigmoid(self.logit(x)),
             resolution,
             crop,
+            device=device,
             level=self.config.tau,
-            hidden=self._hidden(4 * float((box[1] - box[0]).max()) / resolution, device, progress),
+            hidden=hidden_from(self.scene, self.render, resolution, crop, device, progress),
             progress=progress,
         )
         return mesh, self.surface_color

@@ -13,7 +13,7 @@ silhouettes at once: free space outside of the visual hull and, at first, matter
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,13 +27,14 @@ from neural3d.fields.conditional import ConditionalField
 from neural3d.fields.encoder import PictureEncoder
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
-from neural3d.methods.category import CategoryMethod
+from neural3d.methods.category import CategoryMethod, Member
+from neural3d.methods.players import Player
 from neural3d.render.surface import first_crossing, implicit_point
 from neural3d.scene.objects import shots_of
 from neural3d.shapes.category import ShapeSet
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Field, Mesh
+    from neural3d.geometry.mesh import Field
 
 BLOCK = 1 << 13  # positions that the field is asked for at a time
 
@@ -90,6 +91,9 @@ class DvrCategory(CategoryMethod):
     @property
     def batch_size(self) -> int:
         return self.config.objects * self.config.rays
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
@@ -158,11 +162,11 @@ class DvrCategory(CategoryMethod):
     def field(self, code: Float[Tensor, "C"]) -> Field:
         return lambda x: torch.sigmoid(self._told(x, code)[:, 0])
 
-    def shape(self, code: Float[Tensor, "C"], resolution: int) -> Mesh:
-        device = code.device
-        return (
-            super().shape(code, resolution).colored(lambda x, _: torch.sigmoid(self._told(x.to(device), code)[:, 1:]))
-        )
+    def subject(self, code: Float[Tensor, "C"]) -> Member:
+        def color(x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+            return torch.sigmoid(self._told(x.to(code.device), code)[:, 1:])
+
+        return replace(super().subject(code), color=color)
 
     def _told(self, x: Float[Tensor, "N 3"], code: Float[Tensor, "C"]) -> Float[Tensor, "N 4"]:
         return torch.cat([self.net(part[None], code[None])[0] for part in x.float().split(BLOCK)])

@@ -29,13 +29,17 @@ from torch import Tensor
 
 from neural3d.config import Count, Layers, Width
 from neural3d.data.clouds import CloudBatch, CloudSource
+from neural3d.errors import UserError
 from neural3d.fields.sdf import FourierSDF, HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.support import Support
+from neural3d.methods.abilities import Meshable, Renderable, Trimmable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_within
 from neural3d.render.surface import render_surface
 from neural3d.shapes.shape import Shape
 
@@ -76,7 +80,7 @@ class IgrConfig:
     lr_final: float = 1e-4
 
 
-class Igr(Method):
+class Igr(Method, Renderable, Meshable, Trimmable):
     """See the module's docstring."""
 
     Config = IgrConfig
@@ -125,6 +129,9 @@ class Igr(Method):
     @property
     def batch_size(self) -> int:
         return self.config.batch
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         return self.field.param_groups(self.config.lr, self.config.lr_final)
@@ -179,5 +186,11 @@ class Igr(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         """Trimmed where it is open, see `geometry.support`."""
-        mesh = self._extract(self.signed_distance, resolution, crop, progress=progress)
+        device = next(self.parameters()).device
+        mesh = surface_within(self.scene, self.signed_distance, resolution, crop, device=device, progress=progress)
         return self.support.trimmed(mesh) if self.open and self.support else mesh, None
+
+    def trim(self, open_: bool) -> None:
+        if self.support is None:
+            raise UserError("This run was trained before surfaces were trimmed; train it again for --open.")
+        self.open = open_

@@ -10,6 +10,7 @@ poses without a photo, as in RegNeRF (Niemeyer et al. 2022).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -33,14 +34,18 @@ from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span, unseen_patches
 from neural3d.losses import occlusion, patch_smoothness
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.mlp import MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH, MAX_INPUT_OUTPUT_WIDTH
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_of_density
 from neural3d.render.volume import Spacing, gather, quadrature, sample_pdf, stratified
 
 if TYPE_CHECKING:
     from neural3d.data.rays import RayBatch
-    from neural3d.ops.adam import Adam
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
 
 
@@ -131,7 +136,7 @@ class Pass(NamedTuple):
     distance: Float[Tensor, "R"]
 
 
-class Nerf(Method):
+class Nerf(Method, Renderable, Meshable):
     """See the module's docstring.
 
     Rays are sampled from `near` to `far`, in bounded scenes where they cross the scene's box: there positions lie in
@@ -183,6 +188,9 @@ class Nerf(Method):
     def batch_size(self) -> int:
         return self.config.batch
 
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
+
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
         adam = dict(lr=c.lr, lr_final=c.lr_final, warmup=c.warmup, betas=(0.9, 0.999), eps=1e-7)  # section 5.3
@@ -216,10 +224,6 @@ class Nerf(Method):
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         _, features = self.final.geometry(self._encode_positions(positions))
         return self.final.color(features, self._encode_directions(directions))
-
-    @property
-    def surface_density(self) -> float:
-        return self.config.surface_density
 
     # --- rays ---
 
@@ -314,7 +318,7 @@ class Nerf(Method):
             losses |= self._smoothness(generator)
         return losses, {"psnr": -10 * torch.log10(errors[-1].detach())}
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         if self.grid is None:
             return
         self.grid.observe(*self._seen)
@@ -368,6 +372,14 @@ class Nerf(Method):
         offsets = 0.02 * torch.eye(3, device=positions.device)
         raw = [[self.final.geometry(self._encode_positions(positions + s * e))[0] for s in (1, -1)] for e in offsets]
         return -normalize(torch.stack([ahead - behind for ahead, behind in raw], -1), dim=-1)
+
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        return surface_of_density(
+            self.scene, self.render, self.density, self.color, resolution, crop,
+            level=self.config.surface_density, device=self.background.device, progress=progress,
+        )  # fmt: skip
 
 
 def _check(c: NerfConfig) -> None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,10 @@ from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.losses import carving_force
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.ngp import NgpConfig
+from neural3d.methods.players import Player
 from neural3d.methods.scout import Scout, crossing
 from neural3d.ops.adam import Adam
 from neural3d.ops.composite import Composite, composite, used_samples
@@ -55,6 +58,7 @@ from neural3d.ops.ray_march import Samples, compact, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import hidden_from, surface_within
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
@@ -118,7 +122,7 @@ class NeusConfig:
     random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
 
 
-class Neus(Method):
+class Neus(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = NeusConfig
@@ -160,6 +164,9 @@ class Neus(Method):
     def _scouting(self) -> bool:
         """Is it the radiance field alone that trains and is seen?"""
         return self._scout_until > 0 and not self._started
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
@@ -346,10 +353,10 @@ class Neus(Method):
         late = self.scene.has_alpha and c.views_from > 0
         self._views = min(1.0, max(0.0, 5 * (progress - c.views_from))) if late else 1.0
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         c = self.config
         if self.scout and (self._scouting or self.scene.unbounded):
-            self.scout.after_step(step, progress, generator, optimizer)
+            self.scout.after_step(step, progress, generator, players)
         if self._scouting:
             return
         with torch.no_grad():
@@ -445,9 +452,11 @@ class Neus(Method):
     ) -> tuple[Mesh, Colors | None]:
         if self._scouting:
             raise UserError(f"There is no surface before {self.config.scout_until:.0%} of the training; go on with it.")
-        box = self.mesh_box(crop)
-        hidden = self._hidden(4 * float((box[1] - box[0]).max()) / resolution, self.log_s.device, progress)
-        mesh = self._extract(self.signed_distance, resolution, crop, hidden=hidden, progress=progress)
+        device = self.log_s.device
+        hidden = hidden_from(self.scene, self.render, resolution, crop, device, progress)
+        mesh = surface_within(
+            self.scene, self.signed_distance, resolution, crop, device=device, hidden=hidden, progress=progress
+        )
         return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:

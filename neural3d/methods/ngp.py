@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,17 +24,21 @@ from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.composite import Composite, compact_visible, composite
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_of_density
 from neural3d.scene.footprint import photo_resolution, photo_steps
 
 if TYPE_CHECKING:
     from neural3d.data.rays import RayBatch
-    from neural3d.ops.adam import Adam
+    from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
 
 EARLY_STOP = 1e-4  # transmittance at which a ray ends
@@ -76,7 +80,7 @@ class NgpConfig:
     refine_poses: bool = False  # camera poses move with the scene
 
 
-class Ngp(Method):
+class Ngp(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = NgpConfig
@@ -118,6 +122,9 @@ class Ngp(Method):
     @property
     def batch_size(self) -> int:
         return self._rays
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
@@ -285,7 +292,7 @@ class Ngp(Method):
         rotation = rotation_from_axis_angle(delta[:, :3])
         return batch.origins + delta[:, 3:], (rotation @ batch.directions[..., None])[..., 0]
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         if step == 0:
             self.grid.mark_visible(self.scene.cameras("train"))
         positions, contracted, marched_per_ray = self._seen
@@ -345,6 +352,14 @@ class Ngp(Method):
         offsets = h * torch.eye(3, device=positions.device)
         gradient = [torch.log(self.density(positions + e)) - torch.log(self.density(positions - e)) for e in offsets]
         return -nn.functional.normalize(torch.stack(gradient, -1), dim=-1)
+
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        return surface_of_density(
+            self.scene, self.render, self.density, self.color, resolution, crop,
+            level=self.surface_density, device=self.background.device, progress=progress,
+        )  # fmt: skip
 
 
 def _z_depth(out: Composite, z: Float[Tensor, "R"]) -> Float[Tensor, "R 1"]:

@@ -17,10 +17,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_within
 from neural3d.render.surface import render_surface
 from neural3d.shapes.samples import DistanceBatch, SolidSource
 from neural3d.shapes.shape import Shape
@@ -50,7 +53,7 @@ class OccupancyConfig:
     lr_final: float = 5e-5
 
 
-class Occupancy(Method):
+class Occupancy(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = OccupancyConfig
@@ -74,6 +77,9 @@ class Occupancy(Method):
     def batch_size(self) -> int:
         return self.config.batch
 
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
+
     def param_groups(self) -> list[dict[str, Any]]:
         return self.field.param_groups(self.config.lr, self.config.lr_final)
 
@@ -95,5 +101,8 @@ class Occupancy(Method):
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        inside = self._extract(lambda x: torch.sigmoid(self.logits(x)), resolution, crop, level=0.5, progress=progress)
-        return inside, None
+        mesh = surface_within(
+            self.scene, lambda x: torch.sigmoid(self.logits(x)), resolution, crop,
+            device=self.field.table.device, level=0.5, progress=progress,
+        )  # fmt: skip
+        return mesh, None

@@ -25,6 +25,7 @@ from neural3d.fields.conditional import ConditionalField
 from neural3d.fields.encoder import PictureEncoder
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
+from neural3d.methods.players import Player
 from neural3d.scene.objects import shots_of
 from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, kind_of
 
@@ -103,6 +104,9 @@ class OccupancyCategory(CategoryMethod):
     @property
     def batch_size(self) -> int:
         return (self.config.shapes or (8 if self.sees == "points" else 32)) * self._points
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config

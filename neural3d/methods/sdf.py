@@ -16,10 +16,13 @@ from torch import Tensor
 from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
+from neural3d.methods.players import Player
 from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import surface_within
 from neural3d.render.surface import render_surface
 from neural3d.shapes.samples import DistanceBatch, SolidSource
 from neural3d.shapes.shape import Shape
@@ -47,7 +50,7 @@ class SdfConfig:
     lr_final: float = 5e-5
 
 
-class Sdf(Method):
+class Sdf(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = SdfConfig
@@ -71,6 +74,9 @@ class Sdf(Method):
     def batch_size(self) -> int:
         return self.config.batch
 
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
+
     def param_groups(self) -> list[dict[str, Any]]:
         return self.field.param_groups(self.config.lr, self.config.lr_final)
 
@@ -93,4 +99,6 @@ class Sdf(Method):
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        return self._extract(self.signed_distance, resolution, crop, progress=progress), None
+        return surface_within(
+            self.scene, self.signed_distance, resolution, crop, device=self.field.table.device, progress=progress
+        ), None

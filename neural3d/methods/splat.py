@@ -10,6 +10,7 @@ the progress, as in DashGaussian (Chen et al., CVPR 2025), which schedules them 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,21 +22,24 @@ from neural3d.config import Count
 from neural3d.data.rays import PhotoBatch, PhotoSource
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.methods.abilities import Meshable, Renderable, Splatted
 from neural3d.methods.base import Method
 from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
+from neural3d.methods.players import Player
 from neural3d.methods.seeds import seed_splats
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
+from neural3d.render.extraction import mesh_box, surface_within
 from neural3d.render.splats import pinhole_intrinsics, render_splats
 from neural3d.scene.photos import available_memory
 
 if TYPE_CHECKING:
-    from neural3d.geometry.mesh import Colors, Mesh
-    from neural3d.ops.adam import Adam
+    from neural3d.fields.gaussians import Gaussians
+    from neural3d.geometry.mesh import Colors, Field, Mesh
     from neural3d.scene import Scene
 
 
@@ -95,7 +99,7 @@ class SplatConfig:
     lr_sh_rest: float = 1.25e-4
 
 
-class Splat(Method):
+class Splat(Method, Renderable, Meshable, Splatted):
     """See the module's docstring."""
 
     Config = SplatConfig
@@ -145,6 +149,9 @@ class Splat(Method):
     def batch_size(self) -> int:
         """How many pixels a photo may have at most."""
         return self._pixels
+
+    def players(self) -> list[Player]:
+        return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c, s = self.config, self.splats
@@ -279,7 +286,7 @@ class Splat(Method):
         offset = -turned @ (centre + delta[3:])
         return torch.cat([torch.cat([turned, offset[:, None]], 1), pose[3:]], 0)
 
-    def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
+    def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         c, s = self.config, self.splats
         self.steps = step + 1
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
@@ -297,9 +304,9 @@ class Splat(Method):
                     self.control.observe(pull, projected.radius, width, height)
             # A step late: a change costs some dB at first, and round numbers of steps are where runs are scored.
             if step >= c.densify_from and step % c.densify_every == 0 and step:
-                self.control.refine(s, optimizer, step, generator)
+                self.control.refine(s, players[0].optimizer, step, generator)
         if isinstance(self.control, Mcmc):
-            self.control.explore(s, optimizer.param_groups[0]["lr"], generator)
+            self.control.explore(s, players[0].optimizer.param_groups[0]["lr"], generator)
 
     # --- pictures and meshes ---
 
@@ -322,17 +329,22 @@ class Splat(Method):
         from neural3d.render.fusion import Fused, fewer_and_smaller, fused_surface, truncation
 
         cameras = fewer_and_smaller(self.scene.cameras("train"))
-        place, box = self.scene.unbounded, self.mesh_box(crop)
+        place, box = self.scene.unbounded, mesh_box(self.scene, crop)
         whole = place and crop is None and self.config.surface
         fused = Fused(self.render, cameras, truncation(box, resolution), progress, contracted=whole)
+
+        def within(field: Field) -> Mesh:
+            return surface_within(self.scene, field, resolution, crop, device=self.background.device, progress=progress)
+
         if not whole:
-            return fused_surface(
-                fused, lambda f: self._extract(f, resolution, crop, progress=progress), closed=not place
-            )
+            return fused_surface(fused, within, closed=not place)
         fused.confirm()
         seen = fused.extent().to(box)
         cells = round(resolution * min(2.0, float((seen[1] - seen[0]).max() / (box[1] - box[0]).max())))
         return fused_surface(fused, lambda f: extract(f, seen, cells, progress=progress), closed=False)
+
+    def gaussians(self) -> tuple[Gaussians, bool]:
+        return self.splats, self.config.antialiased
 
 
 class _Gain(torch.autograd.Function):

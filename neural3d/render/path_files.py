@@ -18,10 +18,9 @@ from neural3d.disk import replacing
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.render.spline import as_pinhole, frames_between
+from neural3d.scene import Data
 from neural3d.scene.capture import pose_from, read_json
 from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL
-from neural3d.scene.scene import Scene
-from neural3d.shapes.shape import Shape
 
 FPS = 24.0
 TRANSITION = 2.0  # seconds from one key frame to the next where a file does not say
@@ -104,7 +103,7 @@ def _transitions(path: Path, content: dict[str, Any], count: int) -> list[float]
 
 
 def write_camera_path(
-    path: Path, keyframes: Sequence[Camera], scene: Scene | Shape, *, fps: float = FPS, seconds: float
+    path: Path, keyframes: Sequence[Camera], scene: Data, *, fps: float = FPS, seconds: float
 ) -> None:
     """Key frames (cameras in the scene frame) and the smooth way through them; `read_camera_path` tells the layout.
 

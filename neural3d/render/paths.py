@@ -22,11 +22,10 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.geometry.bounds import every_nth, seen_by
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.outline import outline_of
+from neural3d.geometry.outline import Bounded, outline_of
 from neural3d.render.path_files import CameraPath, read_camera_path
 from neural3d.render.spline import as_pinhole, frames_between
-from neural3d.scene.scene import Scene
-from neural3d.shapes.shape import Shape
+from neural3d.scene import Data, Scene
 
 KINDS = ("train", "val", "test", "orbit", "spiral", "walk")
 FILL = 0.85  # of the picture's nearer sides, that the subject's outline takes where it is widest
@@ -38,7 +37,7 @@ SIDE, FOCAL = 512, 1.25  # pixels of a picture of a shape, and its focal length 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
-def camera_path(scene: Scene | Shape, kind: str, count: int = 120) -> CameraPath:
+def camera_path(scene: Data, kind: str, count: int = 120) -> CameraPath:
     """The path called `kind`: one of KINDS, or a JSON file of nerfstudio's layout (see `read_camera_path`).
 
     count: pictures of an orbit, a spiral or a walk. Raises UserError where the kind is unknown, the split empty, the
@@ -46,27 +45,27 @@ def camera_path(scene: Scene | Shape, kind: str, count: int = 120) -> CameraPath
     """
     if kind.endswith(".json"):
         return read_camera_path(Path(kind), scene.scene_from_capture)
-    if isinstance(scene, Shape) and kind != "orbit":
-        raise UserError(f"{scene.path} is a shape without photos; choose --path orbit, or a .json file.")
-    if kind in ("train", "val", "test") and not isinstance(scene, Shape):
+    if not isinstance(scene, Scene) and kind != "orbit":
+        raise UserError(f"{scene.path} has no photos; choose --path orbit, or a .json file.")
+    if kind in ("train", "val", "test") and isinstance(scene, Scene):
         views = [scene.views[i] for i in scene.split.get(kind, [])]
         if not views:
             raise UserError(f"{scene.path} has no {kind} views; choose another --path: {', '.join(KINDS)}.")
         return CameraPath([v.camera for v in views], [v.name for v in views], fps=2.0)
     if kind == "orbit":
         cameras = orbit(scene, count)
-    elif kind == "spiral" and not isinstance(scene, Shape):
+    elif kind == "spiral" and isinstance(scene, Scene):
         cameras = spiral(scene, count)
-    elif kind == "walk" and not isinstance(scene, Shape):
+    elif kind == "walk" and isinstance(scene, Scene):
         cameras = walk(scene, count)
     else:
         raise UserError(f"Unknown path '{kind}'; choose one of {', '.join(KINDS)}, or a .json file.")
     return CameraPath(cameras, [f"{k:04d}" for k in range(len(cameras))])
 
 
-def suited_path(scene: Scene | Shape) -> tuple[str, str]:
+def suited_path(scene: Data) -> tuple[str, str]:
     """The kind of path that shows a subject from where it was photographed, and why, in a few words."""
-    if isinstance(scene, Shape) or len(scene.cameras("train")) < 2:
+    if not isinstance(scene, Scene) or len(scene.cameras("train")) < 2:
         return "orbit", "nothing says from where it was photographed"
     cameras, middle = scene.cameras("train"), middle_of(scene)
     share = float(seen_by(cameras, middle[None])[0])
@@ -114,7 +113,7 @@ def toward(azimuth: Tensor, elevation: Tensor) -> Float[Tensor, "N 3"]:
     return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), elevation.sin().expand_as(azimuth)], -1)
 
 
-def middle_of(scene: Scene | Shape) -> Float[Tensor, "3"]:
+def middle_of(scene: Bounded) -> Float[Tensor, "3"]:
     """Of the box around the subject's outline."""
     outline = outline_of(scene)
     return (outline.amin(0) + outline.amax(0)) / 2
@@ -143,18 +142,18 @@ def fitting_distance(
     return float((torch.maximum(x.abs() / (fill * tangents[0]), y.abs() / (fill * tangents[1])) - z).max())
 
 
-def orbit(scene: Scene | Shape, count: int) -> list[Camera]:
+def orbit(scene: Data, count: int) -> list[Camera]:
     """One turn about the vertical through the subject's middle, starting at the first training view's side.
 
     Distance and elevation are the training cameras' medians, so the film shows what was photographed. A shape, which
     has no cameras, is seen whole in square pictures.
     """
     middle = middle_of(scene)
-    cameras = [whole_view(scene)] if isinstance(scene, Shape) else scene.cameras("train")
+    cameras = scene.cameras("train") if isinstance(scene, Scene) else [whole_view(scene)]
     azimuth, elevation, distance = bearings(cameras, middle)
     angles = azimuth[0] + 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     eyes = middle + distance.median() * toward(angles, elevation.median())
-    if isinstance(scene, Shape):
+    if not isinstance(scene, Scene):
         return [_square(eye, middle, SIDE) for eye in eyes]
     return fitted([_pinhole_like(cameras[0], look_at(eye, middle, UP)) for eye in eyes], outline_of(scene))
 
@@ -220,7 +219,7 @@ def surround(box: Float[Tensor, "2 3"], heights: Sequence[float], count: int, si
     return cameras
 
 
-def whole_view(shape: Shape) -> Camera:
+def whole_view(shape: Bounded) -> Camera:
     """A square picture of all of a shape, from the front and a little above; all of it also when it turns."""
     middle = middle_of(shape)
     direction = torch.nn.functional.normalize(torch.tensor([0.6, -1.0, 0.5], dtype=torch.float64), dim=0)
@@ -236,9 +235,9 @@ def _square(eye: Float[Tensor, "3"], middle: Float[Tensor, "3"], side: int) -> C
     return Camera("PINHOLE", side, side, params, look_at(eye, middle, UP))
 
 
-def depth_span(scene: Scene | Shape) -> tuple[float, float]:
+def depth_span(scene: Data) -> tuple[float, float]:
     """Nearest and farthest depth of one colour scale for all pictures of a path."""
-    if isinstance(scene, Shape):
+    if not isinstance(scene, Scene):
         distance = float((whole_view(scene).centre - middle_of(scene)).norm())
         radius = float((outline_of(scene) - middle_of(scene)).norm(dim=1).max())
         return distance - radius, distance + radius

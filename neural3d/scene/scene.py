@@ -13,6 +13,8 @@ from torch import Tensor
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import area_resized, read_header, read_image, read_mask
 from neural3d.scene.undistort import bent, pinhole_camera, straightened
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import Shape
 
 
 @dataclass
@@ -134,3 +136,6 @@ class Scene:
                 f"Photos are resampled to pinhole copies without the lens's distortion, the first to {size} px."
             )
         return replace(self, views=views, notes=notes)
+
+
+Data = Scene | Shape | ShapeSet  # what a method is fitted to

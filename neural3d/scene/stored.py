@@ -11,7 +11,7 @@ import torch
 from neural3d.disk import write_whole
 from neural3d.errors import UserError
 from neural3d.plain import from_plain, read_json, to_plain
-from neural3d.scene.scene import Scene
+from neural3d.scene.scene import Data, Scene
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
@@ -19,12 +19,12 @@ GEOMETRY = ("points", "vertices", "faces", "normals", "meshes")  # fields that s
 LARGEST = 2**20  # pixels along a picture's side
 
 
-def write_scene(path: Path, scene: Scene | Shape | ShapeSet) -> None:
+def write_scene(path: Path, scene: Data) -> None:
     """Everything of a scene but its pixels and points, of a shape but its surface."""
     write_whole(path, (json.dumps(to_plain(scene, GEOMETRY), indent=1) + "\n").encode())
 
 
-def read_scene(path: Path) -> Scene | Shape | ShapeSet:
+def read_scene(path: Path) -> Data:
     """What `write_scene` wrote; its photos are read only where asked for.
 
     Raises UserError where it is missing or damaged, or says what cannot be.

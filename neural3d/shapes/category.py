@@ -53,6 +53,10 @@ class ShapeSet:
     method_settings: dict[str, dict] = field(default_factory=dict)
 
     @property
+    def outline(self) -> None:
+        """No one shape's: pictures of any of them frame the box."""
+
+    @property
     def kinds(self) -> list[str]:
         """The classes that its training shapes belong to."""
         return sorted({kind_of(name) for name in self.members["train"]})

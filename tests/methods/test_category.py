@@ -10,6 +10,7 @@ from neural3d.cli import main
 from neural3d.errors import UserError
 from neural3d.evaluate.category import _cut, evaluate_category
 from neural3d.geometry.solid import open_edges
+from neural3d.methods.abilities import Generative
 from neural3d.run import configure, load
 from neural3d.shapes.category import kind_of
 from neural3d.synthetic.furniture import box, joined
@@ -63,7 +64,7 @@ def test_unseen_shapes_come_out_right(run):
     assert mean["iou"] > 0.85 and mean["chamfer"] < 1.5
     assert (run.directory / "eval" / "category.png").exists()
     assert report["results"]["kinds"].keys() == {"bench"} and report["protocol"]["shapes"] == 3
-    if run.method.linear:  # with the true distances known
+    if isinstance(run.method, Generative):  # with the true distances known
         assert evaluate_category(run, resolution=48, seen="mesh")["results"]["mean"]["iou"] > 0.85
         assert evaluate_category(run, resolution=48, seen="partial")["results"]["mean"]["iou"] > 0.8
         for name in ("eval_category_mesh.json", "eval_category_partial.json", "eval/category_partial.png"):
@@ -91,7 +92,7 @@ def test_the_command_gives_a_closed_mesh_in_the_files_own_frame(run, folder, tmp
 def test_between_and_new_shapes_need_latents(run, folder, tmp_path, capsys):
     a, b = (str(folder / "test" / f"bench_0{i}.ply") for i in (0, 1))
     start = ["reconstruct", str(run.directory), "--resolution", "32", "--out", str(tmp_path / "out")]
-    if not run.method.linear:
+    if not isinstance(run.method, Generative):
         for options in (["--between", a, b], ["--samples", "2"]):
             with pytest.raises(SystemExit) as stop:
                 main([*start, *options])
@@ -155,4 +156,4 @@ def test_kinds_are_folders_or_first_words():
 def test_meshes_of_codes_are_closed(run):
     cloud = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     code = run.method.code_of(cloud, torch.Generator().manual_seed(0))
-    assert open_edges(run.method.shape(code, 24)) == 0
+    assert open_edges(run.method.subject(code).mesh(24)) == 0

@@ -72,7 +72,7 @@ def fit(method, steps):
         losses, figures = method.loss(source.draw(method.batch_size, generator), progress, generator)
         sum(losses.values()).backward()
         optimizer.step()
-        method.after_step(step, progress, generator, optimizer)
+        method.after_step(step, progress, generator, [])
     return losses, figures
 
 

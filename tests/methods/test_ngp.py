@@ -54,7 +54,7 @@ def test_strides_end_with_the_fog_not_with_time(capture, tmp_path, progress):
 
     def refresh(samples):
         method._seen = positions, contracted, samples
-        method.after_step(16, progress, trainer.generator, trainer.optimizer)
+        method.after_step(16, progress, trainer.generator, trainer.players)
         return method._stride
 
     assert refresh(0.51 * most) == before, "half as long steps would take more than is wanted"

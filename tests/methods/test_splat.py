@@ -335,7 +335,7 @@ def test_photos_grow_with_the_progress_and_stay_grown(capture, tmp_path):
     assert [sizes[i] for i in (0, 10, 12, 40, 42, 59)] == [64, 64, 256, 256, 1024, 1024]
     resumed = Trainer.resume(tmp_path / "run", CPU)
     assert resumed.method.batch_size == 1024
-    resumed.method.after_step(60, 0.0, torch.Generator(), resumed.optimizer)
+    resumed.method.after_step(60, 0.0, torch.Generator(), resumed.players)
     assert resumed.method.batch_size == 1024
 
 

@@ -1,0 +1,105 @@
+"""What a run can do, one small protocol each. Whoever needs one asks for it, by `Run.able`, and not for a type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.errors import UserError
+from neural3d.geometry.cameras import Camera
+from neural3d.progress import Progress, silent
+from neural3d.render import RenderOut
+
+if TYPE_CHECKING:
+    from neural3d.fields.gaussians import Gaussians
+    from neural3d.geometry.mesh import Colors, Mesh
+
+
+@runtime_checkable
+class Renderable(Protocol):
+    def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
+        """One view, without gradients. background: (3,) sRGB; None: its own."""
+
+
+@runtime_checkable
+class Meshable(Protocol):
+    def surface(
+        self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
+    ) -> tuple[Mesh, Colors | None]:
+        """(the bare surface in the scene frame, closed and without floating pieces; its colours, if it has any)
+
+        So that what will be thrown away by simplification need not be coloured first.
+        resolution: cells along the longest side. crop: box in the capture's frame and units; None: the scene's bounds.
+        Raises UserError where no surface is inside.
+        """
+
+    def mesh(self, resolution: int, crop: Float[Tensor, "2 3"] | None = None) -> Mesh:
+        """The surface with vertex colours, if it has any."""
+        mesh, color = self.surface(resolution, crop)
+        return mesh if color is None else mesh.colored(color)
+
+
+@runtime_checkable
+class Trimmable(Protocol):
+    def trim(self, open_: bool) -> None:
+        """Has the surface end where it knows no points, or close it, whatever training found. Raises UserError."""
+
+
+@runtime_checkable
+class Splatted(Protocol):
+    def gaussians(self) -> tuple[Gaussians, bool]:
+        """(the splats in the scene frame, whether they are made for the 2D filter of Mip-Splatting)"""
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """Knows many things. Which one is meant, a code or a pose says: one tensor, whose meaning is the method's own."""
+
+    def subject(self, code: Tensor) -> Any:
+        """The one that is meant, as a run on it alone would be: Renderable, Meshable, or both."""
+
+
+@runtime_checkable
+class Reconstructive(Conditional, Protocol):
+    sees: Literal["points", "image", "class"]  # what a code is made of
+
+    def code_of(self, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """The code that explains what is seen of a shape.
+
+        points: (M, 3) of its surface, which may be noisy and cover only part of it. image: a picture (3, H, W), sRGB on
+        white, of the size of training. class: its number in `scene.kinds`, a tensor without dimensions.
+        """
+
+    def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Tensor:
+        """The code of a surface that is known, whose vertices need not be spread evenly."""
+
+
+@runtime_checkable
+class Generative(Conditional, Protocol):
+    """Codes are vectors, on whose straight lines lie subjects too."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
+        """Codes of subjects that nobody has seen."""
+
+
+DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
+    Renderable: ("render pictures", "render {run}"),
+    Meshable: ("give a mesh", "export {run} mesh.glb"),
+    Trimmable: ("trim its surface where it has no points", "export {run} mesh.glb --open yes"),
+    Splatted: ("give splats", "export {run} splats.ply"),
+    Reconstructive: ("make a shape of what is seen of it", "reconstruct {run} FILE shape.glb"),
+    Generative: ("make new shapes, or shapes between two", "reconstruct {run} --samples 5 --out shapes"),
+}
+
+
+def cannot(run: Path, method: object, ability: type) -> UserError:
+    """What a run is told that is asked for an ability it does not have."""
+    others = [
+        f"{deed} (neural3d {how.format(run=run)})" for kind, (deed, how) in DEEDS.items() if isinstance(method, kind)
+    ]
+    can = ", ".join(others) or "only be trained further: no command asks for what it has learnt"
+    return UserError(f"{run}: this run cannot {DEEDS[ability][0]}; it can {can}.")

@@ -1,0 +1,81 @@
+"""What holds of every method in the table: the same bytes in one go, or stopped and resumed, on any threads."""
+
+import pytest
+import torch
+import trimesh
+from toy import ball_capture
+
+from neural3d.methods import METHODS, OF_CATEGORY
+from neural3d.run import configure
+from neural3d.scene.objects import write_captures
+from neural3d.shapes.category import load_shape_set
+from neural3d.train import Trainer
+
+CPU = torch.device("cpu")
+GRID = ["log2_table=10", "levels=4", "max_resolution=32"]
+FIELD = [*GRID, "batch=256", "hidden_layers=1"]
+NERF = ["width=32", "depth=3", "skip=2", "color_width=16", "samples_coarse=8", "samples_fine=8", "batch=64"]
+VECTOR = ["side=16", "channels=8", "code=16", "field_width=16", "blocks=1", "points=32"]
+SMALL = {  # horizons so short that what happens late happens in the steps taken here
+    "deepsdf": ("shapes", ["shapes=2", "points=32", "width=16", "hidden_layers=1", "latent=4"]),
+    "dvr": ("photos", ["horizon=20", "rays=128", "levels=4", "log2_table=10", "color_levels=4", "steps=16"]),
+    "dvr-category": ("captures", [*VECTOR, "objects=2", "rays=8", "steps=8"]),
+    "igr": ("mesh", [*GRID, "horizon=20", "batch=64"]),
+    "nerf": ("photos", [*NERF, "horizon=20", "anneal=0.9", "occlusion=0.01", "grid_resolution=16", "grid_every=3"]),
+    "neus": (
+        "photos",
+        [*GRID, "horizon=20", "color_log2_table=10", "samples_per_batch=1024", "fit_steps=5", "grid_resolution=32",
+         "grid_every=3", "grid_budget=2048"],
+    ),
+    "ngp": (
+        "photos",
+        [*GRID, "horizon=20", "samples_per_batch=1024", "grid_every=3", "grid_budget=2048", "exposure=true",
+         "refine_poses=true"],
+    ),
+    "occupancy": ("mesh", FIELD),
+    "occupancy-category": ("shapes", ["shapes=2", "points=32", "width=8", "layers=1", "cloud=32"]),
+    "sdf": ("mesh", FIELD),
+    "splat": (
+        "photos",
+        ["horizon=20", "random_points=100", "densify_from=2", "densify_every=2", "sh_every=3", "grow_gradient=1e-9",
+         "exposure=true", "refine_poses=true"],
+    ),
+}  # fmt: skip
+
+TORCHS = {"dvr-category", "occupancy-category"}  # of torch's own layers, whose sums are split by threads
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """One small input of each kind."""
+    folder = tmp_path_factory.mktemp("data")
+    trimesh.creation.icosphere(2).export(folder / "ball.ply")
+    (folder / "boxes").mkdir()
+    for i in range(3):
+        trimesh.creation.box((1, 1 + i / 3, 2)).export(folder / "boxes" / f"box_{i}.ply")
+    write_captures(load_shape_set(folder / "boxes"), folder / "captures", views=4, side=16)
+    photos = ball_capture(folder / "photos", train=6, test=1, size=24)
+    return {"photos": photos, "mesh": folder / "ball.ply", "shapes": folder / "boxes", "captures": folder / "captures"}
+
+
+def test_no_method_is_left_out():
+    assert SMALL.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_bytes_in_one_go_or_resumed(data, tmp_path, method):
+    kind, settings = SMALL[method]
+    name = {special: plain for plain, special in OF_CATEGORY.items()}.get(method, method)
+    threads = torch.get_num_threads()
+    try:
+        for out, count in (("whole", 1), ("half", 1 if method in TORCHS else 2)):
+            torch.set_num_threads(count)
+            config, loaded = configure(data[kind], name, settings)
+            assert config.method == method
+            trainer = Trainer.create(tmp_path / out, config, loaded, CPU)
+            trainer.fit(9 if out == "whole" else 5, previews=False)
+        Trainer.resume(tmp_path / "half", CPU).fit(9, previews=False)
+    finally:
+        torch.set_num_threads(threads)
+    whole, half = ((tmp_path / out / "checkpoint.safetensors").read_bytes() for out in ("whole", "half"))
+    assert whole == half
