@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import normalize
 
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
@@ -453,6 +453,15 @@ class Neus(Method):
         from neural3d.geometry.mesh import seen_from_outside
 
         return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
+
+
+def softplus(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """log(1 + eˣ), the same bytes whatever the threads.
+
+    torch splits what is longer than this among them, and takes other instructions, which round differently, where a
+    part's length is no multiple of the vector's.
+    """
+    return torch.cat([nn.functional.softplus(part) for part in x.split(1 << 15)])
 
 
 def _first(samples: Samples) -> Int[Tensor, "R"]:

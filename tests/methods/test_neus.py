@@ -199,6 +199,19 @@ def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, unbounded):
     assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
 
 
+def test_threads_do_not_change_a_byte(capture, tmp_path):
+    """With as many samples and features as in earnest: torch splits nothing smaller among threads."""
+    threads, settings = torch.get_num_threads(), ["fit_steps=2", "samples_per_batch=65536", "levels=12"]
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            start(capture, tmp_path / str(count), "colors_first=0", *settings).fit(4, previews=False)
+    finally:
+        torch.set_num_threads(threads)
+    one, two, three = ((tmp_path / n / "checkpoint.safetensors").read_bytes() for n in "123")
+    assert one == two == three
+
+
 def test_a_checkpoint_renders_the_same(trained):
     camera = trained.scene.views[0].camera
     again = load(trained.directory, "cpu")
