@@ -24,8 +24,8 @@ from neural3d.scene import Scene, tracing
 
 LIGHT = normalize(torch.tensor([0.8, 0.3, 0.5]), dim=0)  # towards it
 DISTANCE, ANGLE = 4.0, 0.5  # of the cameras from the middle; their field of view, radians
-FRONT = 0.6  # radians between the front and the outermost camera, where all look at the front
-OVERSAMPLING = 3  # rays along each side of a pixel
+FRONT = 0.8  # radians between the front and the outermost camera, where all look at the front
+OVERSAMPLING = 2  # rays along each side of a pixel
 EYES_AND_MOUTH = (  # both ends of a hollow's axis, and its radius; for a ball of radius 0.8 whose front is +x
     ((0.64, 0.34, 0.28), (0.64, 0.34, 0.28), 0.22),
     ((0.64, -0.34, 0.28), (0.64, -0.34, 0.28), 0.22),
@@ -80,14 +80,14 @@ class HollowBall:
         beside = (origins + middle[:, None] * directions).norm(dim=-1) > self.radius + 0.01
         start = torch.where(beside, middle + 2 * self.radius, start)
         far = float(middle.max()) + self.radius + 0.1
-        t, _ = tracing.trace(self._distance, origins, directions, start, far, tolerance=1e-4, steps=200)
+        t, _ = tracing.trace(self._distance, origins, directions, start, far, tolerance=1e-4, steps=100)
         return t, self.sdf(origins + t[:, None] * directions) < 5e-3
 
     def _distance(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         return self.sdf(torch.stack([x, y, z], -1))
 
     def color(self, x: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """sRGB of surface points seen along unit directions: a solid texture, Lambert's law, Blinn and Phong's gloss."""
+        """sRGB of surface points, seen along unit directions: a texture, Lambert's law, Blinn and Phong's gloss."""
         normal = tracing.normals(self._distance, *x.unbind(-1))
         waves = x.new_tensor([[5.0, 11, 2], [-9, 4, 7], [3, -6, 12]])
         albedo = 0.45 + 0.2 * torch.sin(x @ waves) + 0.12 * torch.sin(2.3 * x @ waves.flip(0))
@@ -102,7 +102,7 @@ def surroundings(directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return 0.5 + 0.3 * torch.sin(directions @ directions.new_tensor([[6.0, 2, 9], [-4, 8, 3], [7, -5, 2]]))
 
 
-def photograph(ball: HollowBall, folder: Path, views: int, *, front: bool, alpha: bool, size: int = 64) -> Path:
+def photograph(ball: HollowBall, folder: Path, views: int, *, front: bool, alpha: bool, size: int = 128) -> Path:
     """Writes a Blender-style capture: `views` training photos and six held out, which look at the front.
 
     front: all training photos look at the front, else from all around. alpha: cut out, else with surroundings.

@@ -1,0 +1,92 @@
+"""Do hollows open? Depth error in the bowls and tunnels of a glossy, overexposed ball, in % of its diagonal.
+
+    python benchmarks/hollows.py --work FOLDER [--methods neus dvr] [--steps 2000] [--seeds 0] [--views 7 49]
+
+7 photos look at the front, 49 come from all around; with and without alpha (dvr needs it). Seed 0 is the ball by which
+settings were chosen; the others are of other sizes, with other hollows. Errors are those of six held-out views, at all
+pixels that look into a hollow: mean, median, and the mean where the start would have it, at the ball's own surface.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from common import machine, table
+
+from neural3d.evaluate import evaluate
+from neural3d.run import configure, load
+from neural3d.scene.hollows import HollowBall, hollow_error, photograph
+from neural3d.train import Trainer
+
+
+def capture(work: Path, seed: int, views: int, alpha: bool, size: int) -> tuple[HollowBall, Path]:
+    ball = HollowBall.other(seed) if seed else HollowBall()
+    folder = work / f"{seed}-{views}-{'alpha' if alpha else 'opaque'}-{size}"
+    if not folder.exists():
+        photograph(ball, folder, views, front=views < 20, alpha=alpha, size=size)
+    return ball, folder
+
+
+def score(method: str, ball: HollowBall, folder: Path, out: Path, steps: int, settings: list[str]) -> list[str]:
+    trainer = Trainer.create(out, *configure(folder, method, [f"horizon={steps}", *settings]), torch.device("cpu"))
+    begin = time.process_time()
+    trainer.fit(steps, previews=False)
+    seconds = time.process_time() - begin
+    run = load(out, "cpu")
+    errors, filled = [], []
+    for i in run.scene.split["test"]:
+        camera = run.scene.views[i].camera
+        errors.append(hollow_error(ball, run.scene, camera, run.render(camera).depth))
+        whole = HollowBall(ball.radius, (), 0)
+        filled.append(hollow_error(ball, run.scene, camera, whole_depth(whole, run.scene, camera)))
+    error, psnr = torch.cat(errors), evaluate(run, pictures=False)["results"]["psnr"]
+    figures = 100 * error.mean(), 100 * error.median(), 100 * torch.cat(filled).mean(), psnr
+    return [*(f"{float(x):.2f}" for x in figures), f"{seconds:.0f}"]
+
+
+def whole_depth(ball: HollowBall, scene, camera) -> torch.Tensor:
+    """The depth picture of a ball without hollows."""
+    capture_from_scene = torch.linalg.inv(scene.scene_from_capture).float()
+    origins, directions = (x.reshape(-1, 3).float() for x in camera.rays())
+    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
+    t, hit = ball.hit(
+        origins @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3],
+        torch.nn.functional.normalize(directions @ capture_from_scene[:3, :3].T, dim=-1),
+    )
+    return torch.where(hit, t * unit * (directions @ camera.forward.float()), 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for captures, which are kept, and runs")
+    parser.add_argument("--methods", nargs="+", default=["neus", "dvr"])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--views", type=int, nargs="+", default=[7, 49])
+    parser.add_argument("--alpha", type=int, nargs="+", default=[1, 0], help="1: cut out; 0: opaque")
+    parser.add_argument("--size", type=int, default=128, help="of the photos, in pixels")
+    parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE settings of the method")
+    args = parser.parse_args()
+    print(machine())
+    rows = []
+    for method in args.methods:
+        for seed in args.seeds:
+            for views in args.views:
+                for alpha in args.alpha:
+                    if method == "dvr" and not alpha:
+                        continue
+                    ball, folder = capture(args.work, seed, views, bool(alpha), args.size)
+                    out = args.work / f"run-{method}-{folder.name}-{time.time_ns()}"
+                    more = [] if alpha else ["scene.unbounded=true"]
+                    scores = score(method, ball, folder, out, args.steps, [*args.set, *more])
+                    rows.append([method, str(seed), str(views), "yes" if alpha else "no", *scores])
+                    print(*rows[-1], flush=True)
+    head = ["method", "seed", "photos", "alpha", "mean %", "median %", "filled %", "PSNR", "CPU s"]
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()
