@@ -4,7 +4,8 @@
 
 7 photos look at the front, 49 come from all around; with and without alpha (dvr needs it). Seed 0 is the ball by which
 settings were chosen; the others are of other sizes, with other hollows. Errors are those of six held-out views, at all
-pixels that look into a hollow: mean, median, and the mean where the start would have it, at the ball's own surface.
+pixels that look into a hollow: mean, median, and the mean of a ball whose hollows are filled. lumps: share of the
+pixels outside the ball's silhouette where something is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from common import machine, table
+from scipy.ndimage import minimum_filter
 
 from neural3d.evaluate import evaluate
 from neural3d.run import configure, load
@@ -36,14 +38,18 @@ def score(method: str, ball: HollowBall, folder: Path, out: Path, steps: int, se
     trainer.fit(steps, previews=False)
     seconds = time.process_time() - begin
     run = load(out, "cpu")
-    errors, filled = [], []
+    errors, filled, lumps = [], [], []
     for i in run.scene.split["test"]:
         camera = run.scene.views[i].camera
-        errors.append(hollow_error(ball, run.scene, camera, run.render(camera).depth))
-        whole = HollowBall(ball.radius, (), 0)
-        filled.append(hollow_error(ball, run.scene, camera, whole_depth(whole, run.scene, camera)))
+        out = run.render(camera)
+        whole = whole_depth(HollowBall(ball.radius, (), 0), run.scene, camera)
+        errors.append(hollow_error(ball, run.scene, camera, out.depth))
+        filled.append(hollow_error(ball, run.scene, camera, whole))
+        beside = minimum_filter((whole == 0).numpy(), 3)  # not the rim itself
+        lumps.append(out.alpha.flatten()[torch.from_numpy(beside).flatten()] > 0.5)
     error, psnr = torch.cat(errors), evaluate(run, pictures=False)["results"]["psnr"]
-    figures = 100 * error.mean(), 100 * error.median(), 100 * torch.cat(filled).mean(), psnr
+    shares = (error.mean(), error.median(), torch.cat(filled).mean(), torch.cat(lumps).float().mean())
+    figures = [*(100 * x for x in shares), psnr]
     return [*(f"{float(x):.2f}" for x in figures), f"{seconds:.0f}"]
 
 
@@ -56,7 +62,7 @@ def whole_depth(ball: HollowBall, scene, camera) -> torch.Tensor:
         origins @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3],
         torch.nn.functional.normalize(directions @ capture_from_scene[:3, :3].T, dim=-1),
     )
-    return torch.where(hit, t * unit * (directions @ camera.forward.float()), 0)
+    return torch.where(hit, t * unit * (directions @ camera.forward.float()), 0).view(camera.height, camera.width)
 
 
 def main() -> None:
@@ -84,7 +90,7 @@ def main() -> None:
                     scores = score(method, ball, folder, out, args.steps, [*args.set, *more])
                     rows.append([method, str(seed), str(views), "yes" if alpha else "no", *scores])
                     print(*rows[-1], flush=True)
-    head = ["method", "seed", "photos", "alpha", "mean %", "median %", "filled %", "PSNR", "CPU s"]
+    head = ["method", "seed", "photos", "alpha", "mean %", "median %", "filled %", "lumps %", "PSNR", "CPU s"]
     print(table(head, rows))
 
 

@@ -1,15 +1,18 @@
 """A surface with colours, carved and textured from photos and silhouettes by implicit differentiation.
 
 Niemeyer, Mescheder, Oechsle, Geiger: "Differentiable Volumetric Rendering: Learning Implicit 3D Representations without
-3D Supervision", CVPR 2020. Of one scene; the shape is an occupancy o(x) in (0, 1), the colour c(x) depends on the
-position only. A ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂) is compared
-with the photo; p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface
-disagree there is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
-To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it.
+3D Supervision", CVPR 2020. Of one scene; the shape is an occupancy o(x) in (0, 1), c(x, d) its colour seen along d. A
+ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂, d) is compared with the photo;
+p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface disagree there
+is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
+To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it. While it
+acts, colours depend on the position only, as published: none can be right for each photo and wrong for all. Later they
+also see the direction, or highlights, which are nowhere on the surface, would go on pulling at it.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
-    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   c(x) = sigmoid(MLP_c(hash_grid_c(x))),   s: the ellipsoid in the box
+    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   s: the ellipsoid in the box
+    c(x, d) = sigmoid(MLP_c(hash_grid_c(x), v SH(d))),   v: from 0 to 1 after carving
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
+from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
@@ -96,6 +100,7 @@ class Dvr(Method):
 
     Config = DvrConfig
     visible: Float[Tensor, ""]  # how many of the shape's levels are in use
+    views: Float[Tensor, ""]  # how much colours depend on the direction
     background: Float[Tensor, "3"]
     frame: Float[Tensor, "2 3"]  # middle and half sides of the box
     map: Float[Tensor, "C C C"]  # largest logit in and around a cell of the box
@@ -113,11 +118,12 @@ class Dvr(Method):
         self.shape_table = nn.Parameter((torch.rand(self.shape_spec.entries, 2) * 2 - 1) * 1e-4)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
         self.shape_net = MLP(self.shape_spec.width, 1, c.width, 1)
-        self.color_net = MLP(self.color_spec.width, 3, c.width, 2, output_activation="sigmoid")
+        self.color_net = MLP(self.color_spec.width + 16, 3, c.width, 2, output_activation="sigmoid")
         low, high = scene.aabb
         self.register_buffer("frame", torch.stack([(low + high) / 2, (high - low) / 2]))
         self.register_buffer("map", torch.zeros(CELLS, CELLS, CELLS))
         self.register_buffer("visible", torch.tensor(float(c.levels)))
+        self.register_buffer("views", torch.tensor(1.0))
         self.register_buffer("background", torch.full((3,), 0.0 if scene.background == "black" else 1.0))
 
     def source(self, scene: Scene, device: torch.device) -> SilhouetteSource:
@@ -173,9 +179,9 @@ class Dvr(Method):
 
         return logit
 
-    def _rgb(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    def _rgb(self, x: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         features = hash_grid((x + 1) / 2, self.color_table, self.color_spec, table_grad=self.color_table.grad)
-        return self.color_net(features)
+        return self.color_net((features, spherical_harmonics(directions) * self.views))
 
     def normals(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Outward unit normals by differences over ±h to the corners of a tetrahedron; differentiable once.
@@ -190,7 +196,7 @@ class Dvr(Method):
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        return self._rgb(positions)
+        return self._rgb(positions, directions)
 
     # --- training ---
 
@@ -206,6 +212,7 @@ class Dvr(Method):
                 table.grad = torch.zeros_like(table)
         stage = min(1.0, progress / c.refine_until)
         self.visible.fill_(min(c.levels, 4 + stage * (c.levels - 4)))
+        self.views.fill_(min(1.0, max(0.0, 5 * (progress - c.carve_until))))
         near, far = box_span(batch.origins, batch.directions, self.scene.aabb.to(batch.origins))
         kept = (far > near).nonzero()[:, 0]
         near, far = near[kept], far[kept]
@@ -221,7 +228,7 @@ class Dvr(Method):
         empty = (~subject).nonzero()[:, 0]
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
-        difference = self._rgb(point) - rgb[seen]
+        difference = self._rgb(point, d[seen]) - rgb[seen]
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -289,4 +296,6 @@ class Dvr(Method):
         return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        return self._rgb(x.to(self.frame.device))
+        from neural3d.geometry.mesh import seen_from_outside
+
+        return seen_from_outside(self.color)(x.to(self.frame.device), normal.to(self.frame.device))

@@ -90,8 +90,8 @@ def visual_hull(views: list[View], x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"
     (Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994.) In view v a point is as
     far from the cone through the silhouette as its pixel is from the rim, positive outside, times a pixel's width at
     the point's depth: d_v. The hull's distance is max_v d_v: its sign is right, and it is never farther from 0 than the
-    true one is, up to the slant of rays off the middle of the photo. What no photo shows is outside. Photos without
-    alpha say nothing.
+    true one is, up to the slant of rays off the middle of the photo. What no photo shows is outside, as far from the
+    hull as from the nearest of these points that is in it. Photos without alpha say nothing.
     """
     most = torch.full_like(x[:, 0], -torch.inf)
     for view in views:
@@ -107,7 +107,14 @@ def visual_hull(views: list[View], x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"
             ).view(-1) * (_pixel_width(camera) * z)  # fmt: skip
             shown = (z > 0) & (place.abs() < 1).all(-1)
             most = torch.where(shown, torch.maximum(most, d), most)
-    return torch.where(most.isfinite(), most, 1.0)
+    unseen, inside = ~most.isfinite(), most < 0
+    most[unseen] = 1.0
+    if unseen.any() and inside.any():
+        from scipy.spatial import cKDTree
+
+        nearest = cKDTree(x[inside].cpu().numpy()).query(x[unseen].cpu().numpy())[0]
+        most[unseen] = torch.from_numpy(nearest).to(most)
+    return most
 
 
 def _rim_distance(inside: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -172,7 +172,7 @@ def test_carving_takes_matter_where_colours_are_wrong_and_adds_it_where_they_are
     for wrong, sign in ((0.0, -1), (0.4, 1)):  # errors of a third of the rays are far above the mean
         painted = torch.full((512, 3), 0.5)
         painted[::3] += wrong
-        monkeypatch.setattr(method, "_rgb", lambda x: x.new_full((len(x), 3), 0.5) + 0 * x.sum())
+        monkeypatch.setattr(method, "_rgb", lambda x, d: x.new_full((len(x), 3), 0.5) + 0 * x.sum())
         shift = torch.tensor(0.0, requires_grad=True)
         original = method.logit
         method.logit = lambda x, s=shift, f=original: f(x) + s
