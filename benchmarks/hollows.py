@@ -1,6 +1,6 @@
 """Do hollows open? Depth error in the bowls and tunnels of a glossy, overexposed ball, in % of its diagonal.
 
-    python benchmarks/hollows.py --work FOLDER [--methods neus dvr] [--steps 2000] [--seeds 0] [--views 7 49]
+    python benchmarks/hollows.py --work FOLDER [--methods neus dvr] [--steps 2000 | --minutes 1] [--seeds 0] [--views 7 49]
 
 7 photos look at the front, 49 come from all around; with and without alpha (dvr needs it). Seed 0 is the ball by which
 settings were chosen; the others are of other sizes, with other hollows. Errors are those of six held-out views, at all
@@ -32,10 +32,12 @@ def capture(work: Path, seed: int, views: int, alpha: bool, size: int) -> tuple[
     return ball, folder
 
 
-def score(method: str, ball: HollowBall, folder: Path, out: Path, steps: int, settings: list[str]) -> list[str]:
+def score(
+    method: str, ball: HollowBall, folder: Path, out: Path, steps: int, minutes: float | None, settings: list[str]
+) -> list[str]:
     trainer = Trainer.create(out, *configure(folder, method, [f"horizon={steps}", *settings]), torch.device("cpu"))
     begin = time.process_time()
-    trainer.fit(steps, previews=False)
+    trainer.fit(steps, minutes, previews=False)
     seconds = time.process_time() - begin
     run = load(out, "cpu")
     errors, filled, lumps = [], [], []
@@ -50,7 +52,7 @@ def score(method: str, ball: HollowBall, folder: Path, out: Path, steps: int, se
     error, psnr = torch.cat(errors), evaluate(run, pictures=False)["results"]["psnr"]
     shares = (error.mean(), error.median(), torch.cat(filled).mean(), torch.cat(lumps).float().mean())
     figures = [*(100 * x for x in shares), psnr]
-    return [*(f"{float(x):.2f}" for x in figures), f"{seconds:.0f}"]
+    return [*(f"{float(x):.2f}" for x in figures), str(trainer.step), f"{seconds:.0f}"]
 
 
 def whole_depth(ball: HollowBall, scene, camera) -> torch.Tensor:
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for captures, which are kept, and runs")
     parser.add_argument("--methods", nargs="+", default=["neus", "dvr"])
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, help="instead of steps, as neural3d train has it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--views", type=int, nargs="+", default=[7, 49])
     parser.add_argument("--alpha", type=int, nargs="+", default=[1, 0], help="1: cut out; 0: opaque")
@@ -87,10 +90,10 @@ def main() -> None:
                     ball, folder = capture(args.work, seed, views, bool(alpha), args.size)
                     out = args.work / f"run-{method}-{folder.name}-{time.time_ns()}"
                     more = [] if alpha else ["scene.unbounded=true"]
-                    scores = score(method, ball, folder, out, args.steps, [*args.set, *more])
+                    scores = score(method, ball, folder, out, args.steps, args.minutes, [*args.set, *more])
                     rows.append([method, str(seed), str(views), "yes" if alpha else "no", *scores])
                     print(*rows[-1], flush=True)
-    head = ["method", "seed", "photos", "alpha", "mean %", "median %", "filled %", "lumps %", "PSNR", "CPU s"]
+    head = ["method", "seed", "photos", "alpha", "mean %", "median %", "filled %", "lumps %", "PSNR", "steps", "CPU s"]
     print(table(head, rows))
 
 
