@@ -1,6 +1,6 @@
 """Do hollows open? Depth error in the bowls and tunnels of a glossy, overexposed ball, in % of its diagonal.
 
-    python benchmarks/hollows.py --work FOLDER [--methods neus dvr] [--steps 2000 | --minutes 1] [--seeds 0] [--views 7 49]
+    python benchmarks/hollows.py --work FOLDER [--methods neus dvr] [--steps N | --minutes X] [--seeds 0] [--views 7 49]
 
 7 photos look at the front, 49 come from all around; with and without alpha (dvr needs it). Seed 0 is the ball by which
 settings were chosen; the others are of other sizes, with other hollows. Errors are those of six held-out views, at all

@@ -7,7 +7,8 @@ p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Whe
 is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
 To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it. While it
 acts, colours depend on the position only, as published: none can be right for each photo and wrong for all. Later they
-also see the direction, or highlights, which are nowhere on the surface, would go on pulling at it.
+also see the direction, or highlights, which are nowhere on the surface, would go on pulling at it; before that,
+overexposed pixels, which may be highlights, do not count.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
@@ -80,8 +81,7 @@ class DvrConfig:
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
-    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
-    carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
+    carve_until: float = 0.6  # share of the horizon over which it fades to 0; then colours begin to see directions
     normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
 
@@ -228,7 +228,8 @@ class Dvr(Method):
         empty = (~subject).nonzero()[:, 0]
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
-        difference = self._rgb(point, d[seen]) - rgb[seen]
+        telling = 1 - (1 - self.views) * batch.overexposed[kept][seen].float()
+        difference = telling[:, None] * (self._rgb(point, d[seen]) - rgb[seen])
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -240,9 +241,7 @@ class Dvr(Method):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            force = carving_force(
-                difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype), turn=c.carve_error
-            )
+            force = carving_force(difference.detach().abs().mean(-1), telling)
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.normal:

@@ -46,6 +46,11 @@ class RayBatch:
     def __len__(self) -> int:
         return len(self.rgb)
 
+    @property
+    def overexposed(self) -> Bool[Tensor, "R"]:
+        """White, as far as the photo can tell."""
+        return self.rgb.amin(-1) > 0.99
+
 
 class ImageSource:
     """Draws pixels uniformly, with replacement, from all unmasked pixels of the training views.

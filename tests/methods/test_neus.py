@@ -18,6 +18,7 @@ from neural3d.methods.neus import Neus
 from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
+from neural3d.scene.hollows import HollowBall, hollow_error, photograph
 from neural3d.scene.silhouettes import visual_hull
 from neural3d.train import Trainer
 
@@ -129,6 +130,8 @@ def test_training_starts_at_the_visual_hull(capture, tmp_path):
     assert (hull[truth < 0] < pixel).all()  # the hull holds the shape,
     assert (hull[truth > 0] < 1.2 * truth[truth > 0] + 0.5 * pixel).all()  # is nowhere farther than it,
     assert ((hull < 0) == (truth < 0)).float().mean() > 0.9  # and not much larger
+    beside = torch.tensor([[0.0, 30, 0]])
+    assert visual_hull(views, torch.cat([x, beside]))[-1] > 28, "what no photo shows is as far as it is"
     trainer.fit(1, previews=False)
     with torch.no_grad():
         error = (trainer.method.signed_distance(x) - hull).abs()
@@ -144,6 +147,33 @@ def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
     assert normal.grad is None and method.color_table.grad is not None
 
 
+def test_overexposed_pixels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
+    trainer = start(capture, tmp_path / "run", "fit_steps=30")
+    method, g = trainer.method, trainer.generator
+    batch = trainer.source.draw(256, g)
+    batch.alpha = torch.ones_like(batch.alpha)
+    for brightness, progress, counts in ((0.9, 0.1, True), (1.0, 0.1, False), (1.0, 0.9, True)):
+        batch.rgb = torch.full_like(batch.rgb, brightness)
+        losses, _ = method.loss(batch, progress, g)
+        assert (losses["color"] > 0) == counts
+        assert "carve" not in losses or (losses["carve"] != 0) == counts
+
+
+def test_a_bowl_opens(tmp_path):
+    """From where its silhouettes fill it, in glossy photos."""
+    ball = HollowBall(hollows=(((0.8, 0.0, 0.0), (0.8, 0.0, 0.0), 0.4),))
+    folder = photograph(ball, tmp_path / "capture", 9, front=True, alpha=True, size=48)
+    trainer = start(folder, tmp_path / "run", "horizon=300")
+    errors = []
+    for steps in (1, 300):
+        trainer.fit(steps, previews=False)
+        looks = [trainer.scene.views[i].camera for i in trainer.scene.split["test"]]
+        depths = [trainer.method.eval().render(camera).depth for camera in looks]
+        trainer.method.train()
+        errors.append(torch.cat([hollow_error(ball, trainer.scene, *pair) for pair in zip(looks, depths)]).mean())
+    assert errors[0] > 0.05 and errors[1] < 0.02
+
+
 def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path):
     """Two rays through two samples each; the second has the wrong colour, a third is of a rim."""
     method = start(capture, tmp_path / "run").method
@@ -151,7 +181,7 @@ def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path)
     sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
     out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
     target = out.rgb.detach() + torch.tensor([[0.0], [0.2], [0.2]])
-    method._carving(out, target).backward()
+    method._carving(out, target, torch.ones(3)).backward()
     nearer = -sigma.grad[::2]  # by more light lost at the first sample
     assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
 
