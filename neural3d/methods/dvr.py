@@ -12,7 +12,7 @@ overexposed pixels, which may be highlights, do not count.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
-    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   s: the ellipsoid in the box
+    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   s: the visual hull or, without alpha, the ellipsoid in the box
     c(x, d) = sigmoid(MLP_c(hash_grid_c(x), v SH(d))),   v: from 0 to 1 after carving
 """
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import max_pool3d, normalize, softplus
+from torch.nn.functional import grid_sample, max_pool3d, normalize, softplus
 
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
@@ -40,7 +40,7 @@ from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
 from neural3d.scene.footprint import photo_resolution
-from neural3d.scene.silhouettes import SilhouetteSource
+from neural3d.scene.silhouettes import SilhouetteSource, visual_hull
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
 CELLS, REFRESH = 64, 32  # along the box's sides, of the map that marches look at first; steps between its renewals
+START_CELLS = 64  # along the box's sides, between the places where the first shape is stored
 MARGIN = 3.0  # a cell is taken for empty where all logits around it are that far below the surface's
 TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
 
@@ -103,6 +104,7 @@ class Dvr(Method):
     views: Float[Tensor, ""]  # how much colours depend on the direction
     background: Float[Tensor, "3"]
     frame: Float[Tensor, "2 3"]  # middle and half sides of the box
+    first: Float[Tensor, "N N N"]  # of the first shape, from corner to corner of the box: its logit less `level`
     map: Float[Tensor, "C C C"]  # largest logit in and around a cell of the box
 
     def __init__(self, config: DvrConfig, scene: Scene):
@@ -121,12 +123,26 @@ class Dvr(Method):
         self.color_net = MLP(self.color_spec.width + 16, 3, c.width, 2, output_activation="sigmoid")
         low, high = scene.aabb
         self.register_buffer("frame", torch.stack([(low + high) / 2, (high - low) / 2]))
+        unit = torch.linspace(-1, 1, START_CELLS + 1)
+        ellipsoid = 1 - torch.cartesian_prod(unit, unit, unit).norm(dim=-1)
+        side = START_CELLS + 1
+        self.register_buffer("first", (SHARPNESS * self.frame[1].min() * ellipsoid).view(side, side, side))
         self.register_buffer("map", torch.zeros(CELLS, CELLS, CELLS))
         self.register_buffer("visible", torch.tensor(float(c.levels)))
         self.register_buffer("views", torch.tensor(1.0))
         self.register_buffer("background", torch.full((3,), 0.0 if scene.background == "black" else 1.0))
 
     def source(self, scene: Scene, device: torch.device) -> SilhouetteSource:
+        """Its silhouettes are where the shape starts, if they are known so well.
+
+        From anything larger, matter remains where no ray past the subject goes: lumps that only held-out views show.
+        """
+        if scene.has_alpha:
+            axes = torch.stack([torch.linspace(float(a), float(b), START_CELLS + 1) for a, b in scene.aabb.T])
+            views = [scene.views[i] for i in scene.split["train"]]
+            hull = visual_hull(views, torch.cartesian_prod(*axes).to(self.first.device))
+            if hull.min() < 0:  # else masks contradict each other
+                self.first.copy_((-SHARPNESS * hull).view_as(self.first))
         return SilhouetteSource(scene, device, self.config.mask_threshold)
 
     @property
@@ -150,10 +166,11 @@ class Dvr(Method):
     def logit(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """log(o / (1 − o)); the surface is where it is `level`."""
         middle, half = self.frame
-        first = self.level + SHARPNESS * half.min() * (1 - ((x - middle) / half).norm(dim=-1))
+        place = ((x - middle) / half).flip(-1)[None, None, None]
+        first = grid_sample(self.first[None, None], place, padding_mode="border", align_corners=True).view(-1)
         spec = _first_levels(self.shape_spec, float(self.visible))
         features = hash_grid((x + 1) / 2, self.shape_table, spec, table_grad=self.shape_table.grad)
-        return first + self.shape_net(features)[:, 0]
+        return self.level + first + self.shape_net(features)[:, 0]
 
     def _survey(self) -> Float[Tensor, "C C C"]:
         """The map of the present field: logits at the cells' middles, each cell's the largest of its 27 neighbours'."""

@@ -49,7 +49,7 @@ class RayBatch:
     @property
     def overexposed(self) -> Bool[Tensor, "R"]:
         """White, as far as the photo can tell."""
-        return self.rgb.amin(-1) > 0.99
+        return self.rgb.amax(-1) > 0.99
 
 
 class ImageSource:
