@@ -8,7 +8,7 @@ is no p̂ to move: rays through the subject that miss ask for matter, rays past 
 To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it. While it
 acts, colours depend on the position only, as published: none can be right for each photo and wrong for all. Later they
 also see the direction, or highlights, which are nowhere on the surface, would go on pulling at it; before that,
-overexposed pixels, which may be highlights, do not count.
+overexposed channels, which may be highlights, do not count.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
@@ -246,7 +246,7 @@ class Dvr(Method):
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
         telling = 1 - (1 - self.views) * batch.overexposed[kept][seen].float()
-        difference = telling[:, None] * (self._rgb(point, d[seen]) - rgb[seen])
+        difference = telling * (self._rgb(point, d[seen]) - rgb[seen])
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -258,7 +258,9 @@ class Dvr(Method):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            force = carving_force(difference.detach().abs().mean(-1), telling)
+            told = telling.sum(-1)
+            error = difference.detach().abs().sum(-1) / told.clamp_min(1e-6)
+            force = carving_force(error, (told > 0).float())
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.normal:

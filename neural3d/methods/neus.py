@@ -22,7 +22,7 @@ while colours are still wrong, moving the surface is the quickest way to make th
   way would be to tilt it like the ground.
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
   (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
-  its own picture, and overexposed pixels do not count: they may be highlights, which move with the camera, and would
+  its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
   be carved until they stand still, as mirrored by what lies deeper.
 """
 
@@ -302,13 +302,13 @@ class Neus(Method):
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
         telling = 1 - (1 - self._views) * batch.overexposed.float()
-        off = (telling[:, None] * (out.rgb - target).abs()).mean()
-        losses = {"color": off, "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
+        off = telling * (out.rgb - target).abs()
+        losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
         if batch.alpha is not None and progress < c.carve_until:
-            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, target, telling)
+            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -318,15 +318,15 @@ class Neus(Method):
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, figures
 
-    def _carving(self, out: Composite, target: Float[Tensor, "R 3"], telling: Float[Tensor, "R"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`.
+    def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
+        """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
 
         Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
         alone: their pixels are mixtures.
         """
-        error = (out.rgb.detach() - target).abs().mean(-1)
-        sure = (out.opacity.detach() > 0.95) * telling
-        force = carving_force(error, sure)
+        told = telling.sum(-1)
+        sure = (out.opacity.detach() > 0.95) & (told > 0)
+        force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
         return (force * (out.depth - middle * out.opacity)).mean()
 

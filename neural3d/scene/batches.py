@@ -47,9 +47,9 @@ class RayBatch:
         return len(self.rgb)
 
     @property
-    def overexposed(self) -> Bool[Tensor, "R"]:
-        """White, as far as the photo can tell."""
-        return self.rgb.amax(-1) > 0.99
+    def overexposed(self) -> Bool[Tensor, "R 3"]:
+        """Channels of the subject of which the photo only knows that they are bright."""
+        return (self.rgb > 0.99) & (True if self.alpha is None else self.alpha > 0.5)
 
 
 class ImageSource:

@@ -147,13 +147,13 @@ def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
     assert normal.grad is None and method.color_table.grad is not None
 
 
-def test_overexposed_pixels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
+def test_overexposed_channels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
     trainer = start(capture, tmp_path / "run", "fit_steps=30")
     method, g = trainer.method, trainer.generator
     batch = trainer.source.draw(256, g)
     batch.alpha = torch.ones_like(batch.alpha)
-    for brightness, progress, counts in ((0.9, 0.1, True), (1.0, 0.1, False), (1.0, 0.9, True)):
-        batch.rgb = torch.full_like(batch.rgb, brightness)
+    for channels, progress, counts in (((1.0, 0.9, 1), 0.1, True), ((1, 1, 1), 0.1, False), ((1, 1, 1), 0.9, True)):
+        batch.rgb = torch.tensor(channels).expand_as(batch.rgb)
         losses, _ = method.loss(batch, progress, g)
         assert (losses["color"] > 0) == counts
         assert "carve" not in losses or (losses["carve"] != 0) == counts
@@ -181,7 +181,7 @@ def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path)
     sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
     out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
     target = out.rgb.detach() + torch.tensor([[0.0], [0.2], [0.2]])
-    method._carving(out, target, torch.ones(3)).backward()
+    method._carving(out, (out.rgb.detach() - target).abs(), torch.ones(3, 3)).backward()
     nearer = -sigma.grad[::2]  # by more light lost at the first sample
     assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
 
