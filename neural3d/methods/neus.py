@@ -41,7 +41,7 @@ from torch.nn.functional import normalize
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
-from neural3d.fields.sdf import HashSDF, fit_distances
+from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
+STORED = 96  # along each side of the cube: places where the start's distances are stored
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
@@ -86,7 +87,6 @@ class NeusConfig:
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
 
     scout_until: float = 0.08  # photos without alpha: share of the horizon for the field that finds the start; 0: none
-    fit_steps: int = 300  # of fitting f to the start; 0: it is a sphere, of 0.6 of the region of interest
 
     sharpness: float = 100.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
@@ -125,7 +125,7 @@ class Neus(Method):
             max_resolution=c.max_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
         radius = RADIUS * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
-        self.field = HashSDF(spec, width=c.width, radius=radius)
+        self.field = HashSDF(spec, width=c.width, radius=radius, stored=STORED)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
         self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
@@ -138,7 +138,7 @@ class Neus(Method):
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
-        self._scout_until = 0.0 if scene.has_alpha or not c.fit_steps else c.scout_until
+        self._scout_until = 0.0 if scene.has_alpha else c.scout_until
         self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
@@ -279,7 +279,7 @@ class Neus(Method):
         if self.scout and self._scouting and progress < self._scout_until:
             return self.scout.loss(batch, progress, generator)
         if not self._started:
-            self._start(progress, generator)
+            self._start(progress)
         self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
@@ -357,25 +357,22 @@ class Neus(Method):
         value = self.signed_distance(x)
         return ((value.abs() < band) | (cut & (value < 0))).float()
 
-    def _start(self, progress: float, generator: torch.Generator) -> None:
+    def _start(self, progress: float) -> None:
         """Puts the surface where the photos' alpha or the scout's depths say it is."""
         self._started = True
         self.grid.keep(self.box)
         self.grid.mark_visible(self.scene.cameras("train"))
-        if not self.config.fit_steps:
-            return
         if self.scout and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
             self.scout.zero_grad(set_to_none=True)
+        x = self.field.nodes()
         if self.scene.has_alpha:
-            x = torch.rand(1 << 20, 3, generator=generator, device=self.log_s.device)
-            x = self.box[0] + (self.box[1] - self.box[0]) * x
             distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
         elif self.scout and self._scout_until:
-            x, distance = self.scout.signed_distance(progress)
+            distance = self.scout.signed_distance(progress, x, self.field.cell)
         else:
             return
         if distance.min() < 0:  # else masks contradict each other, or nothing was found: the sphere is better
-            fit_distances(self.field, x, distance, steps=self.config.fit_steps, generator=generator)
+            self.field.start_from(distance)
 
     # --- pictures and meshes ---
 

@@ -148,7 +148,7 @@ def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
 
 
 def test_overexposed_channels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
-    trainer = start(capture, tmp_path / "run", "fit_steps=30")
+    trainer = start(capture, tmp_path / "run")
     method, g = trainer.method, trainer.generator
     batch = trainer.source.draw(256, g)
     batch.alpha = torch.ones_like(batch.alpha)
@@ -220,18 +220,18 @@ def resumed_exactly(folder, out, *settings, stops):
 
 
 def test_resume_is_exact_to_the_byte(capture, tmp_path):
-    assert resumed_exactly(capture, tmp_path, "fit_steps=30", stops=[23])
+    assert resumed_exactly(capture, tmp_path, stops=[23])
 
 
 @pytest.mark.parametrize("unbounded", [False, True])
 def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, unbounded):
-    settings = "horizon=40", "scout_until=0.5", "fit_steps=30", f"scene.unbounded={str(unbounded).lower()}"
+    settings = "horizon=40", "scout_until=0.5", f"scene.unbounded={str(unbounded).lower()}"
     assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
 
 
 def test_threads_do_not_change_a_byte(capture, tmp_path):
     """With as many samples and features as in earnest: torch splits nothing smaller among threads."""
-    threads, settings = torch.get_num_threads(), ["fit_steps=2", "samples_per_batch=65536", "levels=12"]
+    threads, settings = torch.get_num_threads(), ["samples_per_batch=65536", "levels=12"]
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
@@ -282,7 +282,10 @@ def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch
         scout, "depths", lambda camera: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box)
     )
     scout._drawn = 1 << 20  # rays enough for the photos' own size
-    x, found = scout.signed_distance(progress=0.1)
+    x = trainer.method.field.nodes()
+    found = scout.signed_distance(0.1, x, trainer.method.field.cell)
+    inside = ((x > box[0]) & (x < box[1])).all(-1)
+    x, found = x[inside], found[inside]
     truth = scene_distance(trainer.scene, x)
     outside = truth > 0
     assert ((found < 0) == (truth < 0)).float().mean() > 0.97
