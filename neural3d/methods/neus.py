@@ -15,7 +15,8 @@ while colours are still wrong, moving the surface is the quickest way to make th
 
 - It starts near the truth. Photos with alpha give their visual hull, which is right but for hollows. Others first train
   a radiance field (`Ngp`) for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field
-  goes on as what lies beyond the box that holds the subject, as in NeRF++.
+  goes on as what lies beyond the box that holds the subject, as in NeRF++. Distances to the start are stored on a grid;
+  the network learns what differs from them.
 - Colours have a hash grid of their own, all of it from the start, and learn first, and three times as fast. With one
   grid for both, texture is pressed into the surface: rows of windows become ledges.
 - Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
