@@ -20,7 +20,7 @@ from scipy.ndimage import minimum_filter
 
 from neural3d.evaluate import evaluate
 from neural3d.run import configure, load
-from neural3d.scene.hollows import HollowBall, hollow_error, photograph
+from neural3d.scene.hollows import HollowBall, hollow_error, photograph, true_depth
 from neural3d.train import Trainer
 
 
@@ -44,7 +44,7 @@ def score(
     for i in run.scene.split["test"]:
         camera = run.scene.views[i].camera
         out = run.render(camera)
-        whole = whole_depth(HollowBall(ball.radius, (), 0), run.scene, camera)
+        whole, _ = true_depth(HollowBall(ball.radius, ()), run.scene, camera)
         errors.append(hollow_error(ball, run.scene, camera, out.depth))
         filled.append(hollow_error(ball, run.scene, camera, whole))
         beside = minimum_filter((whole == 0).numpy(), 3)  # not the rim itself
@@ -53,18 +53,6 @@ def score(
     shares = (error.mean(), error.median(), torch.cat(filled).mean(), torch.cat(lumps).float().mean())
     figures = [*(100 * x for x in shares), psnr]
     return [*(f"{float(x):.2f}" for x in figures), str(trainer.step), f"{seconds:.0f}"]
-
-
-def whole_depth(ball: HollowBall, scene, camera) -> torch.Tensor:
-    """The depth picture of a ball without hollows."""
-    capture_from_scene = torch.linalg.inv(scene.scene_from_capture).float()
-    origins, directions = (x.reshape(-1, 3).float() for x in camera.rays())
-    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
-    t, hit = ball.hit(
-        origins @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3],
-        torch.nn.functional.normalize(directions @ capture_from_scene[:3, :3].T, dim=-1),
-    )
-    return torch.where(hit, t * unit * (directions @ camera.forward.float()), 0).view(camera.height, camera.width)
 
 
 def main() -> None:

@@ -119,22 +119,32 @@ def photograph(ball: HollowBall, folder: Path, views: int, *, front: bool, alpha
     return folder
 
 
-def hollow_error(ball: HollowBall, scene: Scene, camera: Camera, depth: Float[Tensor, "H W"]) -> Float[Tensor, "P"]:
-    """How far, along the ray, this depth picture is from the truth, at each pixel that looks into a hollow.
-
-    In the ball's diagonals; 1 where nothing is seen. camera: of the scene, whose frame `depth` is in.
-    """
+def true_depth(ball: HollowBall, scene: Scene, camera: Camera) -> tuple[Float[Tensor, "H W"], Bool[Tensor, "H W"]]:
+    """(depths along the camera's axis, 0 where nothing is; which pixels look into a hollow), in the scene's frame."""
     capture_from_scene = torch.linalg.inv(scene.scene_from_capture).float()
     origins, directions = (x.reshape(-1, 3).float() for x in camera.rays())
-    cosine = directions @ camera.forward.float()
-    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
     o = origins @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
     d = normalize(directions @ capture_from_scene[:3, :3].T, dim=-1)
     t, hit = ball.hit(o, d)
     hollow = hit & ((o + t[:, None] * d).norm(dim=-1) < ball.radius - 0.02)
-    found = depth.reshape(-1).cpu() / cosine / unit
-    error = torch.where(found > 0, (found - t).abs() / ball.diagonal, 1.0)
+    depth = torch.where(hit, t * _unit(scene) * (directions @ camera.forward.float()), 0)
+    return depth.view(camera.height, camera.width), hollow.view(camera.height, camera.width)
+
+
+def hollow_error(ball: HollowBall, scene: Scene, camera: Camera, depth: Float[Tensor, "H W"]) -> Float[Tensor, "P"]:
+    """How far, along the camera's axis, this depth picture is from the truth at each pixel that looks into a hollow.
+
+    In the ball's diagonals; 1 where nothing is seen. camera: of the scene, whose frame `depth` is in.
+    """
+    truth, hollow = true_depth(ball, scene, camera)
+    found = depth.reshape(truth.shape)
+    error = torch.where(found > 0, (found - truth).abs() / (_unit(scene) * ball.diagonal), 1.0)
     return error[hollow].clamp(max=1)
+
+
+def _unit(scene: Scene) -> float:
+    """Of the capture, in scene units."""
+    return float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
 
 
 def _places(count: int, front: bool, turned: float = 0.0) -> Float[np.ndarray, "N 3"]:

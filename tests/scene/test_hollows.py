@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from neural3d.scene import load_scene
-from neural3d.scene.hollows import HollowBall, hollow_error, photograph, surroundings
+from neural3d.scene.hollows import HollowBall, hollow_error, photograph, surroundings, true_depth
 
 BOWL = HollowBall(hollows=(((0.8, 0.0, 0.0), (0.8, 0.0, 0.0), 0.3),))
 
@@ -63,15 +63,13 @@ def test_without_alpha_there_are_surroundings(tmp_path):
 
 def test_errors_are_those_of_depths_in_hollows(capture):
     """Of the true depths none; of the ball with its hollows filled, what they are deep; of nothing at all, 1."""
-    scene, ball, filled = load_scene(capture), HollowBall(), HollowBall(hollows=())
+    scene, ball = load_scene(capture), HollowBall()
     camera = scene.views[0].camera
-    capture_from_scene = torch.linalg.inv(scene.scene_from_capture).float()
-    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
-    origins, directions = (x.reshape(-1, 3).float() for x in camera.rays())
-    o = origins @ capture_from_scene[:3, :3].T + capture_from_scene[:3, 3]
-    d = torch.nn.functional.normalize(directions @ capture_from_scene[:3, :3].T, dim=-1)
-    depths = [(b.hit(o, d)[0] * unit * (directions @ camera.forward.float())).view(48, 48) for b in (ball, filled)]
+    depths = [true_depth(b, scene, camera)[0] for b in (ball, HollowBall(hollows=()))]
     exact, shallow = (hollow_error(ball, scene, camera, depth) for depth in depths)
     assert len(exact) > 100 and exact.max() < 1e-3
+    unit = float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
+    nearest = float(depths[1][depths[1] > 0].min()) / unit
+    assert nearest == pytest.approx(4.0 - 0.8, abs=0.01), "the ball's front, in the capture's unit"
     assert 0.03 < shallow.mean() < 0.2 and shallow.min() > 0
     assert (hollow_error(ball, scene, camera, torch.zeros(48, 48)) == 1).all()
