@@ -77,7 +77,7 @@ class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
     horizon: int = 10000  # step at which learning rates reach their final value
-    samples_per_batch: int = 1 << 15  # samples along rays that a step aims at; rays follow from it
+    samples_per_batch: int = 1 << 13  # samples along rays that a step aims at; rays follow from it
 
     levels: int = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most

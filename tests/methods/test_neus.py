@@ -23,7 +23,7 @@ from neural3d.scene.silhouettes import visual_hull
 from neural3d.train import Trainer
 
 SMALL = [
-    "horizon=250", "log2_table=14", "levels=6", "max_resolution=64", "samples_per_batch=8192",
+    "horizon=250", "log2_table=14", "levels=6", "max_resolution=64",
     "grid_resolution=64", "grid_budget=16384", "max_steps_per_unit=64", "warmup=10", "lr_sharpness=0.03",
 ]  # fmt: skip
 CPU = torch.device("cpu")
