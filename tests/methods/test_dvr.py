@@ -20,7 +20,7 @@ from neural3d.render.surface import first_crossing
 from neural3d.run import configure, load
 from neural3d.scene import load_scene
 from neural3d.scene.analytic import Torus
-from neural3d.scene.silhouettes import SilhouetteSource
+from neural3d.scene.silhouettes import SilhouetteSource, visual_hull
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
@@ -149,6 +149,26 @@ def test_the_photos_move_the_surface(scene):
     assert set(losses) == {"color", "occupancy", "freespace", "carve", "normal"}
     losses["color"].backward()
     assert all(p.grad.abs().max() > 0 for p in (method.shape_table, *method.shape_net.parameters()))
+
+
+def test_the_shape_starts_at_the_visual_hull(scene):
+    method = build(scene)
+    method.source(scene, CPU)
+    low, high = scene.aabb
+    x = low + (high - low) * torch.rand(5000, 3, generator=torch.Generator().manual_seed(0))
+    hull = visual_hull([scene.views[i] for i in scene.split["train"]], x)
+    with torch.no_grad():
+        assert ((method.logit(x) > method.level) == (hull < 0)).float().mean() > 0.97
+    assert 0.05 < (hull < 0).float().mean() < 0.6
+
+
+def test_colours_see_the_direction_only_after_carving(scene):
+    method = build(scene).train()
+    batch = method.source(scene, CPU).draw(64, torch.Generator().manual_seed(0))
+    x, d = torch.rand(50, 3) - 0.5, normalize(torch.randn(50, 3), dim=-1)
+    for progress, same in ((0.1, True), (0.9, False)):
+        method.loss(batch, progress, torch.Generator().manual_seed(0))
+        assert torch.equal(method.color(x, d), method.color(x, -d)) == same
 
 
 def test_each_term_asks_for_what_it_says(scene):
