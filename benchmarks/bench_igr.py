@@ -1,71 +1,121 @@
-"""`igr` on the clouds of clouds.py, beside Open3D's screened Poisson on the same points, in one run.
+"""`igr` on the clouds of clouds.py, beside screened Poisson and other reconstructions of the same points.
 
-    NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_igr.py
-    NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_igr.py --shapes bunny.off --steps 800
+    NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_igr.py --out FIGURES.jsonl
+    NEURAL3D_DATA=../shared/data python benchmarks/bench_igr.py --shapes bunny.off --states noise --methods igr
+    python benchmarks/bench_igr.py --table FIGURES.jsonl [MORE.jsonl]        # of what was measured before
 
-Figures are Chamfer distances, see neural3d.geometry.mesh_metrics; Poisson's at depth 8, and at the best depth of those
-asked for (which). Its normals are estimated and guessed as in bench_poisson.py. CPU: seconds of the training loop.
+Figures are Chamfer distances, see neural3d.geometry.mesh_metrics. Of open shapes the others' surfaces are trimmed by
+igr's rule (neural3d.geometry.support) where that brings them nearer.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from bench_poisson import mean_chamfer, oriented
-from clouds import POINTS, SHAPES, STATES, State, cloud, truth
+from clouds import OPEN, SOLIDS, THIN, TUNED, cloud, states_of, truth
 from common import machine, table
+from peers import PEERS, oriented
 
+from neural3d.geometry import clouds
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import compare
+from neural3d.geometry.support import Support
 from neural3d.run import configure
 from neural3d.train import Trainer
 
 
-def igr(mesh: Mesh, state: State, settings: list[str], resolution: int) -> tuple[Mesh, float]:
-    """(the surface in the cloud's frame, CPU seconds of training)"""
-    points, normals = cloud(mesh, state)
+def igr(points: np.ndarray, normals: np.ndarray | None, settings: list[str], resolution: int) -> tuple[Mesh, list[str]]:
+    """(the surface in the cloud's frame, what the method said of the cloud)"""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("cloud.xyz" if normals is None else "cloud.xyzn")
         np.savetxt(path, points if normals is None else np.concatenate([points, normals], 1))
-        begin = time.process_time()
         config, shape = configure(path, "igr", settings)
         trainer = Trainer.create(Path(folder) / "run", config, shape, torch.device("cpu"))
         trainer.fit(trainer.method.config.horizon, previews=False)
-        seconds = time.process_time() - begin
     made = trainer.method.eval().mesh(resolution)
-    return made.transformed(torch.linalg.inv(shape.scene_from_capture)), seconds
+    return made.transformed(torch.linalg.inv(shape.scene_from_capture)), shape.notes
+
+
+def trimmed(mesh: Mesh, points: np.ndarray) -> Mesh:
+    """As `igr` would."""
+    tree = clouds.tree_of(points)
+    spacing = clouds.surroundings(tree, planes=False).spacing
+    return Support.of(points, spacing, clouds.noise(tree)).trimmed(mesh)
+
+
+def measure(shape: str, label: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One figure with its CPU seconds, or why there is none."""
+    mesh, state = truth(shape), states_of(shape)[label]
+    points, normals = cloud(mesh, state)
+    begin, said = time.process_time(), []
+    try:
+        if method == "igr":
+            made, said = igr(points, normals, options.set, options.resolution)
+        else:
+            made = PEERS[method](oriented(points, normals))
+        seconds = time.process_time() - begin
+        chamfer = compare(made, mesh, volume_samples=1)["chamfer"]
+        if shape in OPEN and method != "igr":
+            chamfer = min(chamfer, compare(trimmed(made, points), mesh, volume_samples=1)["chamfer"])
+    except Exception as error:  # other programs raise what they like
+        return {"shape": shape, "state": label, "method": method, "error": str(error)}
+    return {"shape": shape, "state": label, "method": method, "chamfer": chamfer, "cpu_s": seconds, "said": said}
+
+
+def report(figures: list[dict[str, Any]]) -> str:
+    """One row per cloud: igr, Poisson at depth 8 and at its best, the best of the others."""
+    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for figure in figures:
+        found[figure["shape"], figure["state"]][figure["method"]] = figure.get("chamfer", np.inf)
+    rows, better, far = [], 0, 0
+    for (shape, label), by in found.items():
+        poissons = {m: c for m, c in by.items() if m.startswith("poisson")}
+        others = {m: c for m, c in by.items() if m not in poissons and m != "igr"}
+        cells = [f"{shape}{' (tuned on)' if shape in TUNED else ''}", label, f"{by.get('igr', np.nan):.3f}"]
+        cells.append(f"{by.get('poisson 8', np.nan):.3f}")
+        for group in (poissons, others):
+            best = min(group, key=lambda m: group[m], default=None)
+            cells.append("" if best is None else f"{group[best]:.3f} ({best.removeprefix('poisson ')})")
+        if "igr" in by and poissons:
+            better += by["igr"] < min(poissons.values())
+            far += by["igr"] > 1.1 * min(poissons.values())
+        rows.append(cells)
+    heads = ["shape", "points", "igr", "Poisson, depth 8", "Poisson, best depth", "best of the others"]
+    return f"{table(heads, rows)}\n{len(rows)} rows: igr better in {better}, worse by more than 10 % in {far}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", default=SHAPES)
-    parser.add_argument("--states", nargs="+", type=int, default=range(len(STATES)), help="rows, 0 to 3")
-    parser.add_argument("--depths", type=int, nargs="+", default=[6, 8, 10])
-    parser.add_argument("--steps", type=int, help="of igr; default: its horizon")
+    parser.add_argument("--shapes", nargs="+", default=[*SOLIDS, *THIN, *OPEN])
+    parser.add_argument("--states", nargs="+", default=[""], help="those whose names hold one of these words")
+    parser.add_argument("--methods", nargs="+", default=["igr", *PEERS])
+    parser.add_argument("--set", nargs="+", default=[], help="settings of igr, such as horizon=800")
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--out", type=Path, help="where figures are added, one JSON object a line")
+    parser.add_argument("--table", type=Path, nargs="+", help="measure nothing")
     options = parser.parse_args()
-    settings = [f"horizon={options.steps}"] if options.steps else []
-    rows = []
-    for number in options.states:
-        label, state = list(STATES.items())[number]
-        row = [label]
-        for name in options.shapes:
-            mesh = truth(name)
-            made, seconds = igr(mesh, state, settings, options.resolution)
-            ours = compare(made, mesh, volume_samples=1)["chamfer"]
-            given = oriented(mesh, state, 0, known=state.normals)
-            poisson = {d: mean_chamfer([given], mesh, d, 0.0) for d in {8, *options.depths}}
-            best = min(poisson, key=lambda d: poisson[d])
-            row.append(f"{ours:.3f} beside {poisson[8]:.3f} / {poisson[best]:.3f} ({best}), {seconds:.0f} s")
-            print(label, name, row[-1], flush=True)
-        rows.append(row)
-    print(f"{machine()}; {POINTS} points; igr beside Poisson at depth 8 / at its best depth, and igr's CPU seconds")
-    print(table(["points", *options.shapes], rows))
+    if options.table:
+        return print(report([json.loads(line) for path in options.table for line in path.read_text().splitlines()]))
+    figures = []
+    for shape in options.shapes:
+        for label in states_of(shape):
+            if any(word in label for word in options.states):
+                for method in options.methods:
+                    figures.append(measure(shape, label, method, options))
+                    print(figures[-1], flush=True)
+                    if options.out:
+                        with open(options.out, "a") as file:
+                            file.write(json.dumps(figures[-1]) + "\n")
+    print(machine())
+    print(report(figures))
 
 
 if __name__ == "__main__":

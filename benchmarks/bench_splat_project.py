@@ -31,6 +31,7 @@ FORWARD_BYTES = PARAMETERS + OUTPUTS + SLOPES
 BACKWARD_BYTES = 4 * (3 + 4 + 3 + 1) + 4 * (3 + 1) + SLOPES + 4 * 10 + PARAMETERS
 # Operations a splat, counted in csrc/ops/splat_project.h; a root, a quotient or an exponential counts as one.
 FORWARD_FLOPS, BACKWARD_FLOPS = 560, 480
+MODELS = {"pinhole": "pinhole", "orthographic": "ortho", "fisheye": "fisheye"}  # of gsplat
 
 
 def gsplat_project(folder: Path):
@@ -49,8 +50,9 @@ def gsplat_project(folder: Path):
         fx, fy, cx, cy = intrinsics.tolist()
         k = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=means.dtype)
         _, xy, depth, conic, compensation = impl._fully_fused_projection(
-            means, covariances, camera[None], k[None], width, height, calc_compensations=options.get("antialiased")
-        )
+            means, covariances, camera[None], k[None], width, height,
+            calc_compensations=options.get("antialiased"), camera_model=MODELS[options.get("lens", "pinhole")],
+        )  # fmt: skip
         centre = -camera[:3, :3].T @ camera[:3, 3]
         harmonics = torch.cat([dc[:, None], rest], 1)
         color = impl._spherical_harmonics(options["sh_degree"], means - centre, harmonics) + 0.5
@@ -60,14 +62,16 @@ def gsplat_project(folder: Path):
     return project
 
 
-def compare(gsplat, antialiased: bool) -> str:
+def compare(gsplat, antialiased: bool, lens: str = "pinhole") -> str:
     """The largest difference of values and of gradients, relative to the largest value; on what is visible to us."""
     camera, intrinsics = synthetic_camera(0.7)
     scene = [*synthetic_splats(20_000, size=0.03), camera]
     results = []
     for project, dtype in ((splat_project, torch.float32), (gsplat, torch.float64)):
         leaves = [x.to(dtype).requires_grad_() for x in scene]
-        out = project(*leaves, intrinsics.to(dtype), WIDTH, HEIGHT, sh_degree=3, raw=True, antialiased=antialiased)
+        out = project(
+            *leaves, intrinsics.to(dtype), WIDTH, HEIGHT, sh_degree=3, raw=True, antialiased=antialiased, lens=lens
+        )
         if project is splat_project:
             visible = out.radius > 0
         out = [x[visible] for x in five(out)]
@@ -77,8 +81,8 @@ def compare(gsplat, antialiased: bool) -> str:
     errors = [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(*results)]
     assert max(errors) < 1e-4, errors
     return (
-        f"antialiased={antialiased}, {int(visible.sum())} visible of {len(visible)}: largest difference from gsplat "
-        f"{max(errors[:5]):.1e} of the largest value, {max(errors[5:]):.1e} of the largest gradient"
+        f"{lens}, antialiased={antialiased}, {int(visible.sum())} visible of {len(visible)}: largest difference "
+        f"from gsplat {max(errors[:5]):.1e} of the largest value, {max(errors[5:]):.1e} of the largest gradient"
     )
 
 
@@ -135,7 +139,9 @@ def main() -> None:
     for n in given.splats:
         measure(n, given.device, gsplat)
     if gsplat:
-        print(f"\n{compare(gsplat, False)}\n{compare(gsplat, True)}")
+        print()
+        for lens in MODELS:
+            print(f"{compare(gsplat, False, lens)}\n{compare(gsplat, True, lens)}")
 
 
 if __name__ == "__main__":

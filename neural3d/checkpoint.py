@@ -7,31 +7,39 @@ state. It holds no time and no path: equal runs give equal bytes. Checksums tell
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.files import replacing, to_disk
+from neural3d.files import PAGE, replacing, write_pages
 
 VERSION = 1
 SEPARATOR = "/"
-HEADER = 2**16  # bytes that a header may take beyond the tensors, generously
+KINDS = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state as it was when `of` copied it: written later, on another thread, while the state goes on changing."""
+    """A state as it was when `of` copied it: written later, on another thread, while the state goes on changing.
 
+    file: what will be written, in memory that disks can be written from without a copy of the system's: the length of
+    the header, the header, filled up with spaces so that they are whole pages, and the tensors, the widest numbers
+    first, so that all are aligned. tensors: views of these. plain: JSON of all else.
+    """
+
+    file: UInt8[Tensor, "bytes"]
     tensors: dict[str, Tensor]
-    plain: str  # JSON of all else
+    plain: str
 
     @staticmethod
     def of(state: dict[str, Any]) -> Snapshot:
@@ -39,26 +47,37 @@ class Snapshot:
         tensors: dict[str, Tensor] = {}
         plain: dict[str, Any] = {}
         _flatten(state, "", tensors, plain)
-        return Snapshot(tensors, json.dumps(plain, sort_keys=True))
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk, about."""
-        return sum(t.nbytes for t in self.tensors.values()) + len(self.plain) + HEADER
+        tensors = dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
+        text = json.dumps(plain, sort_keys=True)
+        begin = -(-(8 + len(_header(tensors, text, dict.fromkeys([*tensors, ""], 2**32 - 1)))) // PAGE) * PAGE
+        memory = torch.empty(begin + sum(t.nbytes for t in tensors.values()) + PAGE, dtype=torch.uint8)
+        file = memory[-memory.data_ptr() % PAGE :][: len(memory) - PAGE]
+        copies, at = {}, begin
+        for key, tensor in tensors.items():
+            copies[key] = file[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+            at += tensor.nbytes
+        file[:begin] = ord(" ")
+        file[:8] = torch.frombuffer(bytearray((begin - 8).to_bytes(8, "little")), dtype=torch.uint8)
+        return Snapshot(file, copies, text)
 
     def write(self, path: Path) -> None:
         """Lets go of Python's lock while it works. Raises DiskFull or UserError, and the earlier file stays."""
         sums = {key: _checksum(key, t) for key, t in self.tensors.items()} | {"": zlib.crc32(self.plain.encode())}
-        header = {"version": VERSION, "plain": json.loads(self.plain), "crc32": sums}
-        with replacing(path, self.size) as part:
-            try:
-                save_file(self.tensors, part, {"neural3d": json.dumps(header, sort_keys=True)})
-            except SafetensorError as error:
-                if code := re.search(r"os error (\d+)", str(error)):
-                    raise OSError(int(code[1]), str(error)) from None
-                raise
-            part.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files for their owner alone
-            to_disk(part)
+        header = _header(self.tensors, self.plain, sums)
+        self.file[8 : 8 + len(header)] = torch.frombuffer(bytearray(header), dtype=torch.uint8)
+        with replacing(path, len(self.file)) as part:
+            write_pages(part, self.file.numpy().data)
+
+
+def _header(tensors: dict[str, Tensor], plain: str, sums: dict[str, int]) -> bytes:
+    """As https://huggingface.co/docs/safetensors lays it out; spaces may follow."""
+    ours = {"version": VERSION, "plain": json.loads(plain), "crc32": sums}
+    entries: dict[str, Any] = {"__metadata__": {"neural3d": json.dumps(ours, sort_keys=True)}}
+    at = 0
+    for key, tensor in tensors.items():
+        place = [at, at := at + tensor.nbytes]
+        entries[key] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+    return json.dumps(entries).encode()
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -107,6 +126,6 @@ def _flatten(state: dict[str, Any], prefix: str, tensors: dict[str, Tensor], pla
         if isinstance(value, dict):
             _flatten(value, f"{prefix}{key}{SEPARATOR}", tensors, plain)
         elif isinstance(value, Tensor):
-            tensors[prefix + key] = value.detach().to("cpu", copy=True).contiguous()
+            tensors[prefix + key] = value
         else:
             plain[prefix + key] = value

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from neural3d.errors import UserError
 
 C = TypeVar("C")
+
+# Numbers of a configuration with their range; one without is at least 0, or its default where that is less.
+MOST = 2**31 - 1  # of every whole number
+Count = Annotated[int, 1, MOST]  # what there must be one of
+Layers = Annotated[int, 0, 32]  # each costs memory and time of its own
+Width = Annotated[int, 1, 4096]  # of layers
 
 
 def nearest(word: str, known: Iterable[str], what: str, where: str = "") -> UserError:
@@ -24,15 +31,15 @@ def nearest(word: str, known: Iterable[str], what: str, where: str = "") -> User
 def override(config: C, changes: dict[str, Any], where: str) -> C:
     """A copy of `config` with `changes` applied; values may be strings, read as the field's type.
 
-    Raises UserError naming `where` (a file, or --set) for an unknown key or a value of the wrong kind.
+    Raises UserError naming `where` (a file, or --set) for an unknown key or a value of the wrong kind or out of range.
     """
-    fields = {f.name for f in dataclasses.fields(config)}  # type: ignore[arg-type]
-    types = typing.get_type_hints(type(config))
+    fields = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    types = typing.get_type_hints(type(config), include_extras=True)
     parsed = {}
     for key, value in changes.items():
         if key not in fields:
             raise nearest(key, fields, "setting", where)
-        parsed[key] = _read(value, types[key], f"{where}: {key}")
+        parsed[key] = _read(value, types[key], fields[key].default, f"{where}: {key}")
     return dataclasses.replace(config, **parsed)  # type: ignore[type-var]
 
 
@@ -47,7 +54,11 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, str]:
     return changes
 
 
-def _read(value: Any, kind: Any, where: str) -> Any:
+def _read(value: Any, kind: Any, default: Any, where: str) -> Any:
+    if typing.get_origin(kind) is Annotated:
+        kind, *limits = typing.get_args(kind)
+    elif kind in (int, float):
+        limits = [min(0, default), MOST if kind is int else math.inf]
     choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
     if choices is not None:
         if value not in choices:
@@ -72,10 +83,14 @@ def _read(value: Any, kind: Any, where: str) -> Any:
     if kind in (int, float):
         try:
             number = float(value)
-            if isinstance(value, bool) or number != number or (kind is int and number != int(number)):
+            if isinstance(value, bool) or not math.isfinite(number) or (kind is int and number != int(number)):
                 raise ValueError
-            return kind(number) if kind is float else int(number)
         except (TypeError, ValueError, OverflowError):
             noun = "a whole number" if kind is int else "a number"
             raise UserError(f"{where} must be {noun}, not '{value}'.") from None
+        least, most = limits
+        if not least <= number <= most:
+            wanted = f"{least} or more" if number < least else f"at most {most}"
+            raise UserError(f"{where} must be {wanted}, not {value}.")
+        return kind(number)
     return str(value)

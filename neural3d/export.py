@@ -27,13 +27,14 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of, write_offset
+from neural3d.geometry.ply import write_ply
 from neural3d.scene.srgb import srgb_to_linear
 from neural3d.scene.upright import file_from_own
 
@@ -71,10 +72,6 @@ def check_format(path: Path, textured: bool = False) -> None:
         raise UserError(f"{path}: {ending} files hold no texture; choose one of {', '.join(TEXTURED)}.")
     if ending == ".usdz" and importlib.util.find_spec("pxr") is None:
         raise UserError(f"{path}: USDZ is written by usd-core, which is not installed: pip install 'neural3d[usd]'.")
-
-
-def _bytes_of(colors: Float[np.ndarray, "V 3"]) -> np.ndarray:
-    return np.round(np.clip(colors, 0, 1) * 255).astype(np.uint8)
 
 
 def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
@@ -151,29 +148,6 @@ def _write_usdz(mesh: Mesh, file: BinaryIO) -> None:
     write_usdz(mesh, file)
 
 
-def _write_ply(mesh: Mesh, file: BinaryIO) -> None:
-    exact = "<f8" if offset_of(mesh.vertices).any() else "<f4"
-    fields = [(axis, exact, mesh.vertices[:, k]) for k, axis in enumerate("xyz")]
-    if mesh.normals is not None:
-        fields += [(f"n{axis}", "<f4", mesh.normals[:, k]) for k, axis in enumerate("xyz")]
-    if mesh.colors is not None:
-        fields += [(name, "u1", _bytes_of(mesh.colors)[:, k]) for k, name in enumerate(("red", "green", "blue"))]
-    vertices = np.empty(len(mesh.vertices), [(name, kind) for name, kind, _ in fields])
-    for name, _, values in fields:
-        vertices[name] = values
-    faces = np.empty(len(mesh.faces), [("count", "u1"), ("index", "<i4", 3)])
-    faces["count"], faces["index"] = 3, mesh.faces
-    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
-    header = [
-        *("ply", "format binary_little_endian 1.0", "comment neural3d", f"element vertex {len(vertices)}"),
-        *(f"property {kinds[kind]} {name}" for name, kind, _ in fields),
-        *(f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""),
-    ]
-    file.write("\n".join(header).encode())
-    file.write(vertices.tobytes())
-    file.write(faces.tobytes())
-
-
 def _write_obj(mesh: Mesh, file: BinaryIO) -> None:
     rows = mesh.vertices
     if mesh.colors is not None and mesh.texture is None:
@@ -237,7 +211,7 @@ TEXTURED = (".glb", ".obj", ".usdz")
 _WRITERS: dict[str, Callable[[Mesh, BinaryIO], None]] = {
     ".glb": _write_glb,
     ".usdz": _write_usdz,
-    ".ply": _write_ply,
+    ".ply": write_ply,
     ".obj": _write_obj,
     ".stl": _write_stl,
 }

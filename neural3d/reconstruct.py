@@ -1,4 +1,4 @@
-"""What a run that has learnt a category is for: shapes from clouds, shapes between two, new shapes.
+"""What a run that has learnt a category is for: shapes from clouds or pictures, shapes between two, new shapes.
 
 Files come in and meshes go out in the frame and units that the files of the category share.
 """
@@ -6,25 +6,32 @@ Files come in and meshes go out in the frame and units that the files of the cat
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.methods.category import CategoryMethod
 from neural3d.run import Run
+from neural3d.scene.category import ShapeSet
+from neural3d.scene.formats import is_photo
 from neural3d.scene.shape import read_shape
+from neural3d.scene.shots import read_shot
 
 LEAST = 16  # points without which there is nothing to go by
 STRAY = 0.1  # share of the points that may lie outside the category's box
 
 
 def reconstruct(run: Run, file: Path, *, resolution: int = 128, seed: int = 0) -> Mesh:
-    """The surface of an unseen shape, from a point cloud, which may be noisy and partial, or from a mesh.
+    """The surface of an unseen shape, from what the run's condition says: a cloud, which may be noisy and partial, or a
+    mesh; a picture; or, in place of a file, the name of a class.
 
-    Raises UserError where the run is of one scene or shape, or the file holds too little or lies elsewhere.
+    Raises UserError where the run is of one scene or shape, learnt from something else than this, or the file holds too
+    little or lies elsewhere.
     """
     method = category_method(run)
     return _finished(run, method.shape(_code(run, method, file, seed), resolution))
@@ -71,8 +78,22 @@ def _generator(method: CategoryMethod, seed: int) -> torch.Generator:
 
 
 def _code(run: Run, method: CategoryMethod, file: Path, seed: int) -> Tensor:
+    generator = _generator(method, seed)
+    if method.sees == "class":
+        kinds = cast(ShapeSet, run.scene).kinds
+        if str(file) not in kinds:
+            raise nearest(str(file), kinds, "class", str(run.directory))
+        return method.code_of(torch.tensor(kinds.index(str(file)), device=generator.device), generator)
+    wanted = "a picture" if method.sees == "image" else "a point cloud or a mesh"
     if not file.is_file():
-        raise UserError(f"{file}: no such file; expected a point cloud or a mesh.")
+        raise UserError(f"{file}: no such file; expected {wanted}.")
+    if (method.sees == "image") != is_photo(file):
+        raise UserError(
+            f"{file}: {run.directory} learnt shapes from {method.sees}: give {wanted}, or train anew with "
+            "another --set condition."
+        )
+    if method.sees == "image":
+        return method.code_of(read_shot(file, method.config.side).to(generator.device), generator)
     seen = read_shape(file).mesh
     matrix = run.scene.scene_from_capture.numpy()
     points = seen.vertices @ matrix[:3, :3].T + matrix[:3, 3]
@@ -86,7 +107,6 @@ def _code(run: Run, method: CategoryMethod, file: Path, seed: int) -> Tensor:
             f"{file}: {stray:.0%} of its points lie outside the category: they fill {own}, the shapes of "
             f"{run.scene.path} {known}; bring the file into that frame and its units."
         )
-    generator = _generator(method, seed)
     if len(seen.faces):
         return method.code_of_mesh(Mesh(points, seen.faces), generator)
     return method.code_of(torch.from_numpy(points.astype(np.float32)).to(generator.device), generator)

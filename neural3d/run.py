@@ -113,7 +113,11 @@ def configure(
     method = OF_CATEGORY.get(method, method) if isinstance(loaded, ShapeSet) else method
     chosen = method_class(method)
     if not isinstance(loaded, chosen.takes):
-        kinds = {Scene: "photos", Shape: "a mesh or point cloud", ShapeSet: "a folder of meshes"}
+        kinds = {
+            Scene: "photos",
+            Shape: "a mesh or point cloud",
+            ShapeSet: "a folder of meshes, or of captures of many objects",
+        }
         plain = {special: name for name, special in OF_CATEGORY.items()}
         others = ", ".join(plain.get(name, name) for name in METHODS if method_class(name).takes is type(loaded))
         raise UserError(
@@ -159,8 +163,8 @@ class Run:
 
     @property
     def up_in_capture(self) -> list[float]:
-        """What is up in the capture's own frame, as far as its reader knew."""
-        return self.capture_from_scene[:3, 2].tolist()
+        """The direction (of unit length) that is up in the capture's own frame, as far as its reader knew."""
+        return torch.nn.functional.normalize(self.capture_from_scene[:3, 2], dim=0).tolist()
 
 
 def read_config(directory: Path) -> RunConfig:
@@ -179,10 +183,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def build_method(config: RunConfig, scene: Scene | Shape | ShapeSet, device: torch.device) -> Method:
-    """A fresh method, initialised from the run's seed alone."""
+    """A fresh method, initialised from the run's seed alone. Raises UserError where its settings cannot be."""
+    settings = config.method_config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return method_class(config.method)(config.method_config(), scene).to(device)
+        try:
+            return method_class(config.method)(settings, scene).to(device)
+        except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
+            said = str(error).partition("\n")[0] or "not enough memory"
+            raise UserError(f"{config.method} cannot be made with these settings ({said}); change them.") from error
 
 
 def load(run: str | Path, device: str = "auto") -> Run:

@@ -257,7 +257,7 @@ def learning_rate(group: dict[str, Any], progress: float, step: int) -> float:
     A group with `waits_until`, a share of the horizon, has 0 until then.
     """
     start = group.setdefault("lr_start", group["lr"])
-    if progress < group.get("waits_until", 0.0):
+    if progress < group.get("waits_until", 0.0) or start == 0:
         return 0.0
     decayed = start * (group["lr_final"] / start) ** progress
     return decayed * min(1.0, (step + 1) / max(1, group.get("warmup", 0)))

@@ -6,24 +6,34 @@ day already. USD's texture coordinates have v upwards; its colours at vertices a
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from neural3d.export import png
+from neural3d.files import require_room
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of
 from neural3d.scene.srgb import linear_to_srgb, srgb_to_linear
 
 
 def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
-    """Writes a package that ARKit takes: geometry, normals, and the texture or else the colours of the vertices."""
+    """Writes a package that ARKit takes: geometry, normals, and the texture or else the colours of the vertices.
+
+    USD wants folders to work in: one beside the file, where there must be room anyway. Raises OSError where USD cannot
+    write there.
+    """
     from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
 
     vec3 = Vt.Vec3fArray.FromNumpy
-    with tempfile.TemporaryDirectory() as name:
+    place = Path(file.name).parent
+    require_room(Path(file.name), 2 * (mesh.vertices.nbytes + mesh.faces.nbytes))  # the stage, and the package of it
+    with tempfile.TemporaryDirectory(prefix=".usdz-", dir=place) as name, _told():
         folder = Path(name)
         stage = Usd.Stage.CreateNew(str(folder / "mesh.usdc"))
         UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
@@ -58,6 +68,17 @@ def write_usdz(mesh: Mesh, file: BinaryIO) -> None:
         stage.Save()
         UsdUtils.CreateNewUsdzPackage(str(folder / "mesh.usdc"), str(folder / "mesh.usdz"))  # with what it names
         file.write((folder / "mesh.usdz").read_bytes())
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """USD does not tell why it could not write; in a folder that we have just made, room is what is missing."""
+    from pxr import Tf
+
+    try:
+        yield
+    except Tf.ErrorException as error:
+        raise OSError(errno.ENOSPC, str(error).strip()) from None
 
 
 def read_usdz(path: Path) -> Mesh:

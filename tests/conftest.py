@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def _prefer_the_installed_package() -> None:
 
 _prefer_the_installed_package()
 
+import cuda_on_cpu  # noqa: E402
 import torch  # noqa: E402
 
 import neural3d  # noqa: E402
@@ -36,21 +38,28 @@ def pytest_report_header() -> str:
     return f"neural3d {neural3d.__version__} from {Path(neural3d.__file__).parent}"
 
 
-def _cuda_missing() -> str:
-    """Why CUDA tests cannot run here, or an empty string."""
-    if not torch.cuda.is_available():
-        return "no GPU on this machine"
+# Every kernel test runs on the CPU, and on a GPU or, where that is missing and NEURAL3D_EMULATED names a build of
+# tests/cuda_on_cpu, on kernels for CUDA that run on the CPU.
+EMULATED = "emulated cuda"
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [EMULATED] if cuda_on_cpu.FOLDER else [])]
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels():
+    return cuda_on_cpu.load()
+
+
+@pytest.fixture(params=DEVICES)
+def device(request) -> Iterator[torch.device]:
+    if request.param == EMULATED:
+        with cuda_on_cpu.emulated(request.getfixturevalue("emulated_kernels")):
+            yield torch.device("cpu")
+        return
     from neural3d.ops.native import cuda_usable
 
-    return "" if cuda_usable() else "the CUDA kernels cannot be used on this machine"
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request) -> torch.device:
-    """Every kernel test runs on each device there is."""
-    if request.param == "cuda" and (reason := _cuda_missing()):
-        pytest.skip(reason)
-    return torch.device(request.param)
+    if request.param == "cuda" and not cuda_usable():
+        pytest.skip("the CUDA kernels cannot be used on this machine")
+    yield torch.device(request.param)
 
 
 def _real_data() -> Path | None:

@@ -80,6 +80,14 @@ def test_every_writer_removes_its_part_and_keeps_what_was_there(tmp_path, full, 
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"earlier"
 
 
+def test_usdz_which_works_in_a_folder_beside(tmp_path, full):
+    pytest.importorskip("pxr", reason="usd-core, which writes USDZ, is not installed")
+    (tmp_path / "a.usdz").write_bytes(b"earlier")
+    with pytest.raises(DiskFull, match=r"a\.usdz cannot be written"):
+        write_mesh(mesh(), tmp_path / "a.usdz")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.usdz"] and (tmp_path / "a.usdz").read_bytes() == b"earlier"
+
+
 def test_known_sizes_are_refused_before_a_byte_is_written(tmp_path):
     with pytest.raises(DiskFull, match=r"a.glb .* and it needs 1,048,576\.0"), replacing(tmp_path / "a.glb", 2**40):
         raise AssertionError("must not begin")

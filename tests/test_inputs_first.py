@@ -1,11 +1,14 @@
 """Bad input is refused before work starts: nothing is loaded, rendered or trained when the place or a name is wrong."""
 
+import json
+
 import pytest
 import torch
 from toy import ball_capture
 
 from neural3d.cli import main
-from neural3d.run import configure
+from neural3d.errors import UserError
+from neural3d.run import configure, load
 from neural3d.train import Trainer
 
 SMALL = ["log2_table=11", "levels=4", "max_resolution=32", "samples_per_batch=4096", "grid_budget=1024"]
@@ -18,6 +21,41 @@ def run(tmp_path_factory):
     Trainer.create(folder / "run", *configure(capture, "ngp", SMALL), torch.device("cpu")).fit(1, previews=False)
     (folder / "file").write_text("mine")
     return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("log2_table=1000000", "log2_table must be 3 to 28"),
+        ("width=2000", "hidden widths up to 128"),
+        ("features=3", "features must be 1, 2, 4 or 8"),
+        ("grid_resolution=2000000", "ngp cannot be made with these settings"),
+        ("steps_per_unit=0", "ngp cannot be made with these settings"),
+        ("samples_per_batch=0", "samples_per_batch must be 1 or more"),
+    ],
+)
+def test_absurd_settings_are_a_sentence(run, tmp_path, capsys, setting, message):
+    capture = run.parent / "capture"
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(capture), "--method", "ngp", "--set", *SMALL, setting, "--out", str(tmp_path / "run")])
+    assert message in " ".join(capsys.readouterr().err.split())
+    changed = json.loads((run / "config.json").read_text())
+    key, value = setting.split("=")
+    changed["settings"][key] = int(value)
+    (tmp_path / "damaged").mkdir()
+    for name in ("scene.json", "checkpoint.safetensors"):
+        (tmp_path / "damaged" / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "damaged" / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "damaged", "cpu")
+
+
+def test_the_end_of_memory_is_a_sentence(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Trainer, "fit", lambda *args, **options: torch.empty(1 << 46))
+    words = ["train", str(run.parent / "capture"), "--method", "ngp", "--set", *SMALL]
+    with pytest.raises(SystemExit, match="3"):
+        main([*words, "--out", str(tmp_path / "run")])
+    assert "not enough memory" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_help_explains_every_option(name, capsys):
     for entry in entries:
         text = " ".join(entry.split())
         flag = re.search(r"--\S+", text)[0]
+        assert not re.search(r" (INT|FLOAT|STR)\b", text), f"{name} {flag}: N, M or a word says more than a type"
         assert re.fullmatch(r"--[a-z]+(-[a-z]+)*,?", flag), f"{name} {flag}: words with hyphens"
         said = re.sub(r"\(default: .*\)|\{\S*\}|\[.*?\]|(?<!\S)(-|[A-Z])\S*", "", text)
         assert re.search(r"[a-z]{2,} [a-z]", said), f"{name} {flag} has no help"

@@ -36,7 +36,7 @@ constexpr const char* torch_dtype() {
   if constexpr (std::is_same_v<U, bool>) return "bool";
 }
 
-#ifdef N3D_CUDA_MODULE
+#if defined(N3D_CUDA_MODULE) && !defined(N3D_EMULATED)  // tests/cuda_on_cpu: kernels for CUDA that run on the CPU
 constexpr const char* kOnThisDevice = "is_cuda";
 #else
 constexpr const char* kOnThisDevice = "is_cpu";

@@ -71,6 +71,9 @@ struct Exp {
 N3D_HD Exp<float> exponentials(float x) { return {expf(x), expm1f(x)}; }
 N3D_HD Exp<double> exponentials(double x) { return {exp(x), expm1(x)}; }
 
+N3D_HD float arctangent(float a) { return atanf(a); }
+N3D_HD double arctangent(double a) { return atan(a); }
+
 // ln x for normal x > 0; anything else gives nonsense.
 N3D_HD float logarithm(float a) { return logf(a); }
 N3D_HD double logarithm(double a) { return log(a); }
@@ -186,6 +189,12 @@ N3D_HD f32x square_root(f32x a) {
   for (int i = 0; i < kLanes; ++i) a[i] = __builtin_sqrtf(a[i]);
   return a;
 #endif
+}
+
+// Lane by lane: only wide lenses ask for it.
+N3D_HD f32x arctangent(f32x a) {
+  for (int i = 0; i < kLanes; ++i) a[i] = atanf(a[i]);
+  return a;
 }
 
 // As the templates below; GCC does not find the instruction by itself.

@@ -71,11 +71,11 @@ N3D_HD void prefetch_harmonics(const SplatInputs<T>& in, int64_t i) {
 }
 
 // Splats i to i + n, at most a pack of them. kDegree is −1 where there are no colours.
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 void project_pack(const SplatProjectArgs<T>& a, const SplatView<T>& view, int64_t i, int n) {
   using S = Pack<T>;
   const Splat<S> splat = load_splats(a.in, i, n);
-  const Projection<S> out = project(view, splat);
+  const Projection<S> out = project<kPinhole>(view, splat);
   const Mask<S> visible = out.visible;
   store_visible(a.xy, i, n, visible, out.x, out.y);
   store_visible(a.conic, i, n, visible, out.conic_xx, out.conic_xy, out.conic_yy);
@@ -129,31 +129,32 @@ N3D_HD ProjectionGradient<Pack<T>> load_gradient(const SplatProjectVjpArgs<T>& a
 }
 
 // `sums`: the camera's share of these splats is added to it; may be null.
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 void project_pack_vjp(const SplatProjectVjpArgs<T>& a, const SplatView<T>& view, int64_t i, int n,
-                      PoseGradient<Pack<T>>* sums) {
+                      CameraGradient<Pack<T>>* sums) {
   using S = Pack<T>;
   const Mask<S> visible = load1(a.radius, i, n) > 0;
   Splat<S> out{};
   S v_color[3] = {};
   if (any(visible)) {
     const Splat<S> splat = load_splats(a.in, i, n);
-    PoseGradient<S> pose{};
-    out = project_vjp(view, splat, load_gradient(a, i, n), sums ? &pose : nullptr);
+    CameraGradient<S> camera{};
+    out = project_vjp<kPinhole>(view, splat, load_gradient(a, i, n), sums ? &camera : nullptr);
     if constexpr (kDegree >= 0) {
       S color[3];
       load_rows<3>(a.color + 3 * i, n, color);
       if (a.v_color) load_rows<3>(a.v_color + 3 * i, n, v_color);
       for (int c = 0; c < 3; ++c) {
         v_color[c] = select(visible & (color[c] > 0), v_color[c], S{});
-        pose.back += load_slope(a.slopes, i, c) * v_color[c];
+        camera.back += load_slope(a.slopes, i, c) * v_color[c];
       }
-      out.mean += pose.back;
+      out.mean += camera.back;
       if (a.v_sh_rest) store_harmonics_vjp<kDegree>(a, Direction<S>(view, splat.mean), visible, v_color, i, n);
     }
     if (sums) {
-      sums->w0 += kept(visible, pose.w0), sums->w1 += kept(visible, pose.w1), sums->w2 += kept(visible, pose.w2);
-      sums->t += kept(visible, pose.t), sums->back += kept(visible, pose.back);
+      S own[kCameraSums];
+      camera.each([&](int k, S& value) { own[k] = select(visible, value, S{}); });
+      sums->each([&](int k, S& value) { value += own[k]; });
     }
   } else if (a.v_sh_rest) {
     std::fill_n(a.v_sh_rest + 3 * a.in.bands * i, 3 * a.in.bands * n, T(0));
@@ -173,18 +174,15 @@ N3D_HD void each_pack(int64_t begin, int64_t end, const F& f) {
   for (int64_t i = begin; i < end; i += lanes) f(i, end - i < lanes ? static_cast<int>(end - i) : lanes);
 }
 
-template <class S, class T>
-N3D_HD void store_sums(const PoseGradient<S>& pose, T* out) {
-  for (const Vec3<S>& v : {pose.w0, pose.w1, pose.w2, pose.t, pose.back})
-    *out++ = sum(v.x), *out++ = sum(v.y), *out++ = sum(v.z);
-}
-
 template <class T>
-Vec3<T> total3(const SplatProjectVjpArgs<T>& a, int first) {
-  double total[3] = {};
-  for (int64_t block = 0; block * kSplatBlock < a.in.n; ++block)
-    for (int k = 0; k < 3; ++k) total[k] += a.partial[block * kPoseSums + first + k];
-  return {static_cast<T>(total[0]), static_cast<T>(total[1]), static_cast<T>(total[2])};
+CameraGradient<T> total(const SplatProjectVjpArgs<T>& a) {
+  CameraGradient<T> out;
+  out.each([&](int k, T& value) {
+    double sum = 0;
+    for (int64_t block = 0; block * kSplatBlock < a.in.n; ++block) sum += a.partial[block * kCameraSums + k];
+    value = static_cast<T>(sum);
+  });
+  return out;
 }
 
 }  // namespace
@@ -192,9 +190,9 @@ Vec3<T> total3(const SplatProjectVjpArgs<T>& a, int first) {
 template <class T>
 void splat_project(const SplatProjectArgs<T>& a) {
   const SplatView<T> view(a.in);
-  with_degree(a.in, [&](auto degree) {
+  with_kind(a.in, [&](auto degree, auto pinhole) {
     parallel_chunks(a.in.n, kSplatBlock, [&](int64_t begin, int64_t end) {
-      each_pack<T>(begin, end, [&](int64_t i, int n) { project_pack<degree>(a, view, i, n); });
+      each_pack<T>(begin, end, [&](int64_t i, int n) { project_pack<degree, pinhole>(a, view, i, n); });
     });
   });
 }
@@ -202,16 +200,18 @@ void splat_project(const SplatProjectArgs<T>& a) {
 template <class T>
 void splat_project_vjp(const SplatProjectVjpArgs<T>& a) {
   const SplatView<T> view(a.in);
-  with_degree(a.in, [&](auto degree) {
+  with_kind(a.in, [&](auto degree, auto pinhole) {
     parallel_chunks(a.in.n, kSplatBlock, [&](int64_t begin, int64_t end) {
-      PoseGradient<Pack<T>> pose{};
-      each_pack<T>(begin, end,
-                   [&](int64_t i, int n) { project_pack_vjp<degree>(a, view, i, n, a.v_camera ? &pose : nullptr); });
-      if (a.v_camera) store_sums(pose, a.partial + begin / kSplatBlock * kPoseSums);
+      CameraGradient<Pack<T>> camera{};
+      each_pack<T>(begin, end, [&](int64_t i, int n) {
+        project_pack_vjp<degree, pinhole>(a, view, i, n, a.partial ? &camera : nullptr);
+      });
+      if (!a.partial) return;
+      T* sums = a.partial + begin / kSplatBlock * kCameraSums;
+      camera.each([&](int k, Pack<T>& value) { sums[k] = sum(value); });
     });
   });
-  if (a.v_camera)
-    pose_vjp(view, PoseGradient<T>{total3(a, 0), total3(a, 3), total3(a, 6), total3(a, 9), total3(a, 12)}, a.v_camera);
+  if (a.partial) camera_vjp(view, total(a), a.v_camera, a.v_intrinsics);
 }
 
 N3D_INSTANTIATE(splat_project, SplatProjectArgs)

@@ -39,7 +39,7 @@ __device__ T* warp_rows(int width) {
   return reinterpret_cast<T*>(shared) + threadIdx.x / kWarp * kWarp * width;
 }
 
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 __global__ void __launch_bounds__(kSplatBlock) project_splats(const __grid_constant__ SplatProjectArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(kSplatBlock) + threadIdx.x, first = i / kWarp * kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats(const __grid_const
   bool visible = false;
   if (i < a.in.n) {
     splat = load_splat(a.in, i);
-    Projection<T> out = project(view, splat);
+    Projection<T> out = project<kPinhole>(view, splat);
     visible = out.visible;
     if (!visible) out = Projection<T>{};
     a.xy[2 * i] = out.x, a.xy[2 * i + 1] = out.y;
@@ -87,31 +87,26 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats(const __grid_const
 
 // The sums over a block, to its row of `partial`.
 template <class T>
-__device__ void sum_block(const PoseGradient<T>& pose, T* partial) {
-  __shared__ T sums[kWarps][kPoseSums];
-  const Vec3<T> parts[5] = {pose.w0, pose.w1, pose.w2, pose.t, pose.back};
-#pragma unroll
-  for (int k = 0; k < 5; ++k) {
-    T value[3] = {parts[k].x, parts[k].y, parts[k].z};
-    for (int c = 0; c < 3; ++c) {
-      for (int offset = kWarp / 2; offset > 0; offset /= 2) value[c] += __shfl_down_sync(kAll, value[c], offset);
-      if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp][3 * k + c] = value[c];
-    }
-  }
+__device__ void sum_block(CameraGradient<T>& camera, T* partial) {
+  __shared__ T sums[kWarps][kCameraSums];
+  camera.each([&](int k, T& value) {
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_down_sync(kAll, value, offset);
+    if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp][k] = value;
+  });
   __syncthreads();
-  if (threadIdx.x >= kPoseSums) return;
+  if (threadIdx.x >= kCameraSums) return;
   T total = 0;
   for (int w = 0; w < kWarps; ++w) total += sums[w][threadIdx.x];
-  partial[int64_t(blockIdx.x) * kPoseSums + threadIdx.x] = total;
+  partial[int64_t(blockIdx.x) * kCameraSums + threadIdx.x] = total;
 }
 
-template <int kDegree, class T>
+template <int kDegree, bool kPinhole, class T>
 __global__ void __launch_bounds__(kSplatBlock) project_splats_vjp(const __grid_constant__ SplatProjectVjpArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(kSplatBlock) + threadIdx.x, first = i / kWarp * kWarp;
   const int lane = threadIdx.x % kWarp;
   const SplatView<T> view(a.in);
   Splat<T> splat, out{};
-  PoseGradient<T> pose{};
+  CameraGradient<T> camera{};
   T v_color[3] = {0, 0, 0};
   const bool visible = i < a.in.n && a.radius[i] > 0;
   if (visible) {
@@ -121,16 +116,16 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats_vjp(const __grid_c
     const Vec3<T> conic = load3(a.v_conic, i);
     v.conic_xx = conic.x, v.conic_xy = conic.y, v.conic_yy = conic.z;
     v.depth = load1(a.v_depth, i), v.opacity = load1(a.v_opacity, i);
-    out = project_vjp(view, splat, v, &pose);
+    out = project_vjp<kPinhole>(view, splat, v, &camera);
     if constexpr (kDegree >= 0) {
-      pose.back = {0, 0, 0};
+      camera.back = {0, 0, 0};
 #pragma unroll
       for (int c = 0; c < 3; ++c) {
         if (a.v_color && a.color[3 * i + c] > 0) v_color[c] = a.v_color[3 * i + c];
         const T* plane = a.slopes + 3 * c * a.in.n + i;
-        pose.back += Vec3<T>{plane[0], plane[a.in.n], plane[2 * a.in.n]} * v_color[c];
+        camera.back += Vec3<T>{plane[0], plane[a.in.n], plane[2 * a.in.n]} * v_color[c];
       }
-      out.mean += pose.back;
+      out.mean += camera.back;
     }
   }
   if (i < a.in.n) {
@@ -160,23 +155,23 @@ __global__ void __launch_bounds__(kSplatBlock) project_splats_vjp(const __grid_c
       for (int k = lane; k < count; k += kWarp) a.v_sh_rest[first * width + k] = rows[k];
     }
   }
-  if (a.v_camera) sum_block(pose, a.partial);
+  if (a.partial) sum_block(camera, a.partial);
 }
 
 // One warp per sum, always in the same order; then the camera's gradient.
 template <class T>
-__global__ void sum_poses(const __grid_constant__ SplatProjectVjpArgs<T> a, int64_t blocks) {
-  __shared__ T sums[kPoseSums];
+__global__ void sum_cameras(const __grid_constant__ SplatProjectVjpArgs<T> a, int64_t blocks) {
+  __shared__ T sums[kCameraSums];
   const int k = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   double total = 0;
-  for (int64_t block = lane; block < blocks; block += kWarp) total += a.partial[block * kPoseSums + k];
+  for (int64_t block = lane; block < blocks; block += kWarp) total += a.partial[block * kCameraSums + k];
   for (int offset = kWarp / 2; offset > 0; offset /= 2) total += __shfl_down_sync(kAll, total, offset);
   if (lane == 0) sums[k] = static_cast<T>(total);
   __syncthreads();
   if (threadIdx.x > 0) return;
-  const T* s = sums;
-  pose_vjp(SplatView<T>(a.in), PoseGradient<T>{load3(s, 0), load3(s, 1), load3(s, 2), load3(s, 3), load3(s, 4)},
-           a.v_camera);
+  CameraGradient<T> camera;
+  camera.each([&](int k, T& value) { value = sums[k]; });
+  camera_vjp(SplatView<T>(a.in), camera, a.v_camera, a.v_intrinsics);
 }
 
 template <class T>
@@ -189,8 +184,8 @@ size_t shared_bytes(const SplatInputs<T>& in) {
 template <class T>
 void splat_project(const SplatProjectArgs<T>& a) {
   if (a.in.n == 0) return;
-  with_degree(a.in, [&](auto degree) {
-    project_splats<degree.value, T>
+  with_kind(a.in, [&](auto degree, auto pinhole) {
+    project_splats<degree.value, pinhole.value, T>
         <<<blocks(a.in.n, kSplatBlock), kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
   });
   check("splat_project");
@@ -200,10 +195,11 @@ template <class T>
 void splat_project_vjp(const SplatProjectVjpArgs<T>& a) {
   const unsigned grid = blocks(a.in.n, kSplatBlock);
   if (grid > 0)
-    with_degree(a.in, [&](auto degree) {
-      project_splats_vjp<degree.value, T><<<grid, kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
+    with_kind(a.in, [&](auto degree, auto pinhole) {
+      project_splats_vjp<degree.value, pinhole.value, T>
+          <<<grid, kSplatBlock, shared_bytes(a.in), stream(a.stream)>>>(a);
     });
-  if (a.v_camera) sum_poses<T><<<1, kWarp * kPoseSums, 0, stream(a.stream)>>>(a, grid);
+  if (a.partial) sum_cameras<T><<<1, kWarp * kCameraSums, 0, stream(a.stream)>>>(a, grid);
   check("splat_project_vjp");
 }
 

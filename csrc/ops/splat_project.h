@@ -3,7 +3,9 @@
 // in the camera's frame and slopes u = p_x/p_z, v = p_y/p_z,
 //   xy = (f_x u + c_x, f_y v + c_y),   Σ′ = A Aᵀ,   A = J W R diag(s),   J = [f_x 0 −f_x u; 0 f_y −f_y v] / p_z
 //   conic = (Σ′ + b I)⁻¹,   colour = max(0, ½ + Σ_k c_k Y_k(d)),   d = (m − centre) / |m − centre|,   centre = −Wᵀt
-// u and v are clamped in J only. Anti-aliased (Yu et al. 2024, "Mip-Splatting"): o · √(det Σ′ / det(Σ′ + b I)).
+// u and v are clamped in J only. Orthographic: xy = f p_xy + c. Fisheye, equidistant: xy = f θ/r p_xy + c with
+// r = |p_xy|, θ = atan(r / p_z). J is the derivative of xy by p each time. Anti-aliased (Yu et al. 2024,
+// "Mip-Splatting"): o · √(det Σ′ / det(Σ′ + b I)).
 //
 // det Σ′ is the squared length of the cross product of A's rows (Lagrange's identity) and det(Σ′ + b I) = det Σ′ +
 // b tr Σ′ + b²: sums of positive terms, exact for needles too, where Σ′_xx Σ′_yy − Σ′_xy² would lose every digit.
@@ -19,7 +21,9 @@ namespace n3d {
 
 constexpr int kSplatBlock = 128;  // splats that one task, or block of threads, projects; the camera's gradient is
                                   // summed in them first
-constexpr int kPoseSums = 15;     // scalars that such a sum has
+constexpr int kCameraSums = 19;   // scalars that such a sum has
+
+enum class SplatLens { pinhole, orthographic, fisheye };
 
 template <class T>
 struct SplatInputs {
@@ -36,6 +40,7 @@ struct SplatInputs {
   double near, far, blur;
   bool antialiased;
   bool raw;  // scales are logarithms and opacities logits
+  SplatLens lens;
 };
 
 template <class T>
@@ -68,8 +73,9 @@ struct SplatProjectVjpArgs {
   T* v_opacities;
   T* v_sh_dc;
   T* v_sh_rest;
-  T* v_camera;  // (4, 4)
-  T* partial;   // (⌈N / kSplatBlock⌉, kPoseSums) workspace, with v_camera
+  T* v_camera;      // (4, 4)
+  T* v_intrinsics;  // (4,)
+  T* partial;       // (⌈N / kSplatBlock⌉, kCameraSums) workspace, with v_camera or v_intrinsics
   void* stream;
 };
 
@@ -85,6 +91,7 @@ struct SplatView {
   Vec3<T> back;           // Wᵀt = −centre
   T fx, fy, cx, cy, u_min, u_max, v_min, v_max, right, bottom, near, far, blur;
   bool antialiased, raw;
+  SplatLens lens;
 
   // The slopes' limits lie beyond the image's borders by the margin's share of half the field of view.
   N3D_HD explicit SplatView(const SplatInputs<T>& in)
@@ -97,7 +104,7 @@ struct SplatView {
     v_min = -(cy + y_margin) / fy, v_max = (in.height - cy + y_margin) / fy;
     right = T(in.width - 0.5), bottom = T(in.height - 0.5);  // the last pixels' centres
     near = T(in.near), far = T(in.far), blur = T(in.blur);
-    antialiased = in.antialiased, raw = in.raw;
+    antialiased = in.antialiased, raw = in.raw, lens = in.lens;
   }
 };
 
@@ -109,14 +116,42 @@ struct Splat {
   S opacity;
 };
 
+// θ/r of the fisheye, by derivatives: s, q = s_r / r, e = q_r / r. With t = (r/z)² they are, times z, z³ and z⁵, power
+// series in t, which stand where s and its slopes would be differences of nearly equal numbers.
+template <class T, class S>
+struct Fisheye {
+  S per_d, s, q, e;  // per_d: 1 / (r² + z²)
+
+  N3D_HD explicit Fisheye(const Vec3<S>& p) {
+    constexpr int terms = sizeof(T) == 4 ? 14 : 28;  // 4⁻¹⁴ and 4⁻²⁸ are below rounding
+    const S rr = p.x * p.x + p.y * p.y, zz = p.z * p.z, per_z = 1 / p.z, per_zz = per_z * per_z, t = rr * per_zz;
+    per_d = 1 / (rr + zz);
+    S s0{}, q0{}, e0{};
+    for (int k = terms - 1; k >= 0; --k) {
+      s0 = T(1.0 / (2 * k + 1)) - t * s0;
+      q0 = T((2.0 * k + 2) / (2 * k + 3)) - t * q0;
+      e0 = T((k + 1) * (2.0 * k + 4) / (2 * k + 5)) - t * e0;
+    }
+    const auto narrow = t < T(0.25);
+    const S far = select(narrow, S{} + T(1), rr), r = square_root(far), per_rr = 1 / far;
+    const S s1 = arctangent(r * per_z) / r, q1 = (p.z * per_d - s1) * per_rr;
+    const S e1 = -(2 * p.z * per_d * per_d + 3 * q1) * per_rr;
+    s = select(narrow, s0 * per_z, s1);
+    q = select(narrow, -q0 * per_z * per_zz, q1);
+    e = select(narrow, 2 * e0 * per_z * per_zz * per_zz, e1);
+  }
+};
+
 // The splat's shape, from its parameters to its ellipse: what both directions need.
 template <class T, class S>
 struct Footprint {
   Vec3<S> scale;     // activated, as the opacity
   S opacity, slope;  // ∂opacity/∂logit
   Vec3<S> p;
-  S per_z, u, v;           // 1/p_z; u and v as clamped
+  S x, y;                  // xy − c
+  S per_z, u, v;           // of the pinhole alone: 1/p_z; u and v as clamped,
   Mask<S> u_free, v_free;  // where they are not
+  Vec3<S> j0, j1;          // rows of J
   S per_length;            // 1/|q|
   Quat<S> quat;            // unit length
   Columns<S> turn;         // R
@@ -127,7 +162,9 @@ struct Footprint {
   S det_flat, det;         // of Σ′ and of Σ′ + b I
   S compensation;
 
-  N3D_HD Footprint(const SplatView<T>& view, const Splat<S>& splat) : scale(splat.scale), opacity(splat.opacity) {
+  template <bool kPinhole>
+  N3D_HD Footprint(std::bool_constant<kPinhole>, const SplatView<T>& view, const Splat<S>& splat)
+      : scale(splat.scale), opacity(splat.opacity) {
     if (view.raw) {
       scale = {exponentials(scale.x).exp, exponentials(scale.y).exp, exponentials(scale.z).exp};
       const S e = exponentials(-opacity).exp;
@@ -138,14 +175,30 @@ struct Footprint {
     }
     const Vec3<S>& m = splat.mean;
     p = {dot(view.w0, m) + view.t.x, dot(view.w1, m) + view.t.y, dot(view.w2, m) + view.t.z};
-    per_z = 1 / p.z;
-    u = p.x * per_z, v = p.y * per_z;
-    u_free = (u > view.u_min) & (u < view.u_max), v_free = (v > view.v_min) & (v < view.v_max);
     const S zero{};
-    u = minimum(maximum(u, zero + view.u_min), zero + view.u_max);
-    v = minimum(maximum(v, zero + view.v_min), zero + view.v_max);
-    m0 = (view.w0 - view.w2 * u) * (view.fx * per_z);
-    m1 = (view.w1 - view.w2 * v) * (view.fy * per_z);
+    if constexpr (kPinhole) {
+      per_z = 1 / p.z;
+      u = p.x * per_z, v = p.y * per_z;
+      x = view.fx * u, y = view.fy * v;
+      u_free = (u > view.u_min) & (u < view.u_max), v_free = (v > view.v_min) & (v < view.v_max);
+      u = minimum(maximum(u, zero + view.u_min), zero + view.u_max);
+      v = minimum(maximum(v, zero + view.v_min), zero + view.v_max);
+      j0 = {view.fx * per_z, zero, -view.fx * per_z * u}, j1 = {zero, view.fy * per_z, -view.fy * per_z * v};
+      m0 = (view.w0 - view.w2 * u) * j0.x;
+      m1 = (view.w1 - view.w2 * v) * j1.y;
+    } else {
+      if (view.lens == SplatLens::orthographic) {
+        x = view.fx * p.x, y = view.fy * p.y;
+        j0 = {zero + view.fx, zero, zero}, j1 = {zero, zero + view.fy, zero};
+      } else {
+        const Fisheye<T, S> f(p);
+        x = view.fx * f.s * p.x, y = view.fy * f.s * p.y;
+        j0 = Vec3<S>{f.s + f.q * p.x * p.x, f.q * p.x * p.y, -p.x * f.per_d} * view.fx;
+        j1 = Vec3<S>{f.q * p.x * p.y, f.s + f.q * p.y * p.y, -p.y * f.per_d} * view.fy;
+      }
+      m0 = view.w0 * j0.x + view.w1 * j0.y + view.w2 * j0.z;
+      m1 = view.w0 * j1.x + view.w1 * j1.y + view.w2 * j1.z;
+    }
 
     per_length = 1 / square_root(maximum(dot(splat.quat, splat.quat), zero + T(1e-30)));  // 0 is no rotation, not NaN
     quat = splat.quat * per_length;
@@ -167,12 +220,12 @@ struct Projection {
   Mask<S> visible;  // NaN is not visible
 };
 
-template <class T, class S>
+template <bool kPinhole, class T, class S>
 N3D_HD Projection<S> project(const SplatView<T>& view, const Splat<S>& splat) {
-  const Footprint<T, S> f(view, splat);
+  const Footprint<T, S> f(std::bool_constant<kPinhole>{}, view, splat);
   const S xx = f.xx + view.blur, yy = f.yy + view.blur, per_det = 1 / f.det;
   Projection<S> out;
-  out.x = view.fx * f.p.x * f.per_z + view.cx, out.y = view.fy * f.p.y * f.per_z + view.cy;
+  out.x = f.x + view.cx, out.y = f.y + view.cy;
   out.conic_xx = yy * per_det, out.conic_xy = -f.xy * per_det, out.conic_yy = xx * per_det;
   out.depth = f.p.z;
   out.opacity = view.antialiased ? f.opacity * f.compensation : f.opacity;
@@ -195,15 +248,66 @@ struct ProjectionGradient {
 };
 
 template <class S>
-struct PoseGradient {
+struct CameraGradient {
   Vec3<S> w0, w1, w2, t, back;
+  S fx, fy, cx, cy;
+
+  // f(k, its k-th scalar)
+  template <class F>
+  N3D_HD void each(const F& f) {
+    S* const all[kCameraSums] = {&w0.x, &w0.y, &w0.z,   &w1.x,   &w1.y,   &w1.z, &w2.x, &w2.y, &w2.z, &t.x,
+                                 &t.y,  &t.z,  &back.x, &back.y, &back.z, &fx,   &fy,   &cx,   &cy};
+#pragma unroll
+    for (int k = 0; k < kCameraSums; ++k) f(k, *all[k]);
+  }
 };
 
-// Everything but the colour. `pose` may be null.
-template <class T, class S>
+// From xy and the rows of M = J W, whose gradients are m0 and m1, to p and, where `camera` is not null, the intrinsics.
+template <bool kPinhole, class T, class S>
+N3D_HD Vec3<S> lens_vjp(const SplatView<T>& view, const Footprint<T, S>& f, const S& v_x, const S& v_y,
+                        const Vec3<S>& m0, const Vec3<S>& m1, CameraGradient<S>* camera) {
+  const Vec3<S>& p = f.p;
+  S along0 = dot(f.m0, m0), along1 = dot(f.m1, m1);  // f_x ∂L/∂f_x by J, and so on
+  S v_cx = v_x, v_cy = v_y;
+  Vec3<S> out;
+  if constexpr (kPinhole) {
+    // J = f/z [1 0 −u; 0 1 −v]. xy sees slopes as they are, J as they are clamped: b/f, where b falls as c grows.
+    const S zero{}, fx = f.j0.x, fy = f.j1.y, tilt0 = dot(view.w2, m0) * f.per_z, tilt1 = dot(view.w2, m1) * f.per_z;
+    out.x = fx * v_x + select(f.u_free, -fx * tilt0, zero);
+    out.y = fy * v_y + select(f.v_free, -fy * tilt1, zero);
+    out.z = -f.per_z * (p.x * out.x + p.y * out.y + along0 + along1);
+    if (camera) {
+      v_cx += select(f.u_free, zero, tilt0), v_cy += select(f.v_free, zero, tilt1);
+      along0 = select(f.u_free, along0, fx * dot(view.w0, m0)),
+      along1 = select(f.v_free, along1, fy * dot(view.w1, m1));
+    }
+  } else {
+    out = f.j0 * v_x + f.j1 * v_y;
+    if (view.lens == SplatLens::fisheye) {
+      const Fisheye<T, S> k(p);
+      const Vec3<S> a = Vec3<S>{dot(view.w0, m0), dot(view.w1, m0), dot(view.w2, m0)} * view.fx;  // of J's rows / f
+      const Vec3<S> b = Vec3<S>{dot(view.w0, m1), dot(view.w1, m1), dot(view.w2, m1)} * view.fy;
+      const S mixed = a.y + b.x, xx = p.x * p.x, yy = p.y * p.y, xy = p.x * p.y, dd = k.per_d * k.per_d;
+      out.x += p.x * (a.x * (3 * k.q + k.e * xx) + b.y * (k.q + k.e * yy)) + mixed * p.y * (k.q + k.e * xx) +
+               a.z * (2 * xx * dd - k.per_d) + b.z * 2 * xy * dd;
+      out.y += p.y * (b.y * (3 * k.q + k.e * yy) + a.x * (k.q + k.e * xx)) + mixed * p.x * (k.q + k.e * yy) +
+               b.z * (2 * yy * dd - k.per_d) + a.z * 2 * xy * dd;
+      out.z += a.x * (2 * xx * dd - k.per_d) + b.y * (2 * yy * dd - k.per_d) + mixed * 2 * xy * dd +
+               2 * p.z * dd * (a.z * p.x + b.z * p.y);
+    }
+  }
+  if (camera) {
+    camera->fx = (v_x * f.x + along0) / view.fx, camera->fy = (v_y * f.y + along1) / view.fy;
+    camera->cx = v_cx, camera->cy = v_cy;
+  }
+  return out;
+}
+
+// Everything but the colour. `camera` may be null.
+template <bool kPinhole, class T, class S>
 N3D_HD Splat<S> project_vjp(const SplatView<T>& view, const Splat<S>& splat, const ProjectionGradient<S>& v,
-                            PoseGradient<S>* pose) {
-  const Footprint<T, S> f(view, splat);
+                            CameraGradient<S>* camera) {
+  const Footprint<T, S> f(std::bool_constant<kPinhole>{}, view, splat);
   const S zero{};
 
   // Q = C⁻¹ with C = Σ′ + b I: ∂L/∂C = −Q V Q, where V is symmetric and ∂L/∂Q_xy is shared by two entries.
@@ -241,27 +345,24 @@ N3D_HD Splat<S> project_vjp(const SplatView<T>& view, const Splat<S>& splat, con
                      (h0.x * f.g0.y + h1.x * f.g1.y) * ((s.x - s.y) * (s.x + s.y))};
   out.quat = rotation_vjp(f.quat, turn) * f.per_length;
 
-  // M = f/z (W_01 − slope W_2), xy = f p_xy / z + c.
-  const S fx = view.fx * f.per_z, fy = view.fy * f.per_z;
-  const S u = select(f.u_free, -fx * dot(view.w2, m0) * f.per_z, zero);
-  const S w = select(f.v_free, -fy * dot(view.w2, m1) * f.per_z, zero);
-  Vec3<S> p;
-  p.x = fx * v.x + u;
-  p.y = fy * v.y + w;
-  p.z = v.depth - f.per_z * (f.p.x * p.x + f.p.y * p.y + dot(f.m0, m0) + dot(f.m1, m1));
+  Vec3<S> p = lens_vjp<kPinhole>(view, f, v.x, v.y, m0, m1, camera);
+  p.z += v.depth;
   out.mean = view.w0 * p.x + view.w1 * p.y + view.w2 * p.z;
-  if (pose) {
-    pose->w0 = m0 * fx + splat.mean * p.x;
-    pose->w1 = m1 * fy + splat.mean * p.y;
-    pose->w2 = splat.mean * p.z - m0 * (fx * f.u) - m1 * (fy * f.v);
-    pose->t = p;
+  if (camera) {
+    camera->w0 = m0 * f.j0.x + m1 * f.j1.x + splat.mean * p.x;
+    camera->w1 = m0 * f.j0.y + m1 * f.j1.y + splat.mean * p.y;
+    camera->w2 = m0 * f.j0.z + m1 * f.j1.z + splat.mean * p.z;
+    camera->t = p;
   }
   return out;
 }
 
-// From sums over all splats to camera_from_world: back = Wᵀt depends on both.
+// From sums over all splats to camera_from_world, where back = Wᵀt depends on both, and to the intrinsics.
 template <class T>
-N3D_HD void pose_vjp(const SplatView<T>& view, const PoseGradient<T>& sums, T* v_camera) {
+N3D_HD void camera_vjp(const SplatView<T>& view, const CameraGradient<T>& sums, T* v_camera, T* v_intrinsics) {
+  if (v_intrinsics)
+    v_intrinsics[0] = sums.fx, v_intrinsics[1] = sums.fy, v_intrinsics[2] = sums.cx, v_intrinsics[3] = sums.cy;
+  if (!v_camera) return;
   const Vec3<T> w0 = sums.w0 + sums.back * view.t.x, w1 = sums.w1 + sums.back * view.t.y,
                 w2 = sums.w2 + sums.back * view.t.z;
   const T out[16] = {w0.x, w0.y, w0.z, sums.t.x + dot(view.w0, sums.back),  //
@@ -278,14 +379,17 @@ constexpr double kY0 = 0.28209479177387814, kY1 = 0.4886025119029199, kY2 = 1.09
                  kY32 = 2.890611442640554, kY33 = 0.5900435899266435;
 constexpr int sh_bands(int degree) { return (degree + 1) * (degree + 1) - 1; }
 
-// f(compile-time degree), −1 where there are no colours.
+// f(compile-time degree, is it a pinhole?); degree −1 where there are no colours. Wide lenses would slow the pinhole.
 template <class T, class F>
-void with_degree(const SplatInputs<T>& in, const F& f) {
-  if (!in.sh_dc) return f(std::integral_constant<int, -1>{});
-  if (in.degree == 0) return f(std::integral_constant<int, 0>{});
-  if (in.degree == 1) return f(std::integral_constant<int, 1>{});
-  if (in.degree == 2) return f(std::integral_constant<int, 2>{});
-  f(std::integral_constant<int, 3>{});
+void with_kind(const SplatInputs<T>& in, const F& f) {
+  const auto with_degree = [&](auto pinhole) {
+    if (!in.sh_dc) return f(std::integral_constant<int, -1>{}, pinhole);
+    if (in.degree == 0) return f(std::integral_constant<int, 0>{}, pinhole);
+    if (in.degree == 1) return f(std::integral_constant<int, 1>{}, pinhole);
+    if (in.degree == 2) return f(std::integral_constant<int, 2>{}, pinhole);
+    f(std::integral_constant<int, 3>{}, pinhole);
+  };
+  in.lens == SplatLens::pinhole ? with_degree(std::true_type{}) : with_degree(std::false_type{});
 }
 
 template <int kDegree, class T, class S>

@@ -29,7 +29,7 @@ from neural3d.cli.stopping import heard
 from neural3d.cli.train import Train
 from neural3d.cli.view import View
 from neural3d.config import nearest
-from neural3d.errors import UserError
+from neural3d.errors import UserError, out_of_memory
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
@@ -61,6 +61,11 @@ def run(arguments: list[str]) -> None:
     except UserError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if (said := out_of_memory(error)) is None:
+            raise
+        print_error(said)
+        sys.exit(said.exit_code)
     except BrokenPipeError:  # whoever read the output, `| head` for one, has gone; the interpreter would flush to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -75,7 +80,7 @@ def print_overview() -> None:
     print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
         "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk\n"
-        "is full), 130 stopped by Ctrl-C"
+        "or memory is full), 130 stopped by Ctrl-C"
     )
 
 

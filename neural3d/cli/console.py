@@ -28,7 +28,8 @@ def option(metavar: str) -> Any:
 
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="auto: CUDA where there is such a GPU.")]
-Seed = Annotated[int, tyro.conf.arg(help="Of all that is random: the same seed, the same result.")]
+Number = Annotated[int, tyro.conf.arg(metavar="N")]
+Seed = Annotated[int, tyro.conf.arg(metavar="N", help="Of all that is random: the same seed, the same result.")]
 # What a command writes is its last word or --out (see CONTRIBUTING); `given_once` makes one of the two.
 Output = Annotated[Path, tyro.conf.Positional, option("OUT")]
 OutOption = Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="OUT", help_behavior_hint="")]

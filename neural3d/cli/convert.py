@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, StageProgress, console, option
+from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 from neural3d.files import require_writable
@@ -25,13 +25,13 @@ class Convert:
     folder for signed distances."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    resolution: int = 256
+    resolution: Number = 256
     """Of a mesh: cells along its longest side."""
-    faces: int = 200_000
+    faces: Number = 200_000
     """Of a mesh: at most so many, 0: as many as come."""
-    splats: int = 200_000
+    splats: Number = 200_000
     """About how many splats on a mesh."""
-    minutes: float = 2.0
+    minutes: Annotated[float, tyro.conf.arg(metavar="M")] = 2.0
     """Of fitting signed distances to a mesh."""
     up: Up = None
     source_up: Annotated[Literal["x", "-x", "y", "-y", "z", "-z"] | None, option("AXIS")] = None

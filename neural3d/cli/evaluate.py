@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
-from neural3d.cli.console import Device, RunFolder, at_least, coloured, console, option, print_table
+from neural3d.cli.console import Device, Number, RunFolder, at_least, coloured, console, option, print_table
 from neural3d.errors import UserError
 from neural3d.files import require_writable
 
@@ -28,7 +28,7 @@ class Eval:
     mesh: Annotated[Path | None, option("TRUTH")] = None
     """Instead of views, measure the run's surface against this mesh; writes RUN/eval_mesh.json and a picture.
     Default for runs on a mesh: that mesh."""
-    resolution: int = 256
+    resolution: Number = 256
     """Of that surface: cells along the longest side of the bounds."""
     device: Device = "auto"
 
@@ -57,8 +57,7 @@ class Eval:
             from neural3d.evaluate_category import evaluate_category
 
             print_category_scores(evaluate_category(run))
-            picture = self.path / "eval" / "category.png"
-            return console.print(f"written to {self.path / 'eval_category.json'}, a picture to {picture}")
+            return console.print(f"written to {self.path}/eval_category*.json, a picture to {self.path}/eval")
         report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
         print_scores(report)
         console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
@@ -108,9 +107,11 @@ def print_mesh_scores(report: dict[str, Any]) -> None:
 
 def print_category_scores(report: dict[str, Any]) -> None:
     results, protocol = report["results"], report["protocol"]
-    shown = Table("kind", "IoU", "of the nearest training shape", "Chamfer", "of the nearest training shape")
+    prefixes = ["", "nearest_", *(["alike_"] if "alike_iou" in results["mean"] else [])]
+    others = ["of the nearest training shape", "of the one most alike in pictures"][: len(prefixes) - 1]
+    shown = Table("kind", "IoU", *others, "Chamfer", *others)
     for kind, row in [*results["kinds"].items(), ("mean of all", results["mean"])]:
-        ious, chamfers = ([row[f"{prefix}{key}"] for prefix in ("", "nearest_")] for key in ("iou", "chamfer"))
+        ious, chamfers = ([row[f"{prefix}{key}"] for prefix in prefixes] for key in ("iou", "chamfer"))
         shown.add_row(kind, *(f"{x:.3f}" for x in ious), *(f"{x:.2f} %" for x in chamfers))
     print_table(shown)
     console.print(

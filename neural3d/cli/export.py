@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from neural3d.cli.console import (
     NOWHERE,
     Device,
+    Number,
     OutOption,
     Output,
     RunFolder,
@@ -47,7 +48,7 @@ class Export:
     .splat, .spz, .sog or .gs.glb (glTF with KHR_gaussian_splatting)."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    resolution: int = 256
+    resolution: Number = 256
     """Cells along the longest side of the bounds."""
     crop: Annotated[tuple[float, float, float, float, float, float] | None, option("x0 y0 z0 x1 y1 z1")] = None
     """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""
@@ -63,6 +64,8 @@ class Export:
     """Fill holes up to this width, as a share of the diagonal of the mesh's box, 0: none; default 0.02."""
     smooth: Annotated[int, option("N")] = 0
     """Rounds of smoothing that keep the volume (Taubin's filter); default 0."""
+    open: Annotated[Literal["yes", "no"] | None, option("yes|no")] = None
+    """Trim a surface fitted to points (igr) where there are none, or do not; default: if it looked open in training."""
     up: Up = None
     device: Device = "auto"
 
@@ -84,6 +87,8 @@ class Export:
         at_least(resolution=(self.resolution, 2), faces=(self.faces or 0, 0), smooth=(self.smooth, 0))
         require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
+        if self.open is not None:
+            force_open(run, self.open == "yes")
         crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         splats = getattr(run.method, "splats", None)
         if only_splats or (splats and self.out.suffix.lower() == ".ply"):
@@ -165,3 +170,14 @@ class Export:
         console.print(f"{self.out}: {len(splats):,} splats")
         for note in notes:
             console.print(f"note: {note}")
+
+
+def force_open(run: Run, open_: bool) -> None:
+    """Has the surface trimmed, or not, whatever training found. Raises UserError where it knows no points."""
+    from neural3d.methods.igr import Igr
+
+    if not isinstance(run.method, Igr):
+        raise UserError(f"{run.directory}: --open trims surfaces fitted to points (igr), not {run.config.method}'s.")
+    if run.method.support is None:
+        raise UserError(f"{run.directory}: trained before surfaces were trimmed; train it again for --open.")
+    run.method.open = open_

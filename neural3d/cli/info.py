@@ -36,6 +36,7 @@ class Info:
         from neural3d.scene.doctor import describe, describe_shape, suspicions
         from neural3d.scene.footage import find_footage
         from neural3d.scene.footage_doctor import describe_footage
+        from neural3d.scene.objects import holds_captures, load_captures
         from neural3d.scene.shape import is_shape_file
 
         if is_splat_file(path):
@@ -44,6 +45,9 @@ class Info:
             return print_pairs(str(path), describe_shape(path))
         if (path / "config.json").exists():
             return describe_run(path)
+        if holds_captures(path):
+            objects = load_captures(path.resolve())
+            return print_pairs(str(path), [(f"{s} captures", f"{len(n)}") for s, n in objects.members.items()])
         if (footage := find_footage(path)) is not None:
             rows, advice = describe_footage(footage)
             print_pairs(str(path), rows)
@@ -96,10 +100,12 @@ def describe_run(path: Path) -> None:
         state = load_state(path / "checkpoint.safetensors")
         count = sum(v.numel() for v in state.get("method", {}).values())
         pairs += [("step", str(state.get("step"))), ("numbers in the model", f"{count:,}")]
+        if "open" in state.get("extra", {}):
+            pairs.append(("surface", "open, trimmed where there are no points" if state["extra"]["open"] else "closed"))
     if (path / "eval.json").exists():
         try:
             results = read_json(path / "eval.json")["results"]
-            pairs += [(k, f"{v:.3f}") for k, v in results.items() if k != "per_image"]
+            pairs += [(f"eval: {k}", f"{v:.3f}") for k, v in results.items() if k != "per_image"]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{path / 'eval.json'}: damaged; write it anew: neural3d eval {path}.") from None
     print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])

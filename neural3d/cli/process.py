@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, OutOption, Output, Seed, StageProgress, coloured, console, option, say_next
+from neural3d.cli.console import (
+    NOWHERE,
+    Number,
+    OutOption,
+    Output,
+    Seed,
+    StageProgress,
+    coloured,
+    console,
+    option,
+    say_next,
+)
 
 if TYPE_CHECKING:
     from neural3d.scene.sfm import SfmOptions, SfmReport
@@ -39,7 +50,7 @@ class Process:
     300), and a film's neighbours."""
     camera_model: Annotated[str, option("MODEL")] = "auto"
     """COLMAP's name of the lens, OPENCV_FISHEYE for very wide ones; auto: the simplest, OPENCV once photos agree."""
-    frames: int = 100
+    frames: Number = 100
     """Frames to take of a video: the sharpest of so many equal stretches."""
     seed: Seed = 0
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, RunFolder, Seed, at_least, console, option
+from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, RunFolder, Seed, at_least, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.errors import UserError
 from neural3d.files import require_writable
@@ -16,24 +16,25 @@ from neural3d.files import require_writable
 
 @dataclass
 class Reconstruct:
-    """Shapes from a run that has learnt a category: of an unseen cloud, between two shapes, or new ones."""
+    """Shapes from a run that has learnt a category: of an unseen cloud or picture, between two shapes, or new ones."""
 
     path: RunFolder
     """The run folder, of a folder of shapes."""
     file: Annotated[Path | None, tyro.conf.Positional, option("FILE")] = None
-    """Point cloud (may be noisy and partial) or mesh of one shape, in the frame and units of the category."""
+    """Of one shape: point cloud (may be noisy and partial) or mesh, in the frame and units of the category; its
+    picture, cut out or on white, framed as in training, for condition=image and dvr; its class, for condition=class."""
     out: Output = NOWHERE
     """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     between: Annotated[tuple[Path, Path] | None, option("A B")] = None
     """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
-    count: int = 5
+    count: Number = 5
     """How many between."""
     samples: Annotated[int | None, option("N")] = None
     """Instead of FILE: so many new shapes (needs --method deepsdf)."""
     seed: Seed = 0
-    resolution: int = 128
+    resolution: Number = 128
     """Cells along the longest side of the category's box."""
     up: Up = None
     device: Device = "auto"
@@ -48,9 +49,11 @@ class Reconstruct:
         at_least(resolution=(self.resolution, 2), count=(self.count, 2), samples=(self.samples or 1, 1))
         if self.file is not None:
             check_format(self.out)
+            if self.file.suffix and not self.file.exists():  # without, it may be the name of a class
+                raise UserError(f"{self.file} does not exist; check the path.")
         require_writable(self.out, folder=self.file is None)
-        for file in (self.file, *(self.between or ())):
-            if file is not None and not file.exists():
+        for file in self.between or ():
+            if not file.exists():
                 raise UserError(f"{file} does not exist; check the path.")
         run = load(self.path, self.device)
         if self.file is not None:

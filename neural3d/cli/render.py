@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, at_least, console, option, progress_bar
+from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, at_least, console, option, progress_bar
 from neural3d.errors import UserError
 from neural3d.files import require_room, require_writable, written_behind
 
@@ -31,10 +31,10 @@ class Render:
     """A folder for PNGs, or FILE.mp4."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    path: str = "auto"
+    path: Annotated[str, tyro.conf.arg(metavar="PATH")] = "auto"
     """orbit (for photos from all around), spiral (from one side), walk (past the cameras); auto: the one that suits
     the photos. train, test: the captured views. FILE.json: a path in nerfstudio's layout, as the viewer records it."""
-    frames: int = 120
+    frames: Number = 120
     """Frames of an orbit, a spiral or a walk."""
     fps: Annotated[float | None, option("F")] = None
     """Frames per second of a film; default: the path's own, 24 for an orbit."""
@@ -93,6 +93,6 @@ class Render:
             save_film(self.out, rows, self.fps or path.fps)
         else:
             with written_behind() as later:
-                for name, out in zip(path.names, frames()):
+                for out, name in zip(frames(), path.names):  # frames first: their bar sees its end
                     later(save_render, out, self.out, name, unit, show=self.show, transparent=transparent)
         console.print(f"{len(path.cameras)} frames written to {self.out}")

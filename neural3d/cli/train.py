@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, command_line, console, option, progress_bar
+from neural3d.cli.console import (
+    NOWHERE,
+    Device,
+    OutOption,
+    Output,
+    Seed,
+    command_line,
+    console,
+    option,
+    progress_bar,
+    say_next,
+)
 from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
 from neural3d.errors import UserError
@@ -29,15 +40,17 @@ class Train:
 
     needs_out: ClassVar = False
     scene: Annotated[str | None, tyro.conf.Positional, option("SCENE")] = None
-    """Capture folder, JSON file, mesh, point cloud, folder of meshes, or a ready scene (scenes/NAME.toml or NAME).
+    """Capture folder, JSON file, mesh, point cloud, folder of meshes or of captures of many objects, or a ready scene
+    (scenes/NAME.toml or NAME).
     Photos without poses, or a video: their cameras are found first, as `neural3d process` does."""
     out: Output = NOWHERE
     """Run folder; default runs/SCENE-METHOD."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    method: str = "auto"
+    method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
-    sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf."""
+    sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf; of captures of many objects:
+    dvr."""
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None
@@ -61,6 +74,7 @@ class Train:
 
     def run(self) -> None:
         from neural3d.run import configure, resolve_device
+        from neural3d.scene import Scene
         from neural3d.train import Trainer, require_no_run
 
         if self.steps is not None and self.steps < 1:
@@ -97,6 +111,8 @@ class Train:
         for note in [*trainer.scene.notes, *trainer.method.forecast()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
+        if isinstance(trainer.scene, Scene):
+            say_next("eval", trainer.directory)
 
     def _watching(self, trainer: Trainer) -> Watching | None:
         if self.view:

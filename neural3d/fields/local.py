@@ -73,20 +73,19 @@ class LocalOccupancy(nn.Module):
         self.ask = MLP(width + encoded, width + HEADS, width, 1, bias=True)
         self.tell = MLP(width, 1, width, 1, bias=True)
 
-    def encode(self, cloud: Float[Tensor, "S M 3"]) -> Float[Tensor, "S M W"]:
-        """h, differentiable in the parameters."""
+    def encode(self, cloud: Float[Tensor, "S M 3"]) -> Float[Tensor, "S M 3+W"]:
+        """The code of a cloud: its points p and, beside them, h. Differentiable in the parameters."""
         h = self.lift(positional_encoding(cloud, OCTAVES, include_input=True))
         index = nearest_points(cloud, cloud, self.neighbours)
         offset = (gathered(cloud, index) - cloud[:, :, None]) / REACH
         h = h + self.near(relu(gathered(h, index) + self.offset(offset)).amax(2))
         for layer in self.layers:
             h = layer(h)
-        return self.norm(h)
+        return torch.cat([cloud, self.norm(h)], dim=-1)
 
-    def forward(
-        self, x: Float[Tensor, "S Q 3"], cloud: Float[Tensor, "S M 3"], features: Float[Tensor, "S M W"]
-    ) -> Float[Tensor, "S Q"]:
-        """Logits, positive inside; features: what `encode` made of the cloud."""
+    def forward(self, x: Float[Tensor, "S Q 3"], code: Float[Tensor, "S M 3+W"]) -> Float[Tensor, "S Q"]:
+        """Logits, positive inside; code: what `encode` made of a cloud."""
+        cloud, features = code[..., :3], code[..., 3:]
         index = nearest_points(x, cloud, self.neighbours)
         offset = (gathered(cloud, index) - x[:, :, None]) / REACH
         answers = self.ask((gathered(features, index), positional_encoding(offset, OCTAVES, include_input=True)))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.errors import UserError
-from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, mlp, mlp_with_gradient
+from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, check_widths, mlp, mlp_with_gradient
 
 SOFTPLUS_SHARPNESS = 100  # as IDR and NeuS use it: a ReLU rounded over 1/100, whose second derivative exists
 
@@ -26,7 +26,8 @@ class MLP(nn.Module):
         on derivatives (eikonal terms, normals). Also allows hidden_activation="softplus", with sharpness 100.
     backend: "native", our kernels, or "tcnn": tiny-cuda-nn's FullyFusedMLP in half precision, on CUDA only, with its
         own parameter layout and start; never chosen unless asked for.
-    Raises UserError where tiny-cuda-nn is asked for and missing, ValueError for unknown names.
+    Raises UserError where tiny-cuda-nn is asked for and missing, ValueError for unknown names and
+    for sizes that the kernels do not take.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class MLP(nn.Module):
             )
             return
         widths = [in_features, *[width] * hidden_layers, out_features]
+        if not twice_differentiable:
+            check_widths(widths)
         self.weights = nn.ParameterList(torch.empty(o, i) for i, o in itertools.pairwise(widths))
         self.biases = nn.ParameterList(torch.zeros(o) for o in widths[1:]) if bias else None
         for i, weight in enumerate(self.weights):

@@ -100,6 +100,8 @@ def read_splats(path: str | Path) -> SplatFile:
             found = read(path, file)
     except OSError as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e}); check the path.") from None
+    except (ValueError, LookupError, ArithmeticError, TypeError) as e:  # parts that do not fit each other
+        raise UserError(f"{path}: damaged, or of another layout ({e}); export the file again.") from None
     if path.suffix.lower() not in SAY_OFFSETS:
         found.offset = _axes(path) * read_offset(path)
     return found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 METHODS = {
     "deepsdf": "neural3d.methods.deepsdf:DeepSdf",
     "dvr": "neural3d.methods.dvr:Dvr",
+    "dvr-category": "neural3d.methods.dvr_category:DvrCategory",
     "igr": "neural3d.methods.igr:Igr",
     "nerf": "neural3d.methods.nerf:Nerf",
     "neus": "neural3d.methods.neus:Neus",
@@ -26,7 +27,8 @@ METHODS = {
     "splat": "neural3d.methods.splat:Splat",
 }
 
-OF_CATEGORY = {"occupancy": "occupancy-category"}  # which method does the same for a folder of shapes
+# Which method does the same for a folder of shapes, or of captures of many objects.
+OF_CATEGORY = {"dvr": "dvr-category", "occupancy": "occupancy-category"}
 
 
 def method_class(name: str) -> type[Method]:

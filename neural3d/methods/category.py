@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,11 +39,23 @@ class CategoryMethod(Method):
 
     takes = ShapeSet
     level: float | None  # of the field's surface, see `geometry.mesh.extract`
+    sees: Literal["points", "image", "class"] = "points"  # what a code is made of
+    from_photos: ClassVar[bool] = False  # is it learnt from pictures alone, so that captures serve too?
     linear: ClassVar[bool] = False  # are codes vectors, so that there are shapes between two, and new ones?
 
+    @classmethod
+    def prepared(cls, scene: ShapeSet) -> ShapeSet:
+        if scene.captures and not cls.from_photos:
+            raise UserError(f"{scene.path}: these are captures, not meshes; --method dvr learns from photos.")
+        return scene
+
     @abc.abstractmethod
-    def code_of(self, cloud: Float[Tensor, "M 3"], generator: torch.Generator) -> Tensor:
-        """The code that explains points of a surface, which may be noisy and cover only part of it."""
+    def code_of(self, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """The code that explains what is seen of a shape.
+
+        points: (M, 3) of its surface, which may be noisy and cover only part of it. image: a picture (3, H, W), sRGB on
+        white, of the size of training. class: its number in `scene.kinds`, a tensor without dimensions.
+        """
 
     def code_of_mesh(self, mesh: Mesh, generator: torch.Generator) -> Tensor:
         """The code of a surface that is known, whose vertices need not be spread evenly."""
@@ -66,7 +78,7 @@ class CategoryMethod(Method):
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
         raise UserError(
-            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of a cloud."
+            "This run knows a category, not one shape: neural3d reconstruct RUN FILE makes a mesh of what is seen."
         )
 
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:

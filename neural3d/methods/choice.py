@@ -15,6 +15,8 @@ def choose(data: Scene | Shape | ShapeSet) -> tuple[str, str]:
         return choose_radiance(data)
     if isinstance(data, Shape):
         return choose_surface(data)
+    if data.captures:
+        return "dvr", "for captures of many objects"
     return "occupancy", "for a folder of shapes of any kind (many that are alike: deepsdf)"
 
 

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import positional_encoding, positional_width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
@@ -40,16 +41,16 @@ GUESS = 512  # points of a new shape by which training shapes are compared with 
 class DeepSdfConfig:
     """Settings of `deepsdf`. Lengths are in scene units, in which the set's box has a longest side of 1.8."""
 
-    horizon: int = 12_000  # step at which learning rates reach their final value
-    shapes: int = 64  # per step
-    points: int = 128  # per shape and step
+    horizon: Count = 12_000  # step at which learning rates reach their final value
+    shapes: Count = 64  # per step
+    points: Count = 128  # per shape and step
     clamp: float = 0.1  # δ: distances beyond count as δ
 
-    latent: int = 64  # numbers per shape
+    latent: Width = 64  # numbers per shape
     latent_weight: float = 1e-4  # λ
-    octaves: int = 5  # of the encoding of positions
-    width: int = 128  # of the hidden layers, at most 128
-    hidden_layers: int = 4
+    octaves: Layers = 5  # of the encoding of positions
+    width: Width = 128  # of the hidden layers, at most 128
+    hidden_layers: Layers = 4
 
     lr: float = 2e-3
     lr_final: float = 1e-4
@@ -57,9 +58,9 @@ class DeepSdfConfig:
     latent_lr_final: float = 5e-4
 
     fit_steps: int = 200  # to find the latent of a new shape
-    fit_points: int = 512  # of it per step
-    fit_pool: int = 4096  # draws of a cloud's points, and as many places around them
-    fit_starts: int = 8  # training shapes from which the search starts; the best end counts
+    fit_points: Count = 512  # of it per step
+    fit_pool: Count = 4096  # draws of a cloud's points, and as many places around them
+    fit_starts: Count = 8  # training shapes from which the search starts; the best end counts
     fit_lr: float = 0.05  # in deviations of the known latents; falls to a tenth
     fit_prior: float = 1e-5  # λ': weight of ‖w‖²
 

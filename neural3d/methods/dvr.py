@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool3d, normalize, softplus
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
@@ -59,24 +60,24 @@ TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.
 class DvrConfig:
     """Settings of `dvr`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
-    horizon: int = 8000  # step at which learning rates reach their final value
-    rays: int = 2048  # per step, half of them through the subject
+    horizon: Count = 8000  # step at which learning rates reach their final value
+    rays: Count = 2048  # per step, half of them through the subject
     mask_threshold: float = 0.0  # opaque photos: brightness, 0 to 1, that tells the subject from black; 0: need alpha
     tau: float = 0.5  # occupancy of the surface
 
-    steps: int = 128  # of the march across the box; an eighth of it at first, doubled three times
+    steps: Count = 128  # of the march across the box; an eighth of it at first, doubled three times
     secant_steps: int = 8
     refine_until: float = 0.6  # share of the horizon in which the steps shrink and the shape's finer levels appear
 
-    levels: int = 8  # of the shape's hash grid
-    base_resolution: int = 8  # of its coarsest level
-    max_resolution: int = 128  # of its finest
-    color_levels: int = 8  # of the colour's hash grid
+    levels: Layers = 8  # of the shape's hash grid
+    base_resolution: Count = 8  # of its coarsest level
+    max_resolution: Count = 128  # of its finest
+    color_levels: Layers = 8  # of the colour's hash grid
     color_resolution: int = 0  # of its finest level; 0: as fine as the photos, 1.5 cells to a pixel
     log2_table: int = 18  # entries per level at most
-    width: int = 64  # of the hidden layers
+    width: Width = 64  # of the hidden layers
 
-    samples: int = 2  # rays along each side of a pixel, in pictures
+    samples: Count = 2  # rays along each side of a pixel, in pictures
 
     color: float = 3.0  # weight of the photos, L1
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface

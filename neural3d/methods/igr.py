@@ -1,4 +1,4 @@
-"""A closed surface from a point cloud, which may be noisy, have gaps and lack normals.
+"""A surface from a point cloud, which may be noisy, uneven, have gaps and lack normals; closed, or open and trimmed.
 
 Implicit geometric regularisation (Gropp, Yariv, Haim, Atzmon & Lipman, ICML 2020): f vanishes at the points xᵢ, its
 gradient there is the normal nᵢ, and elsewhere it has unit length,
@@ -11,9 +11,11 @@ f starting as a sphere. To this we add what a cloud with noise asks for, all of 
   over the length h. Of noise σ (which quadric fits find, `geometry.clouds.noise`) in points s apart it leaves
   σ s / 4h, and what it takes from the shape grows as h² at creases: together least for h in proportion to (σ s)^⅓.
 - Normals that were not given come from planes through neighbours; which way they point is decided for all points at
-  once (`geometry.clouds.outward_vectors`). They average far more points than those they are at, and count to the end.
+  once (`geometry.orientation`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
-  where there is doubt.
+  where there is doubt. Walls thinner than what can be told apart are left to the points and their normals.
+- A surface whose openings fill much of what its points see behind them (`CloudSource.openness`) is open: it is trimmed
+  where there are no points (`geometry.support`).
 """
 
 from __future__ import annotations
@@ -25,21 +27,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import FourierSDF, HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.support import Support
 from neural3d.methods.base import Method
 from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import render_surface
-from neural3d.scene.samples import CloudBatch, CloudSource
+from neural3d.scene.cloud_source import CloudBatch, CloudSource
 from neural3d.scene.shape import Shape
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
 
 NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
-SMOOTH = 0.3  # h / (noise · spacing)^⅓; lengths in scene units
+SMOOTH = 0.33  # h / (noise · spacing)^⅓; lengths in scene units
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -47,20 +51,21 @@ EXACT = 0.3  # of the spacing: to less than this, points are not followed
 class IgrConfig:
     """Settings of `igr`. Lengths are in scene units, in which the shape's longest side is 1.8."""
 
-    horizon: int = 2000  # step at which the learning rate reaches its final value
-    batch: int = 4096  # points of the cloud per step; half as many around it, anywhere, and where it bends
+    horizon: Count = 1000  # step at which the learning rate reaches its final value
+    batch: Count = 4096  # points of the cloud per step; half as many around it, anywhere, and where it bends
 
     backbone: Literal["grid", "fourier"] = "grid"  # hash grid, or Fourier features: smoother, four times as slow
-    levels: int = 12  # of the hash grid
+    levels: Layers = 12  # of the hash grid
     log2_table: int = 18  # entries per level at most
-    base_resolution: int = 8  # of the coarsest level
-    max_resolution: int = 256  # of the finest
-    width: int = 64  # of the network's hidden layers; fourier: 128 or more
-    hidden_layers: int = 1  # fourier: 3 or more
-    frequencies: int = 64  # of Fourier features
+    base_resolution: Count = 8  # of the coarsest level
+    max_resolution: Count = 256  # of the finest
+    width: Width = 64  # of the network's hidden layers; fourier: 128 or more
+    hidden_layers: Layers = 1  # fourier: 3 or more
+    frequencies: Width = 64  # of Fourier features
     sigma: float = 1.0  # standard deviation of these, cycles per unit
     coarse_until: float = 0.3  # share of the horizon by which all levels are seen
 
+    open: Literal["auto", "yes", "no"] = "auto"  # trim the surface where there are no points; auto: if it looks open
     noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
     smoothing: float = 0.0  # h; 0: from noise and spacing
     eikonal: float = 0.1  # λ
@@ -92,9 +97,13 @@ class Igr(Method):
             )  # fmt: skip
             self.field = HashSDF(spec, width=c.width, hidden_layers=c.hidden_layers, smooth=True)
         self.levels_seen = float(c.levels)
+        self.open = c.open == "yes"
+        self.support: Support | None = None
 
     def source(self, scene: Shape, device: torch.device) -> CloudSource:
-        c, cloud = self.config, CloudSource(scene, device)
+        c = self.config
+        cloud = CloudSource(scene, device, None if c.open == "auto" else c.open == "yes")
+        self.open, self.support = cloud.open, cloud.support
         noise = cloud.noise if c.noise < 0 else c.noise
         self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * (noise * cloud.spacing) ** (1 / 3))
         self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
@@ -106,6 +115,11 @@ class Igr(Method):
             f"{'with' if cloud.given else 'without'} normals; {known} {unit * noise:.2g} "
             f"({100 * noise / diagonal:.2f} % of the diagonal): smoothed over {unit * self.h:.2g}."
         )
+        if cloud.strays:
+            scene.notes.append(f"{cloud.strays:,} points stand alone and were left out.")
+        found = f"openings fill {min(1, cloud.openness):.0%} of what its points see behind them"
+        kind = "open, and trimmed where there are no points" if cloud.open else "closed"
+        scene.notes.append(f"The surface is {kind} ({'open=' + c.open if c.open != 'auto' else found}).")
         return cloud
 
     @property
@@ -116,10 +130,13 @@ class Igr(Method):
         return self.field.param_groups(self.config.lr, self.config.lr_final)
 
     def extra_state(self) -> dict[str, Any]:
-        return {"levels": self.levels_seen}
+        assert self.support is not None
+        return {"levels": self.levels_seen, "open": self.open, "support": self.support.balls}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self._see(state["levels"])
+        self.open = state.get("open", False)  # runs from before there was any
+        self.support = Support(state["support"].cpu()) if "support" in state else None
 
     def _see(self, levels: float) -> None:
         self.levels_seen = levels
@@ -161,4 +178,6 @@ class Igr(Method):
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        return self._extract(self.signed_distance, resolution, crop, progress=progress), None
+        """Trimmed where it is open, see `geometry.support`."""
+        mesh = self._extract(self.signed_distance, resolution, crop, progress=progress)
+        return self.support.trimmed(mesh) if self.open and self.support else mesh, None

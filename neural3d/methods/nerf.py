@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
+from neural3d.config import Count, Layers, Width
 from neural3d.errors import UserError
 from neural3d.fields.encodings import (
     contract,
@@ -50,9 +51,9 @@ GRID_THRESHOLD = 0.1  # density in 1/unit: less absorbs under a tenth of the lig
 class NerfConfig:
     """Settings of `nerf`; the defaults are the published ones. Lengths are in scene units."""
 
-    horizon: int = 200_000  # step at which schedules end
-    batch: int = 4096  # rays per step
-    samples_coarse: int = 64  # per ray
+    horizon: Count = 200_000  # step at which schedules end
+    batch: Count = 4096  # rays per step
+    samples_coarse: Count = 64  # per ray
     samples_fine: int = 128  # more of them for the fine network, where the coarse one saw something; 0: no fine network
     lr: float = 5e-4
     lr_final: float = 5e-5
@@ -61,19 +62,19 @@ class NerfConfig:
     density_noise: float = 0.0  # standard deviation of noise on σ before its ReLU in training; published: 1 for photos
 
     grid_resolution: int = 0  # cells along an axis of a grid that remembers empty space, a multiple of 16; 0: none
-    grid_every: int = 16  # steps between its refreshes
+    grid_every: Count = 16  # steps between its refreshes
 
-    width: int = 256  # of the trunk's layers
-    depth: int = 8  # layers of the trunk
+    width: Width = 256  # of the trunk's layers
+    depth: Layers = 8  # layers of the trunk
     skip: int = 5  # the layer whose output the encoded position joins again; 0: none
-    color_width: int = 128  # of the colour head's layer
+    color_width: Width = 128  # of the colour head's layer
     coarse_width: int = 0  # of the coarse network's trunk and, at most, colour head; 0: as the fine one
 
     encoding: Literal["positional", "fourier"] = "positional"  # of positions; directions are always positional
-    position_levels: int = 10  # octaves of γ(x)
-    direction_levels: int = 4  # octaves of γ(d); 0, without include_input: colours do not know the direction
+    position_levels: Layers = 10  # octaves of γ(x)
+    direction_levels: Layers = 4  # octaves of γ(d); 0, without include_input: colours do not know the direction
     include_input: bool = False  # x and d themselves in front of their octaves, as in the authors' code
-    fourier_count: int = 128  # random frequencies
+    fourier_count: Width = 128  # random frequencies
     fourier_sigma: float = 4.0  # their standard deviation, cycles per scene unit
 
     near: float = 0.0  # nearest distance; 0: the scene's
@@ -86,9 +87,9 @@ class NerfConfig:
     occlusion_range: float = 0.1  # what counts as near: this share of the ray's sampled part
     smooth_depth: float = 0.0  # weight of depth differences in patches of unseen views (RegNeRF: 0.1)
     smooth_color: float = 0.0  # weight of their colour differences
-    patches: int = 1  # per step
-    patch_size: int = 8  # rays along a side
-    patch_stride: int = 1  # pixels between them
+    patches: Count = 1  # per step
+    patch_size: Count = 8  # rays along a side
+    patch_stride: Count = 1  # pixels between them
 
 
 class RadianceField(nn.Module):

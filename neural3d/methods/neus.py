@@ -39,6 +39,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from neural3d.config import Count, Layers, Width
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -76,15 +77,15 @@ BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ 
 class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
-    horizon: int = 10000  # step at which learning rates reach their final value
-    samples_per_batch: int = 1 << 13  # samples along rays that a step aims at; rays follow from it
+    horizon: Count = 10000  # step at which learning rates reach their final value
+    samples_per_batch: Count = 1 << 13  # samples along rays that a step aims at; rays follow from it
 
-    levels: int = 12  # of the hash grid
+    levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    first_levels: int = 6  # shown at the start
+    first_levels: Layers = 6  # shown at the start
     all_levels_at: float = 0.3  # share of the horizon at which all are shown
-    width: int = 64  # of the hidden layers
+    width: Width = 64  # of the hidden layers
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
 
     scout_until: float = 0.08  # photos without alpha: share of the horizon for the field that finds the start; 0: none
@@ -93,8 +94,8 @@ class NeusConfig:
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
     max_steps_per_unit: float = 512.0  # samples per unit of length at most
-    grid_resolution: int = 96  # cells along each axis of the occupancy grid
-    grid_budget: int = 1 << 17  # distances evaluated per refresh
+    grid_resolution: Count = 96  # cells along each axis of the occupancy grid
+    grid_budget: Count = 1 << 17  # distances evaluated per refresh
 
     eikonal: float = 0.1  # weight of (‖∇f‖ − 1)²
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import contract_to_unit
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -43,27 +44,27 @@ EARLY_STOP = 1e-4  # transmittance at which a ray ends
 class NgpConfig:
     """Settings of `ngp`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
-    horizon: int = 5000  # step at which learning rates reach their final value
-    samples_per_batch: int = 1 << 16  # samples along rays that a step aims at; rays follow from it
+    horizon: Count = 5000  # step at which learning rates reach their final value
+    samples_per_batch: Count = 1 << 16  # samples along rays that a step aims at; rays follow from it
 
-    levels: int = 16  # of the hash grid
-    features: int = 2  # per level
+    levels: Layers = 16  # of the hash grid
+    features: Count = 2  # per level
     log2_table: int = 18  # entries per level at most
-    base_resolution: int = 16  # of the coarsest level
+    base_resolution: Count = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
-    width: int = 64  # of the hidden layers
-    geometry_features: int = 16  # outputs of the density network; the first is log density
-    color_layers: int = 2  # hidden layers of the colour network
+    width: Width = 64  # of the hidden layers
+    geometry_features: Width = 16  # outputs of the density network; the first is log density
+    color_layers: Layers = 2  # hidden layers of the colour network
     backend: Literal["native", "tcnn"] = "native"  # of the networks; tcnn: tiny-cuda-nn in half precision, CUDA only
 
-    grid_resolution: int = 64  # cells along each axis of an occupancy cascade
-    grid_every: int = 16  # steps between refreshes of the occupancy grid
-    grid_budget: int = 1 << 18  # density evaluations per refresh
+    grid_resolution: Count = 64  # cells along each axis of an occupancy cascade
+    grid_every: Count = 16  # steps between refreshes of the occupancy grid
+    grid_budget: Count = 1 << 18  # density evaluations per refresh
     grid_thickness: float = 0.1  # optical thickness of a step at the subject above which a cell counts as occupied
     steps_per_unit: float = 128.0  # samples per unit of length at most: four to a cell of the finest cascade
     footprints: float = 6.0  # unbounded scenes: length of a step in widths of a pixel there, where that is longer
-    coarse_samples: int = 96  # a ray at most while space is still fog: steps are as many times longer as that takes
-    max_samples: int = 512  # per ray
+    coarse_samples: Count = 96  # a ray at most while space is still fog: steps are as many times longer as that takes
+    max_samples: Count = 512  # per ray
     near: float = 0.0  # nearest distance; 0: the scene's
 
     lr: float = 1e-2  # of the hash grid and the networks

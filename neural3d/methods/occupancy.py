@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
@@ -35,15 +36,15 @@ SHARPNESS = 40.0  # logits per scene unit at the start, when the field is the di
 class OccupancyConfig:
     """Settings of `occupancy`. Lengths are in scene units, in which the shape's longest side is 1.8."""
 
-    horizon: int = 4000  # step at which the learning rate reaches its final value
-    batch: int = 1 << 15  # points per step
+    horizon: Count = 4000  # step at which the learning rate reaches its final value
+    batch: Count = 1 << 15  # points per step
 
-    levels: int = 12  # of the hash grid
+    levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
-    base_resolution: int = 8  # of the coarsest level
-    max_resolution: int = 256  # of the finest
-    width: int = 64  # of the network's hidden layers
-    hidden_layers: int = 2
+    base_resolution: Count = 8  # of the coarsest level
+    max_resolution: Count = 256  # of the finest
+    width: Width = 64  # of the network's hidden layers
+    hidden_layers: Layers = 2
 
     lr: float = 5e-3
     lr_final: float = 5e-5

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.config import Count, Layers, Width
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
 class SdfConfig:
     """Settings of `sdf`. Lengths are in scene units, in which the shape's longest side is 1.8."""
 
-    horizon: int = 4000  # step at which the learning rate reaches its final value
-    batch: int = 1 << 15  # points per step
+    horizon: Count = 4000  # step at which the learning rate reaches its final value
+    batch: Count = 1 << 15  # points per step
     clamp: float = 0.1  # δ: distances beyond count as δ
 
-    levels: int = 12  # of the hash grid
+    levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
-    base_resolution: int = 8  # of the coarsest level
-    max_resolution: int = 256  # of the finest
-    width: int = 64  # of the network's hidden layers
-    hidden_layers: int = 2
+    base_resolution: Count = 8  # of the coarsest level
+    max_resolution: Count = 256  # of the finest
+    width: Width = 64  # of the network's hidden layers
+    hidden_layers: Layers = 2
 
     lr: float = 5e-3
     lr_final: float = 5e-5

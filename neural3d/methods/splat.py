@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neural3d.errors import UserError
+from neural3d.config import Count
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.methods.base import Method
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 class SplatConfig:
     """Settings of `splat`. The extent is the radius of the ball around the training cameras, times 1.1."""
 
-    horizon: int = 7000  # step at which learning rates reach their final value; the paper trains 30000
-    max_splats: int = 1_000_000  # never more than these; the budget of mcmc
-    random_points: int = 20_000  # splats to start from where the capture brings no points
-    sh_degree: int = 3  # of the view-dependent colour, 0 to 3
+    horizon: Count = 7000  # step at which learning rates reach their final value; the paper trains 30000
+    max_splats: Count = 1_000_000  # never more than these; the budget of mcmc
+    random_points: Count = 20_000  # splats to start from where the capture brings no points
+    sh_degree: Annotated[int, 0, 3] = 3  # of the view-dependent colour, 0 to 3
     sh_every: int = 1000  # steps until the next degree comes into use
     opacity: float = 0.1  # of a splat at the start
     ssim: float = 0.2  # λ, the weight of 1 − SSIM
@@ -61,7 +61,7 @@ class SplatConfig:
     densify: Literal["adc", "mcmc", "none"] = "adc"  # adc: the paper's clone, split and prune; mcmc: a fixed budget
     densify_from: int = 600  # step of the first change
     densify_until: float = 0.5  # share of the horizon after which the number of splats stays
-    densify_every: int = 100  # steps between changes
+    densify_every: Count = 100  # steps between changes
     prune_opacity: float = 0.005  # opacity below which a splat is dropped (adc) or moved elsewhere (mcmc)
     grow_gradient: float = 0.0  # adc: mean pull on the projection that calls for more splats; 0: 0.0002, absgrad 0.0008
     absgrad: bool = False  # adc: pulls of single pixels add up instead of cancelling (AbsGS)
@@ -70,7 +70,7 @@ class SplatConfig:
     share_opacity: bool = (
         True  # adc: a clone and its original together are as opaque as the one was; false: the paper's
     )
-    reset_every: int = 3000  # adc: steps between cuts of all opacities to twice prune_opacity
+    reset_every: Count = 3000  # adc: steps between cuts of all opacities to twice prune_opacity
     growth: float = 0.05  # mcmc: share by which the number grows at each change, up to max_splats
     relocate: float = 0.02  # mcmc: share of all, the least opaque, that move at each change besides transparent ones
     noise: float = 5e5  # mcmc: of the random walk of nearly transparent splats, per learning rate of the means
@@ -98,10 +98,6 @@ class Splat(Method):
     def __init__(self, config: SplatConfig, scene: Scene):
         super().__init__(config, scene)
         c = config
-        if not 0 <= c.sh_degree <= 3:
-            raise UserError(f"sh_degree must be 0 to 3, not {c.sh_degree}.")
-        if c.max_splats < 1:
-            raise UserError(f"max_splats must be at least 1, not {c.max_splats}.")
         cameras = scene.cameras("train")
         self.extent = camera_extent(cameras)
         self.near = c.near or scene.near

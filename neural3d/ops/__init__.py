@@ -11,7 +11,7 @@ from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_g
 from neural3d.ops.memory import keep_memory
 from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
-from neural3d.ops.rasterize_gaussians import rasterize_gaussians
+from neural3d.ops.rasterization import rasterization
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.ops.splat_project import Projected, splat_project
@@ -34,7 +34,7 @@ __all__ = [
     "keep_memory",
     "mlp",
     "pack_bits",
-    "rasterize_gaussians",
+    "rasterization",
     "ray_aabb",
     "ray_march",
     "ray_points",

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.ops.native import check, native, stream
+from neural3d.ops.native import check, native, served_by_cpu, stream
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _run(
     if v_features is not None:
         v_features = check("v_features", v_features, (n, spec.width), like=out)
     workspace = bound = None
-    if out.device.type == "cpu":
+    if served_by_cpu(out.device):
         workspace = _workspace(out, n, spec)
     elif table is None and v_features is not None and torch.are_deterministic_algorithms_enabled():
         workspace, bound = _fixed_point(out, direction, v_features, spec)

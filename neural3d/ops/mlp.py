@@ -70,6 +70,16 @@ def mlp_with_gradient(
     return _WithGradient.apply(net, x.contiguous(), *weights, *biases)
 
 
+def check_widths(widths: Sequence[int]) -> None:
+    """Raises ValueError where the kernels have no room for a network of these widths, from its input to its output."""
+    if not 2 <= len(widths) <= MAX_HIDDEN_LAYERS + 2:
+        raise ValueError(f"mlp takes 1 to {MAX_HIDDEN_LAYERS + 1} weight matrices, not {len(widths) - 1}")
+    if min(widths) < 1 or max(widths[0], widths[-1]) > MAX_INPUT_OUTPUT_WIDTH:
+        raise ValueError(f"mlp takes input and output widths of 1 to {MAX_INPUT_OUTPUT_WIDTH}, not {widths}")
+    if max(widths[1:-1], default=1) > MAX_HIDDEN_WIDTH:
+        raise ValueError(f"mlp takes hidden widths up to {MAX_HIDDEN_WIDTH}, not {widths[1:-1]}")
+
+
 class _Net(NamedTuple):
     """The first four arguments of the kernels."""
 
@@ -87,8 +97,6 @@ def _describe(
         raise ValueError(f"hidden_activation must be one of {', '.join(HIDDEN_ACTIVATIONS)}, not '{hidden}'")
     if output not in OUTPUT_ACTIVATIONS:
         raise ValueError(f"output_activation must be one of {', '.join(OUTPUT_ACTIVATIONS)}, not '{output}'")
-    if not 1 <= len(weights) <= MAX_HIDDEN_LAYERS + 1:
-        raise ValueError(f"mlp takes 1 to {MAX_HIDDEN_LAYERS + 1} weight matrices, not {len(weights)}")
     if x0.ndim != 2 or (x1 is not None and (x1.ndim != 2 or x1.shape[0] != x0.shape[0])):
         shapes = " and ".join(str(tuple(t.shape)) for t in (x0, x1) if t is not None)
         raise ValueError(f"x must be (N, in), or a pair (N, a) and (N, b), not {shapes}")
@@ -97,10 +105,7 @@ def _describe(
         if w.ndim != 2 or w.shape[1] != widths[-1]:
             raise ValueError(f"weights[{i}] must have shape (out, {widths[-1]}), not {tuple(w.shape)}")
         widths.append(w.shape[0])
-    if min(widths) < 1 or max(widths[0], widths[-1]) > MAX_INPUT_OUTPUT_WIDTH:
-        raise ValueError(f"mlp takes input and output widths of 1 to {MAX_INPUT_OUTPUT_WIDTH}, not {widths}")
-    if max(widths[1:-1], default=1) > MAX_HIDDEN_WIDTH:
-        raise ValueError(f"mlp takes hidden widths up to {MAX_HIDDEN_WIDTH}, not {widths[1:-1]}")
+    check_widths(widths)
     if biases and [tuple(b.shape) for b in biases] != [(w,) for w in widths[1:]]:
         raise ValueError(f"biases must have the lengths {widths[1:]}, not {[tuple(b.shape) for b in biases]}")
     if x0.dtype not in (torch.float32, torch.float64):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import os
 import re
 import warnings
 from pathlib import Path
@@ -16,6 +17,8 @@ from types import ModuleType
 
 import torch  # before the kernels: they use the OpenMP runtime it loads
 from torch import Tensor
+
+from neural3d.errors import UserError
 
 
 def _share_openmp() -> None:
@@ -41,6 +44,18 @@ def _load_cpu() -> ModuleType:
 
 
 _cpu = _load_cpu()
+ISAS = ("base", "avx2", "avx512")  # instruction sets, each holding those before
+
+
+def _as_wished(wish: str | None, isa: str) -> None:
+    """Raises UserError where NEURAL3D_ISA asks for what it was not given: figures of another would bear its name."""
+    if wish and wish != isa:
+        why = "this processor lacks it" if wish in ISAS else "there is no such instruction set"
+        known = " or ".join(ISAS[: ISAS.index(isa) + 1])
+        raise UserError(f"NEURAL3D_ISA={wish}: {why}; choose {known}, or unset it for the best.")
+
+
+_as_wished(os.environ.get("NEURAL3D_ISA"), _cpu.isa())
 
 
 @functools.cache
@@ -66,6 +81,11 @@ def native(device: torch.device) -> ModuleType:
     if device.type == "cuda" and (module := _cuda_module()) is not None:
         return module
     raise RuntimeError(f"neural3d has no kernels for device '{device}' in this installation; use the CPU.")
+
+
+def served_by_cpu(device: torch.device) -> bool:
+    """Whether a device's kernels are those for the CPU, which keep scratch memory from call to call."""
+    return hasattr(native(device), "isa")
 
 
 def cuda_usable() -> bool:

@@ -6,9 +6,11 @@ camera_from_world = [W t], p = W m + t and slopes u = p_x/p_z, v = p_y/p_z (Zwic
 
     xy = (f_x u + c_x, f_y v + c_y)
     Σ = R diag(s)² Rᵀ,   Σ′ = J W Σ Wᵀ Jᵀ + b I,   J = [f_x 0 −f_x u; 0 f_y −f_y v] / p_z,   conic = Σ′⁻¹
+    orthographic:  xy = f p_xy + c       fisheye:  xy = f θ/r p_xy + c,  r = |p_xy|,  θ = atan(r / p_z)
     colour = max(0, ½ + Σ_k c_k Y_k(d)),   d = (m − centre) / |m − centre|,   centre = −Wᵀt
 
-In J alone, u and v go no further beyond the image than 0.3 half fields of view: the linearisation is meaningless there.
+J is the derivative of xy by p. In the pinhole's, u and v go no further beyond the image than 0.3 half fields of view:
+the linearisation is meaningless there.
 The alpha of a splat at a pixel's centre x is o · exp(−½ (x − xy)ᵀ Σ′⁻¹ (x − xy)); below 1/255 it is not drawn. With
 `antialiased`, o is multiplied by √(det(Σ′ − b I) / det Σ′) (Yu et al., "Mip-Splatting", CVPR 2024, eq. 9), so that the
 blur b widens a splat without brightening it; the factor stops at 0.005, as in their code, as the root's slope has no
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -26,6 +29,7 @@ from torch import Tensor
 
 from neural3d.ops.native import check, native, stream
 
+LENSES = ("pinhole", "orthographic", "fisheye")
 BANDS = (0, 3, 8, 15)  # harmonics beyond the constant one, by degree
 
 
@@ -63,17 +67,15 @@ class _SplatProject(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_xy, v_conic, v_depth, v_opacity, v_color, _):
         *inputs, color, radius, slopes = ctx.saved_tensors
-        means, camera = inputs[0], inputs[6]
+        means = inputs[0]
         module = native(means.device)
         v_out = [None if v is None else v.contiguous() for v in (v_xy, v_conic, v_depth, v_opacity, v_color)]
-        v_in = [torch.empty_like(x) if need else None for x, need in zip(inputs[:6], ctx.needs_input_grad)]
-        v_camera = partial = None
-        if ctx.needs_input_grad[6]:
-            v_camera, partial = torch.empty_like(camera), means.new_empty(-(-len(means) // module.SPLAT_BLOCK), 15)
-        module.splat_project_vjp(
-            *inputs, ctx.view, color, radius, slopes, *v_out, *v_in, v_camera, partial, stream(means.device)
-        )
-        return *v_in, v_camera, None, None, None
+        v_in = [torch.empty_like(x) if need else None for x, need in zip(inputs, ctx.needs_input_grad)]
+        partial = None
+        if any(ctx.needs_input_grad[6:8]):
+            partial = means.new_empty(-(-len(means) // module.SPLAT_BLOCK), module.CAMERA_SUMS)
+        module.splat_project_vjp(*inputs, ctx.view, color, radius, slopes, *v_out, *v_in, partial, stream(means.device))
+        return *v_in, None, None
 
 
 def splat_project(
@@ -94,8 +96,9 @@ def splat_project(
     blur: float = 0.3,
     antialiased: bool = False,
     raw: bool = False,
+    lens: Literal["pinhole", "orthographic", "fisheye"] = "pinhole",
 ) -> Projected:
-    """Projects N splats into a pinhole image of width × height pixels; see the module's page for the equations.
+    """Projects N splats into an image of width × height pixels; see the module's page for the equations.
 
     means: world frame. quats: wxyz, any length; 0 is no rotation. scales: standard deviations along the splat's axes.
     opacities: in [0, 1]. sh_dc, sh_rest: coefficients of Y_0 and of the other K − 1 = 0, 3, 8 or 15 harmonics, in the
@@ -107,8 +110,10 @@ def splat_project(
     far as the box around their ellipse tells, and those with NaN in their geometry.
     blur: b, pixels². antialiased: keeps a splat's light where the blur widens it.
     raw: scales are given as logarithms and opacities as logits; the gradients are with respect to those.
-    Differentiable in means, quats, scales, opacities, sh_dc, sh_rest and camera_from_world, through every output but
-    radius; for a colour clamped at 0 and for a culled splat the gradient is zero. float32 or float64, all alike.
+    lens: fisheye is equidistant, f θ, for angles below 90°; orthographic: f is pixels per unit.
+    Differentiable in means, quats, scales, opacities, sh_dc, sh_rest, camera_from_world and intrinsics, through every
+    output but radius; for a colour clamped at 0 and for a culled splat the gradient is zero. float32 or float64, all
+    alike.
     Results and gradients do not depend on the number of threads, nor on a GPU from one run to the next.
     Raises ValueError on mismatched shapes, dtypes or devices, and on settings out of range.
     """
@@ -132,8 +137,12 @@ def splat_project(
     check("intrinsics", intrinsics, (4,))
     if not (near > 0 and far >= near and blur >= 0 and width > 0 and height > 0):
         raise ValueError(f"0 < near <= far and blur >= 0 wanted, not near={near}, far={far}, blur={blur}")
+    if lens not in LENSES:
+        raise ValueError(f"lens must be one of {', '.join(LENSES)}, not '{lens}'")
     splats = (means, quats, scales, opacities, sh_dc, sh_rest)
     camera, intrinsics = camera_from_world.to(means), intrinsics.to(means)
-    view = (width, height, sh_degree, near, far, blur, antialiased, raw)
-    differentiable = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*splats, camera))
+    view = (width, height, sh_degree, near, far, blur, antialiased, raw, LENSES.index(lens))
+    differentiable = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (*splats, camera, intrinsics)
+    )
     return Projected(*_SplatProject.apply(*splats, camera, intrinsics, view, differentiable))

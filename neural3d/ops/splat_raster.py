@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.ops.native import check, native, stream
+from neural3d.ops.native import check, native, served_by_cpu, stream
 
 _RECORD = 16  # scalars of a splat's record and of a row of gradients (kSplatScalars in csrc/ops/splat_raster.h)
 _LARGEST = 1 << 16  # pixels along a side
@@ -128,7 +128,7 @@ class _SplatRaster(torch.autograd.Function):
 
 def _scratch(name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Memory for use within a call; on the CPU kept for the next, as fresh pages would cost more than using them."""
-    if like.device.type != "cpu":
+    if not served_by_cpu(like.device):
         return like.new_empty(size, dtype=dtype)
     key = f"{name} {dtype}"
     kept: Tensor | None = getattr(_kept, key, None)

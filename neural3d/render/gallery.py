@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from neural3d.geometry.cameras import Camera
@@ -24,7 +24,7 @@ LAMP = np.array([-0.35, -0.75, 0.56])  # where the light comes from: left, in fr
 FINE = 2  # rays per pixel and axis
 FOCAL = 3.0  # in sides of the picture: nearly parallel
 
-Item = Mesh | Float[np.ndarray, "N 3"] | None
+Item = Mesh | np.ndarray | None
 
 
 def gallery(
@@ -32,7 +32,8 @@ def gallery(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One row of pictures per row of items, all of a row seen by one camera; +z is up.
 
-    Items: a mesh, a cloud of points, or None for an empty place. titles: above the columns. labels: below each picture.
+    Items: a mesh, a cloud of points (N, 3), a picture (H, W, 3) uint8, or None for an empty place. titles: above the
+    columns. labels: below each picture.
     side: of a picture, in pixels.
     """
     margin, head, foot = 12, 30, 20
@@ -42,14 +43,15 @@ def gallery(
     for column, title in enumerate(titles):
         draw.text((margin + (column + 0.5) * side, 10), title, INK, font, anchor="ma")
     for i, (items, texts) in enumerate(zip(rows, labels)):
-        camera = _camera(
-            [item.vertices if isinstance(item, Mesh) else item for item in items if item is not None], side
-        )
+        solids = [item.vertices if isinstance(item, Mesh) else item for item in items if item is not None]
+        camera = _camera([points for points in solids if points.ndim == 2], side)
         y = head + i * (side + foot)
         for column, (item, text) in enumerate(zip(items, texts)):
             x = margin + column * side
             if isinstance(item, Mesh):
                 sheet.paste(Image.fromarray(mesh_picture(item, camera)), (x, y))
+            elif item is not None and item.ndim == 3:
+                sheet.paste(Image.fromarray(item).resize((side, side)), (x, y))
             elif item is not None:
                 _draw_points(draw, item, camera, (x, y))
             draw.text((x + side / 2, y + side), text, INK, small, anchor="ma")

@@ -73,8 +73,8 @@ def suited_path(scene: Scene | Shape) -> tuple[str, str]:
         return "walk", f"no one subject: {share:.0%} of the photos show the middle of what they are of"
     gap = horizon_gap(cameras, middle)
     if gap > GAP:
-        return "spiral", f"photos from one side: none from {gap:.0f}° of the horizon"
-    return "orbit", f"photos all around: none from {gap:.0f}° of the horizon at most"
+        return "spiral", f"photos from one side: {gap:.0f}° of the horizon have none"
+    return "orbit", f"photos all around, with gaps of at most {gap:.0f}°"
 
 
 def horizon_gap(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from neural3d.geometry.solid import Solid, open_edges
 from neural3d.scene.formats import PICTURES
 from neural3d.scene.samples import sample_surface
 from neural3d.scene.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, read_shape, scene_turn
+from neural3d.scene.shots import Shots
 
+SPLITS = ("train", "test")
 HELD_OUT = 8  # where a folder has no test/, every 8th of each of its folders is held out, from the first on
 
 SURFACE = 4096  # points on each training shape, of which clouds are drawn
@@ -33,7 +36,8 @@ class ShapeSet:
     """Closed meshes under one similarity, so that a cloud in the set's own frame and units has its place among them.
 
     members: names, as paths below `path`, of each split, train and test. meshes: of the same, in the scene frame;
-    overlapping parts allowed; None in a run that was opened without its files.
+    overlapping parts allowed; None in a run that was opened without its files, and of captures.
+    captures: the members are folders of photos, not meshes, see `scene.objects`.
     aabb: holds all members. scene_from_capture: as in Shape; the capture's frame is the one that all files share.
     """
 
@@ -43,9 +47,23 @@ class ShapeSet:
     scene_from_capture: Float[Tensor, "4 4"]
     members: dict[str, list[str]]
     meshes: dict[str, list[Mesh]] | None = None
+    captures: bool = False
     background: str = "white"
     notes: list[str] = field(default_factory=list)
     method_settings: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The classes that its training shapes belong to."""
+        return sorted({kind_of(name) for name in self.members["train"]})
+
+
+def kind_of(name: str) -> str:
+    """The folder that a member lies in or, directly in train or test, its name up to a digit or underscore."""
+    folder = Path(name).parent.name
+    if folder not in ("", "train", "test"):
+        return folder
+    return re.split(r"[\d_]", Path(name).stem)[0] or Path(name).stem
 
 
 def holds_shapes(folder: Path) -> bool:
@@ -67,21 +85,17 @@ def load_shape_set(folder: Path) -> ShapeSet:
         names = " and ".join(turns.values())
         raise UserError(f"{folder}: {names} disagree about what is up (+y or +z); convert them to one format.")
     turn = scene_turn(Path(next(iter(turns.values()))))
-    files = {split: [_read_member(folder / name) for name in names] for split, names in members.items()}
+    files = {split: [read_member(folder / name) for name in names] for split, names in members.items()}
     read = {split: [file.mesh for file in of_split] for split, of_split in files.items()}
     everything = [*itertools.chain(*read.values())]
     low = np.min([mesh.vertices.min(0) for mesh in everything], axis=0)
     high = np.max([mesh.vertices.max(0) for mesh in everything], axis=0)
-    scale = 2 * HALF_SIDE / float((high - low).max())
-    middle = (low + high) / 2
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = scale * turn, -scale * turn @ middle
-    half = torch.from_numpy(np.abs(turn @ (high - low)) / 2 * scale).float() + MARGIN
+    matrix, aabb = frame_of(low, high, turn)
     counts = ", ".join(f"{len(names)} {split}" for split, names in members.items())
     return ShapeSet(
         name=folder.name,
         path=folder,
-        aabb=torch.stack([-half, half]),
+        aabb=aabb,
         scene_from_capture=torch.from_numpy(matrix),
         members=members,
         meshes={split: [mesh.transformed(matrix) for mesh in meshes] for split, meshes in read.items()},
@@ -92,10 +106,21 @@ def load_shape_set(folder: Path) -> ShapeSet:
     )
 
 
+def frame_of(
+    low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], turn: Float[np.ndarray, "3 3"]
+) -> tuple[Float[np.ndarray, "4 4"], Float[Tensor, "2 3"]]:
+    """(scene_from_capture, aabb) where the box of all shapes, in the capture's frame, is low to high."""
+    scale = 2 * HALF_SIDE / float((high - low).max())
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = scale * turn, -scale * turn @ (low + high) / 2
+    half = torch.from_numpy(np.abs(turn @ (high - low)) / 2 * scale).float() + MARGIN
+    return matrix, torch.stack([-half, half])
+
+
 def _split(folder: Path) -> dict[str, list[str]]:
     """Names of the members of each split, sorted."""
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in MESH_SUFFIXES)
-    train, test = ([str(p) for p in files if p.parts[0] == split] for split in ("train", "test"))
+    train, test = ([str(p) for p in files if p.parts[0] == split] for split in SPLITS)
     if not train:
         if test:
             raise UserError(f"{folder}: has test/ but no meshes in train/.")
@@ -110,7 +135,7 @@ def _split(folder: Path) -> dict[str, list[str]]:
     return {"train": train, "test": test}
 
 
-def _read_member(path: Path) -> ShapeFile:
+def read_member(path: Path) -> ShapeFile:
     file = read_shape(path)
     mesh = file.mesh
     if len(mesh.faces) == 0:
@@ -163,12 +188,13 @@ def union_distance(
 
 @dataclass
 class CategoryBatch:
-    """S training shapes, Q points around each with their signed distance, and a noisy cloud of M surface points."""
+    """S training shapes, Q points around each with their signed distance, and what is seen of them."""
 
     shape: Int[Tensor, "S"]  # index into the training shapes
     points: Float[Tensor, "S Q 3"]
     distance: Float[Tensor, "S Q"]
-    cloud: Float[Tensor, "S M 3"]
+    cloud: Float[Tensor, "S M 3"]  # noisy points of the surface
+    picture: Float[Tensor, "S 3 H W"] | None = None  # sRGB, on white
 
     def __len__(self) -> int:
         return self.distance.numel()
@@ -179,14 +205,24 @@ class CategorySource:
 
     What is drawn from is made once from the meshes alone, so that a resumed run sees the same: 150 kB per shape.
     points: how many around each shape. cloud: how many on it. noise: standard deviation of these, in shares of the
-    diagonal of the shape's own box.
+    diagonal of the shape's own box. shots: of the training shapes; one picture of each comes along.
     """
 
     unit = "points"
 
-    def __init__(self, shapes: ShapeSet, device: torch.device, *, points: int, cloud: int = 0, noise: float = 0.0):
+    def __init__(
+        self,
+        shapes: ShapeSet,
+        device: torch.device,
+        *,
+        points: int,
+        cloud: int = 0,
+        noise: float = 0.0,
+        shots: Shots | None = None,
+    ):
         assert shapes.meshes is not None
         self.per_shape, self.cloud, self.noise = points, cloud, noise
+        self.shots = shots.to(device) if shots else None
         sets = [survey(mesh, shapes.aabb.numpy(), i) for i, mesh in enumerate(shapes.meshes["train"])]
         self.surface, self.points, self.distance = (torch.from_numpy(np.stack(a)).to(device) for a in zip(*sets))
         self.diagonal = (self.surface.amax(1) - self.surface.amin(1)).norm(dim=-1)
@@ -201,7 +237,10 @@ class CategorySource:
         cloud = self.surface[row, j]
         offset = torch.randn(cloud.shape, generator=generator, device=device)
         cloud = cloud + self.noise * self.diagonal[shape, None, None] * offset
-        return CategoryBatch(shape, self.points[row, i], self.distance[row, i], cloud)
+        batch = CategoryBatch(shape, self.points[row, i], self.distance[row, i], cloud)
+        if self.shots is not None:
+            batch.picture = self.shots.draw(shape, generator)[0]
+        return batch
 
     def _some(self, of: Tensor, count: int, shapes: int, generator: torch.Generator) -> Int[Tensor, "S count"]:
         return torch.randint(of.shape[1], (shapes, count), generator=generator, device=of.device)

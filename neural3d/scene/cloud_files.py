@@ -2,9 +2,9 @@
 
 | file                  | read by              | what its columns are                                           |
 | --------------------- | -------------------- | -------------------------------------------------------------- |
-| .ply, .pcd, .pts      | Open3D               | what the file says                                             |
+| .ply, .pcd            | Open3D               | what the file says                                             |
 | .xyz, .xyzn, .xyzrgb, | here                 | a header's names where there is one, else by their number:     |
-| .asc, .txt, .csv      |                      | x y z; with one more, intensity; three more, normals where     |
+| .pts, .asc, .txt, .csv|                      | x y z; with one more, intensity; three more, normals where     |
 |                       |                      | they have unit length, else colours; six more, the same twice  |
 | .las, .laz            | laspy (extra `las`)  | what the format says; no normals                               |
 | .e57                  | pye57 (extra `e57`)  | all scans, each moved to its place                             |
@@ -23,10 +23,10 @@ from jaxtyping import Float
 
 from neural3d.errors import UserError
 
-TEXT = (".xyz", ".xyzn", ".xyzrgb", ".asc", ".txt", ".csv")
+TEXT = (".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv")
 NAMED = {".xyzn": ("x", "y", "z", "nx", "ny", "nz"), ".xyzrgb": ("x", "y", "z", "r", "g", "b")}
 PERHAPS = (".asc", ".txt", ".csv")  # may be anything: their first lines decide
-CLOUD_SUFFIXES = (".pcd", ".pts", ".las", ".laz", ".e57", *TEXT)
+CLOUD_SUFFIXES = (".pcd", ".las", ".laz", ".e57", *TEXT)
 UNIT = 0.02  # by which normals may differ from length 1, as files round them
 COLUMNS = {
     "position": (("x", "y", "z"), ("easting", "northing", "elevation"), ("easting", "northing", "altitude")),
@@ -181,6 +181,8 @@ def _read_by_open3d(path: Path) -> Cloud:
         import open3d
     except (ImportError, OSError) as error:
         raise UserError(f"{path}: point clouds are read by Open3D ({error}); pip install open3d.") from None
+    if path.suffix.lower() == ".pcd":
+        _check_pcd(path)
     with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
         found = open3d.io.read_point_cloud(path, remove_nan_points=False, remove_infinite_points=False)
     return Cloud(
@@ -188,6 +190,29 @@ def _read_by_open3d(path: Path) -> Cloud:
         np.asarray(found.normals) if found.has_normals() else None,
         np.asarray(found.colors) if found.has_colors() else None,
     )
+
+
+def _check_pcd(path: Path) -> None:
+    """Raises ValueError for headers that Open3D believes and dies of."""
+    with path.open("rb") as file:
+        header: dict[str, list[str]] = {}
+        while "DATA" not in header and (line := file.readline(1 << 16)):
+            name, *words = line.decode("ascii", "replace").split("#")[0].split() or [""]
+            header[name] = words
+        rest = path.stat().st_size - file.tell()
+        packed = file.read(8)
+    fields, sizes, kinds = (header.get(name, []) for name in ("FIELDS", "SIZE", "TYPE"))
+    counts = header.get("COUNT", ["1"] * len(fields))
+    normals = {"normal_x", "normal_y", "normal_z"}
+    if not {"x", "y", "z"} <= set(fields) or normals & set(fields) not in (set(), normals):
+        raise ValueError(f"it has the fields {' '.join(fields)}")
+    if not len(fields) == len(sizes) == len(kinds) == len(counts):
+        raise ValueError("its header has not as many sizes, types and counts as fields")
+    size = int(*header["POINTS"]) * sum(int(s) * int(c) for s, c in zip(sizes, counts))
+    if header["DATA"] == ["binary_compressed"]:
+        rest, size = rest - 8, max(0, int.from_bytes(packed[:4], "little"))
+    if header["DATA"] != ["ascii"] and not 0 <= size <= rest:
+        raise ValueError(f"it ends after {rest:,} of {size:,} bytes")
 
 
 def _extra(path: Path, module: str, extra: str) -> Any:

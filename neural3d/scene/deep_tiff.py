@@ -74,6 +74,8 @@ def open_deep(path: Path, page: Page) -> Image.Image | None:
 
 
 def _as_picture(page: Any, pixels: np.ndarray) -> Image.Image:
+    if pixels.ndim not in (2, 3) or not pixels.size:
+        raise OSError(f"it holds {' × '.join(map(str, pixels.shape)) or 'no'} numbers, which are no picture")
     if pixels.ndim == 3 and page.planarconfig == 2:
         pixels = pixels.transpose(1, 2, 0)
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]

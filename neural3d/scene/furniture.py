@@ -19,9 +19,9 @@ from jaxtyping import Float
 
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh
+from neural3d.scene.category import SPLITS
 
 SUNK = 0.01  # how far parts reach into their neighbours
-SPLITS = ("train", "test")
 Vec = tuple[float, float, float]
 Parts = list[Mesh]
 

@@ -7,6 +7,7 @@ Imports nothing of neural3d, so that it starts at once.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,14 +66,28 @@ def align(model: Path, places: Mapping[str, Sequence[float]]) -> str | None:
 
     places: as in CameraGroup. None, and the model stays as it is, where GPS does not determine scale and up to within
     CERTAIN: fewer than three photos, too near each other for its noise, in one line, or at odds with the model.
+    Raises DiskFull, and the model stays as it is, where COLMAP, which does not say so, had no room to write.
     """
     if len(places) < 3 or spread(positions := enu(list(places.values()))) < NOISE:
         return None
-    job = {"model": str(model), "names": list(places), "positions": positions.tolist()}
-    worker = subprocess.run(
-        [sys.executable, "-P", __file__], input=json.dumps(job), capture_output=True, text=True, check=False
-    )
-    found = json.loads(worker.stdout or "null") if worker.returncode == 0 else None
+    from neural3d.files import no_room  # not where this runs as a program
+
+    part = model.with_name(f".{model.name}.part")
+    part.mkdir(exist_ok=True)
+    try:
+        job = {"model": str(model), "out": str(part), "names": list(places), "positions": positions.tolist()}
+        worker = subprocess.run(
+            [sys.executable, "-P", __file__], input=json.dumps(job), capture_output=True, text=True, check=False
+        )
+        found = json.loads(worker.stdout or "null") if worker.returncode == 0 else None
+        if found:
+            sizes = {file.name: file.stat().st_size for file in model.iterdir()}
+            if any(file.stat().st_size < sizes.get(file.name, 0) for file in part.iterdir()):
+                raise no_room(model, sum(sizes.values()))
+            for file in part.iterdir():
+                file.replace(model / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return found and f"scale and up from the GPS of {found['photos']} photos, residual {found['residual']:.1f} m"
 
 
@@ -94,7 +109,7 @@ def main() -> None:
     agree = errors < NOISE
     if (residual := significant(found[agree], errors[agree])) is None or agree.mean() < 0.5:
         return
-    model.write(job["model"])
+    model.write(job["out"])
     print(json.dumps({"photos": int(agree.sum()), "residual": residual}))
 
 

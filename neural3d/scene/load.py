@@ -10,9 +10,10 @@ import numpy as np
 from neural3d.errors import UserError
 from neural3d.scene.category import ShapeSet, holds_shapes, load_shape_set
 from neural3d.scene.normalise import depth_range, normalise, transform
+from neural3d.scene.objects import holds_captures, load_captures
 from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.panorama import cut_panoramas
-from neural3d.scene.photos import check_photos, choose_downscale
+from neural3d.scene.photos import check_cameras, check_photos, choose_downscale
 from neural3d.scene.poses import with_poses
 from neural3d.scene.readers import open_capture
 from neural3d.scene.scene import Scene
@@ -21,7 +22,8 @@ from neural3d.scene.splits import make_split
 
 
 def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
-    """Photos of a scene, a mesh or point cloud by the file's ending, or a folder of meshes without photos.
+    """Photos of a scene, a mesh or point cloud by the file's ending, a folder of meshes without photos, or one of
+    captures of many objects.
 
     Of a TOML, that is what its `path` names.
 
@@ -31,15 +33,16 @@ def load_data(path: str | Path, **overrides: Any) -> Scene | Shape | ShapeSet:
     settings: dict[str, dict] = {}
     if target.suffix == ".toml":
         target, options, settings = read_toml(target)
-        of_shapes = is_shape_file(target) or holds_shapes(target)
+        of_shapes = is_shape_file(target) or holds_captures(target) or holds_shapes(target)
         overrides = {**options, **overrides} if of_shapes else overrides
-    if not is_shape_file(target) and not holds_shapes(target):
+    captures = holds_captures(target)
+    if not captures and not is_shape_file(target) and not holds_shapes(target):
         return load_scene(path, **overrides)
     if not target.exists():
         raise UserError(f"{path}: its path {target} does not exist; correct it there.")
     if given := [key for key, value in overrides.items() if value is not None]:
         raise UserError(f"{path}: {', '.join(given)} cannot be set: these options are for photos.")
-    shape = load_shape_set(target) if target.is_dir() else load_shape(target)
+    shape = load_captures(target) if captures else load_shape_set(target) if target.is_dir() else load_shape(target)
     shape.method_settings = settings
     return shape
 
@@ -71,12 +74,15 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     options = make_options({**values, **given}, "load_scene")
     path = with_poses(path, path.parent)
     capture = open_capture(path, options)
+    check_cameras(capture)
     check_photos(capture, options)
     cut_panoramas(capture)
     split = make_split(capture, options)
     train = [capture.frames[i] for i in split["train"]]
     downscale = choose_downscale(capture, train, options, max_gib)
     scene_from_capture, aabb, outline = normalise(capture, train, options)
+    if not (scene_from_capture.isfinite().all() and aabb.isfinite().all()):
+        raise UserError(f"{path}: its box or points are so far away that nothing can be computed; correct them.")
     known = (options.unbounded, capture.unbounded, not capture.silhouettes)
     unbounded = next(u for u in known if u is not None)
     points = None

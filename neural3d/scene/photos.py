@@ -7,10 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 from neural3d.errors import UserError
+from neural3d.geometry.lenses import lens_of
 from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.images import lies_on_its_side, read_header
 from neural3d.scene.options import SceneOptions
 
+SHORTEST, FARTHEST = 1e-3, 1e15  # focal length in widths of a photo; distance of a camera from the origin
 HALVES = (2, 4, 8, 16)  # how many times smaller than described a photo may be
 LONGEST = 1600  # pixels of a photo's longer side, about: as many as 3D Gaussian Splatting (Kerbl et al. 2023) takes
 
@@ -40,6 +42,20 @@ def check_photos(capture: Capture, options: SceneOptions) -> None:
     elif options.masks == "alpha" or (options.masks is None and capture.mask_as_alpha):
         _masks_to_alpha(capture, wanted=options.masks == "alpha")
     capture.silhouettes = any(f.alpha for f in capture.frames)
+
+
+def check_cameras(capture: Capture) -> None:
+    """Raises UserError where numbers are such that nothing can be computed with them."""
+    for frame in capture.frames:
+        camera = frame.camera
+        focal = camera.params[: lens_of(camera.model).focals]
+        if not (focal > SHORTEST * max(camera.width, camera.height)).all():
+            raise UserError(
+                f"{frame.source}: the camera of '{frame.name}' has a focal length of {min(focal.tolist()):.3g} pixels; "
+                "calibrate it again, or remove the photo."
+            )
+        if not (camera.centre.abs() < FARTHEST).all():
+            raise UserError(f"{frame.source}: the camera of '{frame.name}' is at {camera.centre.tolist()}; remove it.")
 
 
 def _check_size(frame: Frame) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neural3d.errors import UserError
 from neural3d.scene.footage import find_footage
+from neural3d.scene.objects import holds_captures
 
 
 def find_quietly(photos: Path, out: Path) -> None:
@@ -36,7 +37,7 @@ def with_poses(
     A capture made there earlier of the same photos is taken. Raises UserError where it is of others, and whatever
     `find(photos, capture)` raises.
     """
-    footage = find_footage(scene)
+    footage = None if holds_captures(scene) else find_footage(scene)
     if footage is None:
         return scene
     from neural3d.scene.sfm import photos_hash, read_report

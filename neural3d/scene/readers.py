@@ -14,6 +14,7 @@ from neural3d.scene.colmap import find_model, read_colmap
 from neural3d.scene.idr import FILES, read_idr
 from neural3d.scene.middlebury import read_middlebury
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.programs.arkitscenes import find_arkitscenes, read_arkitscenes
 from neural3d.scene.programs.bundler import find_bundler, read_bundler
 from neural3d.scene.programs.metashape import find_metashape, read_metashape
 from neural3d.scene.programs.openmvg import find_openmvg, read_openmvg
@@ -23,6 +24,7 @@ from neural3d.scene.programs.realitycapture import find_realitycapture, read_rea
 from neural3d.scene.programs.record3d import find_record3d, read_record3d
 from neural3d.scene.programs.scanner3d import find_scanner3d, read_scanner3d
 from neural3d.scene.programs.scannetpp import find_scannetpp, read_scannetpp
+from neural3d.scene.programs.stray import find_stray, read_stray
 from neural3d.scene.transforms import read_blender, read_transforms
 
 Find = Callable[[Path], Path | None]
@@ -80,6 +82,11 @@ READERS = {
     "scanner3d": Reader(
         "3D Scanner App, all data", "frame_00000.json with frame_00000.jpg", find_scanner3d, read_scanner3d
     ),
+    "stray": Reader("Stray Scanner", "rgb.mp4 with camera_matrix.csv and odometry.csv", find_stray, read_stray),
+    "arkitscenes": Reader(
+        "ARKitScenes, raw or 3DOD", "lowres_wide.traj with lowres_wide (or vga_wide, wide) and its intrinsics",
+        find_arkitscenes, read_arkitscenes,
+    ),
     "scannetpp": Reader(
         "ScanNet++", "dslr/colmap with dslr/resized_images, or iphone/colmap with iphone/rgb", find_scannetpp,
         read_scannetpp,
@@ -89,9 +96,12 @@ READERS = {
         "cameras and images (.bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself",
         lambda path: path if find_model(path) else None, read_colmap,
     ),
-    "metashape": Reader("Metashape", "cameras.xml", find_metashape, read_metashape),
+    "metashape": Reader(
+        "Metashape, rigs too", "cameras.xml; points from a .ply beside", find_metashape, read_metashape
+    ),
     "realitycapture": Reader(
-        "RealityCapture, RealityScan", "NAME.csv of internal and external camera parameters",
+        "RealityCapture, RealityScan",
+        "NAME.csv of internal and external camera parameters; points from a .ply beside",
         find_realitycapture, read_realitycapture,
     ),
     "opensfm": Reader(

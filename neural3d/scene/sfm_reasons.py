@@ -81,14 +81,20 @@ def doubts(angle: float, registered: int, photos: int, miss: float = 0.0) -> lis
     if angle < HARDLY_MOVED:
         found.append(f"the camera hardly moved (points are seen within {angle:.1f}°), so depths may be made up")
     if 2 * registered < photos:
-        found.append("fewer than half of the photos have a pose: more photos in between would help")
+        found.append(
+            "fewer than half of the photos have a pose: more photos in between would help, and for smooth or shiny "
+            "things a newspaper under them"
+        )
     return found
 
 
 def remedy(evidence: Evidence) -> str:
     """What to do where no photo got a pose."""
     if sum(n < FEW_FEATURES for n in evidence.features.values()) > len(evidence.features) / 2:
-        return "Photograph something with texture, in focus and in good light, at full size."
+        return (
+            "Photograph something with texture, in focus and in good light, at full size; smooth or shiny things on a "
+            "newspaper."
+        )
     if not evidence.matches:
         return "The photos do not show the same thing: take them so that neighbours share two thirds of the picture."
     if evidence.flat > 0.5:

@@ -15,6 +15,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, merge_vertices
 from neural3d.geometry.offset import read_offset
 from neural3d.geometry.solid import open_edges
+from neural3d.scene.bounds import every_nth
 from neural3d.scene.cloud_files import CLOUD_SUFFIXES, is_cloud_file, read_cloud
 from neural3d.scene.outline import cloud_outline
 from neural3d.scene.upright import Y_UP
@@ -22,6 +23,7 @@ from neural3d.scene.upright import Y_UP
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
 HALF_SIDE = 0.9  # of the shape's box along its longest axis, in scene units: leaves room around it in [-1, 1]³
 MARGIN = 0.1  # of the region of interest around the shape's box
+OUTLINED = 200_000  # points of a cloud that are looked at for its outline
 STRAYS = 0.002  # of a cloud's points, that may lie beyond its outline in each direction
 
 
@@ -81,7 +83,9 @@ def load_shape(path: Path) -> Shape:
         vertices=vertices,
         faces=mesh.faces if len(mesh.faces) else None,
         normals=None if normals is None else (normals @ turn.T).astype(np.float32),
-        outline=cloud_outline(torch.from_numpy(vertices), trim=0 if len(mesh.faces) else STRAYS),
+        outline=cloud_outline(torch.from_numpy(vertices))
+        if len(mesh.faces)
+        else cloud_outline(every_nth(torch.from_numpy(vertices), OUTLINED), trim=STRAYS),
         notes=file.notes,
     )
 

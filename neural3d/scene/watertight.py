@@ -20,6 +20,7 @@ from scipy import ndimage
 from neural3d.errors import UserError
 from neural3d.files import replacing
 from neural3d.geometry.mesh import Mesh, remove_floaters
+from neural3d.geometry.ply import write_ply
 from neural3d.geometry.solid import Solid
 from neural3d.scene.shape import MESH_SUFFIXES, read_shape, scene_turn
 
@@ -75,8 +76,6 @@ def convert_folder(source: Path, out: Path, *, resolution: int = 128, unit: bool
     unit: also `on_the_floor`, for collections whose members are of any size and place.
     Raises UserError where there is no mesh, or one cannot be read.
     """
-    import trimesh
-
     files = sorted(p for p in source.rglob("*") if p.suffix.lower() in MESH_SUFFIXES)
     if not files:
         raise UserError(f"{source}: holds no meshes ({', '.join(MESH_SUFFIXES)}).")
@@ -90,8 +89,8 @@ def convert_folder(source: Path, out: Path, *, resolution: int = 128, unit: bool
             raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         closed = on_the_floor(closed) if unit else closed
         target = (out / file.relative_to(source)).with_suffix(".ply")
-        with replacing(target) as part:
-            trimesh.Trimesh(closed.vertices, closed.faces, process=False).export(part)
+        with replacing(target) as part, open(part, "wb") as opened:
+            write_ply(closed, opened)
         written.append(target)
     return written
 

@@ -16,6 +16,8 @@ from neural3d.sfm.progress import tell, watched
 
 LARGEST = 1600  # pixels of a photo's long side in which features are looked for: more cost minutes and place no more
 FEW = 20  # photos of which all pairs are matched at once
+FEW_FEATURES = 1000  # of a photo, with which it is looked at again for fainter ones
+FAINTER = (0.0025, 0.001)  # contrasts, of 1, at which features are then taken; at first it is COLMAP's 0.0067
 MOST = 150  # photos of which all pairs are matched where too few could be placed
 
 Pairs = list[tuple[str, str]]
@@ -41,13 +43,38 @@ def use_lens(database: pycolmap.Database, lens: str) -> None:
 
 def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
     names = [name for group in job["cameras"] for name in group["names"]]
-    ids = [image.image_id for image in database.read_all_images()]
-    options = pycolmap.FeatureExtractionOptions()
+    extract(job, database, names, pycolmap.FeatureExtractionOptions(), "finding features")
+
+
+def look_again(job: dict[str, Any], database: pycolmap.Database) -> bool:
+    """Fainter features where there are few, as in photos of smooth, evenly coloured things. Are there any such photos?
+
+    If so, matches, which count features by number, are gone. Not done from the start: faint features are less exact
+    than others, and where those do, more are no gain.
+    """
+    ids = {image.name: image.image_id for image in database.read_all_images()}
+    found = False
+    for contrast in FAINTER:
+        poor = sorted(name for name, i in ids.items() if database.num_keypoints_for_image(i) < FEW_FEATURES)
+        if not poor:
+            break
+        found = True
+        database.clear_matches()
+        forget_features(database, {ids[name] for name in poor})
+        options = pycolmap.FeatureExtractionOptions()
+        options.sift.peak_threshold = contrast
+        extract(job, database, poor, options, "finding fainter features")
+    return found
+
+
+def extract(job: dict[str, Any], database: pycolmap.Database, names: list[str], options: Any, stage: str) -> None:
+    """Features of those photos that have none in the database."""
+    ids = [image.image_id for image in database.read_all_images() if image.name in set(names)]
     options.num_threads, options.max_image_size = job["threads"], LARGEST
     masked = [name for name in names if Path(job["masks"], f"{name}.png").is_file()]
     rest = sorted(set(names) - set(masked))  # by themselves: in a folder of masks COLMAP asks for all
 
-    def extract() -> None:
+    def run() -> None:
         for some, masks in ((masked, job["masks"]), (rest, "")):
             reader = pycolmap.ImageReaderOptions()
             reader.mask_path = masks  # no features where NAME.jpg.png is black
@@ -56,17 +83,33 @@ def find_features(job: dict[str, Any], database: pycolmap.Database) -> None:
                     job["database"], job["images"], some, reader_options=reader, extraction_options=options
                 )
 
-    watched("finding features", len(names), lambda: sum(database.exists_keypoints(i) for i in ids), extract)
+    watched(stage, len(names), lambda: sum(database.exists_keypoints(i) for i in ids), run)
+
+
+def forget_features(database: pycolmap.Database, ids: set[int]) -> None:
+    """pycolmap can only forget those of all photos: the others' are written again."""
+    others = [i.image_id for i in database.read_all_images() if i.image_id not in ids]
+    kept = [(i, database.read_keypoints(i), database.read_descriptors(i)) for i in others]
+    database.clear_keypoints()
+    database.clear_descriptors()
+    for i, keypoints, descriptors in kept:
+        database.write_keypoints(i, keypoints)
+        database.write_descriptors(i, descriptors)
 
 
 def match(job: dict[str, Any], database: pycolmap.Database) -> None:
+    pairs = first_pairs(job, database)
+    count = database.num_images()
+    what = "matching all pairs" if 2 * len(pairs) == count * (count - 1) else f"matching {job['which']}"
+    verify(job, database, what, pairs)
+
+
+def first_pairs(job: dict[str, Any], database: pycolmap.Database) -> Pairs:
     """The job's pairs and, where it asks for similar ones, those that look alike."""
     pairs = {tuple(pair) for pair in job["pairs"]}
     if job["similar"]:
         pairs |= set(similar_pairs(job, database))
-    count = database.num_images()
-    what = "matching all pairs" if 2 * len(pairs) == count * (count - 1) else f"matching {job['which']}"
-    verify(job, database, what, sorted(pairs))
+    return sorted(pairs)
 
 
 def similar_pairs(job: dict[str, Any], database: pycolmap.Database) -> Pairs:
@@ -95,18 +138,21 @@ def scales(keypoints: np.ndarray) -> np.ndarray:
 
 
 def match_harder(job: dict[str, Any], database: pycolmap.Database) -> None:
-    """All pairs (of many photos: those of before), and more matches in each: COLMAP's guided matching.
+    """More matches in each of all pairs: by fainter features where photos have few, and by COLMAP's guided matching.
 
     Once two photos' geometry is known, features along epipolar lines may match that are too alike elsewhere. Matches
-    found before are kept and only verified anew.
+    found before are kept and only verified anew. Of many photos: pairs that matched before, or as at first.
     """
-    names = sorted(image.name for image in database.read_all_images())
-    pairs = list(combinations(names, 2))
-    if len(names) > MOST:
-        of = {image.image_id: image.name for image in database.read_all_images()}
-        known = (pycolmap.pair_id_to_image_pair(pair) for pair in database.read_two_view_geometry_num_inliers()[0])
-        pairs = sorted((of[a], of[b]) for a, b in known)
+    names = {image.image_id: image.name for image in database.read_all_images()}
+    matched = [pycolmap.pair_id_to_image_pair(i) for i in database.read_two_view_geometry_num_inliers()[0]]
     database.clear_two_view_geometries()
+    fainter = look_again(job, database)
+    if len(names) <= MOST:
+        pairs = list(combinations(sorted(names.values()), 2))
+    elif fainter:
+        pairs = first_pairs(job, database)
+    else:
+        pairs = sorted((names[a], names[b]) for a, b in matched)
     verify(job, database, "matching more thoroughly", pairs, guided=True)
 
 

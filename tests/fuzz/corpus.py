@@ -6,6 +6,7 @@ test beside and benchmarks/fuzz.py) take all that is here.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,14 @@ from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
 from neural3d.run import configure, load
 from neural3d.scene import load_scene
+from neural3d.scene.category import ShapeSet
 from neural3d.scene.doctor import describe, suspicions
 from neural3d.scene.footage import find_footage
 from neural3d.scene.footage_doctor import describe_footage
 from neural3d.scene.images import read_image, read_mask
 from neural3d.scene.load import load_data
+from neural3d.scene.object_rays import ObjectSource
+from neural3d.scene.objects import meshes_of, shots_of, write_captures
 from neural3d.scene.sfm import read_report
 from neural3d.train import Trainer
 
@@ -68,6 +72,8 @@ CAPTURES: dict[str, Callable[[Path], object]] = {  # "reader", or "reader: varia
     "polycam": lambda folder: test_phones.write_polycam(folder, test_phones.arkit_ring(4)),
     "record3d": lambda folder: test_phones.write_record3d(folder, test_phones.arkit_ring(4)),
     "scanner3d": lambda folder: test_phones.write_scanner3d(folder, test_phones.arkit_ring(4)),
+    "stray": lambda folder: test_phones.write_stray(folder, test_phones.arkit_ring(4, test_phones.FILM)),
+    "arkitscenes": lambda folder: test_phones.write_arkitscenes(folder, test_phones.turned_ring(4)[0]),
     "scannetpp": lambda folder: test_scannetpp.write_scene(folder, ring()),
     "metashape": test_metashape.write,
     "realitycapture": test_realitycapture.write,
@@ -144,6 +150,22 @@ def read_photos(folder: Path) -> None:
         describe_footage(footage)
 
 
+def write_objects(folder: Path) -> None:
+    shapes = folder.parent / f"{folder.name}-shapes"
+    for name in ("train/a_0", "train/a_1", "test/a_2"):
+        (shapes / name).parent.mkdir(parents=True, exist_ok=True)
+        trimesh.creation.box((1, 1, 1 + int(name[-1]) / 10)).export(shapes / f"{name}.ply")
+    write_captures(load_data(shapes), folder, views=2, side=16)
+    shutil.rmtree(shapes)
+
+
+def read_objects(folder: Path) -> None:
+    objects = load_data(folder)
+    assert isinstance(objects, ShapeSet)
+    ObjectSource(shots_of(objects, "train", 16), objects.members["train"], objects.aabb, torch.device("cpu"), 4, 4)
+    meshes_of(objects, "test")
+
+
 def write_film(folder: Path) -> None:
     rng = np.random.default_rng(0)
     save_film(folder / "film.mp4", [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
@@ -200,6 +222,7 @@ CORPUS: dict[str, Input] = {
         write_path, lambda folder: read_camera_path(folder / "path.json", torch.eye(4).double()), "path.json"
     ),
     "photos": Input(write_photos, read_photos),
+    "captures of objects": Input(write_objects, read_objects),
     "film": Input(write_film, read_photos),
     "process.json": Input(write_report, read_report),
 }

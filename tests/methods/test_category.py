@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.evaluate_category import _cut, evaluate_category, kind_of
+from neural3d.evaluate_category import _cut, evaluate_category
 from neural3d.geometry.solid import open_edges
 from neural3d.run import configure, load
+from neural3d.scene.category import kind_of
 from neural3d.scene.furniture import box, joined
 from neural3d.train import Trainer
 
@@ -126,6 +128,9 @@ def test_files_that_cannot_be_reconstructed(run, folder, tmp_path):
         reconstruct(run, tmp_path / "elsewhere.ply")
     with pytest.raises(UserError, match="no such file"):
         reconstruct(run, tmp_path / "none.ply")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    with pytest.raises(UserError, match="learnt shapes from points: give a point cloud"):
+        reconstruct(run, tmp_path / "photo.png")
 
 
 def test_a_category_is_no_scene(run, folder, tmp_path):

@@ -5,6 +5,7 @@ import trimesh
 from neural3d.methods.choice import choose
 from neural3d.run import configure
 from neural3d.scene.load import load_data
+from neural3d.scene.objects import write_captures
 from tests.captures import cloud, ring, write_colmap, write_transforms
 
 
@@ -46,3 +47,11 @@ def test_a_folder_of_shapes(tmp_path):
     method, _ = choose(load_data(tmp_path))
     assert method == "occupancy"
     assert configure(tmp_path)[0].method == "occupancy-category"
+
+
+def test_captures_of_many_objects(tmp_path):
+    boxes = [trimesh.creation.box((1, 1, 1 + i / 10)) for i in range(4)]
+    for i, mesh in enumerate(boxes):
+        mesh.export(tmp_path / f"box_{i}.ply")
+    write_captures(load_data(tmp_path), tmp_path / "captures", views=1, side=16)
+    assert configure(tmp_path / "captures")[0].method == "dvr-category"

@@ -7,12 +7,12 @@ import pytest
 import torch
 import trimesh
 
+from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.geometry import clouds
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.run import configure, load
-from neural3d.scene.samples import CloudSource
+from neural3d.scene.cloud_source import CloudSource
 from neural3d.scene.shape import load_shape
 from neural3d.train import Trainer
 
@@ -78,7 +78,7 @@ def test_the_mesh_is_the_shape_in_any_pose(kind, bound, tmp_path):
 
 
 def test_fourier_features_do_it_too(tmp_path):
-    settings = [*SETTINGS[:2], "backbone=fourier", "width=64", "hidden_layers=2", "frequencies=32"]
+    settings = ["horizon=300", SETTINGS[1], "backbone=fourier", "width=64", "hidden_layers=2", "frequencies=32"]
     mesh = fit(write(tmp_path / "torus.xyz", torus(np.random.default_rng(0))[0]), tmp_path / "run", settings)
     assert open_edges(mesh) == 0
     assert (errors(mesh) < 0.5).all()
@@ -95,6 +95,57 @@ def test_gaps_are_closed(tmp_path):
     assert (errors(mesh) < 0.3).all()
 
 
+def hills(rng, count=6000):
+    x, y = rng.uniform(-1, 1, (2, count))
+    return np.stack([x, y, 0.2 * np.sin(3 * x) * np.cos(2 * y)], 1)
+
+
+def test_a_sheet_is_found_to_be_open_and_trimmed(tmp_path, capsys):
+    points = hills(np.random.default_rng(0))
+    path = write(tmp_path / "hills.xyz", points)
+    mesh = fit(path, tmp_path / "run")
+    run = load(tmp_path / "run", "cpu")
+    assert run.method.open and open_edges(mesh) > 0
+    beyond = np.abs(mesh.vertices[:, :2]).max()
+    assert 0.97 < beyond < 1 + 4 * 2 / math.sqrt(len(points))  # two spacings, each √(area / points), and some
+    assert (
+        np.abs(mesh.vertices[:, 2] - 0.2 * np.sin(3 * mesh.vertices[:, 0]) * np.cos(2 * mesh.vertices[:, 1])).mean()
+        < 0.02
+    )
+    assert Solid(mesh).distance(points).mean() < 0.02
+    main(["export", str(tmp_path / "run"), str(tmp_path / "closed.ply"), "--open", "no", "--resolution", "64"])
+    closed = trimesh.load(tmp_path / "closed.ply")
+    assert closed.is_watertight
+    main(["info", str(tmp_path / "run")])
+    assert "open, trimmed" in " ".join(capsys.readouterr().out.split())
+
+
+def test_density_that_falls_takes_nothing_away(tmp_path):
+    points, normals = torus(np.random.default_rng(0), 12_000)
+    kept = np.random.default_rng(1).random(len(points)) < 30 ** (-(points[:, 0] / sum(RADII) + 1) / 2)
+    mesh = fit(write(tmp_path / "falls.xyzn", points[kept], normals[kept]), tmp_path / "run")
+    assert open_edges(mesh) == 0
+    assert (errors(mesh) < 0.25).all()
+
+
+def test_more_points_than_are_used_are_drawn_from(tmp_path, monkeypatch):
+    monkeypatch.setattr("neural3d.scene.cloud_source.MOST", 3000)
+    shape = load_shape(write(tmp_path / "many.xyzn", *torus(np.random.default_rng(0))))
+    source = CloudSource(shape, CPU)
+    assert len(source.points) == 3000 and "3,000 of the 6,000" in shape.notes[0]
+
+
+def test_points_that_stand_alone_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    points, normals = torus(rng)
+    lost = rng.uniform(-2.5, 2.5, (60, 3))
+    lost = lost[distance_to_torus(lost) > 0.4]
+    random = rng.standard_normal(lost.shape)
+    cloud = np.concatenate([points, lost]), np.concatenate([normals, random])
+    source = CloudSource(load_shape(write(tmp_path / "lost.xyzn", *cloud)), CPU)
+    assert source.strays > 0.5 * len(lost) and len(source.points) > 5990 - 0.5 * len(lost)
+
+
 def test_an_open_mesh_is_sampled(tmp_path):
     bowl = trimesh.creation.icosphere(3)
     bowl = bowl.submesh([np.flatnonzero(bowl.triangles_center[:, 2] < 0.5)], append=True)
@@ -109,31 +160,6 @@ def test_normals_that_point_inward_are_turned(tmp_path):
     shape = load_shape(write(tmp_path / "in.xyzn", points, -normals))
     source = CloudSource(shape, CPU)
     assert shape.notes and (source.normals.numpy() * normals).sum(1).min() > 0.99
-
-
-def test_noise_is_measured():
-    rng = np.random.default_rng(0)
-    for noise in (0.02, 0.05, 0.1):
-        points, _ = torus(rng, 10_000, noise)
-        assert abs(clouds.noise(points) / noise - 1) < 0.2
-    points, _ = torus(rng, 10_000)
-    assert clouds.noise(points) < 0.1 * clouds.spacing(points)
-    assert abs(clouds.spacing(points) / math.sqrt(4 * math.pi**2 * RADII[0] * RADII[1] / 10_000) - 1) < 0.15
-
-
-def test_the_adjoint_is_the_transpose():
-    rng = np.random.default_rng(0)
-    points, normals = torus(rng, 2000)
-    chi = clouds.Indicator(points / 3, 0.05)
-    v, c = torch.from_numpy(rng.standard_normal((2000, 3))), torch.from_numpy(rng.standard_normal(2000))
-    assert torch.allclose(chi.at(v) @ c, (v * chi.adjoint(c)).sum())
-    area = 4 * math.pi**2 * RADII[0] * RADII[1] / 9
-    assert (chi.at(torch.from_numpy(normals * area / 2000)).mean() - 0.5).abs() < 0.06
-
-
-def test_vectors_point_outward_without_a_start():
-    points, normals = torus(np.random.default_rng(0), noise=0.05)
-    assert ((clouds.outward_vectors(points / 3).numpy() * normals).sum(1) > 0).mean() > 0.97
 
 
 def test_resuming_gives_the_same_bytes(tmp_path):

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from reference.composite import composite as reference
 
 from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
@@ -207,7 +208,7 @@ torch.save(out, sys.argv[1])
 
 def test_every_instruction_set_agrees(tmp_path):
     results = []
-    for isa in ("base", "avx2", "avx512"):
+    for isa in instruction_sets():
         run = [sys.executable, "-c", OUTPUTS, str(tmp_path / isa)]
         subprocess.run(run, env=os.environ | {"NEURAL3D_ISA": isa}, check=True)
         results.append(torch.load(tmp_path / isa))

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from reference.hash_grid import entry_index
 from reference.hash_grid import hash_grid as reference
 
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
-from neural3d.ops.native import native
 
 SMALL = dict(levels=5, log2_table=10, base_resolution=3, max_resolution=50)  # two dense levels, three hashed
 
@@ -233,10 +233,10 @@ def test_same_bytes_however_the_points_are_cut(monkeypatch):
 def test_every_instruction_set():
     """Narrower variants than this processor's run in processes of their own; they agree to rounding."""
     wanted = everything(dtype=torch.float64)
-    here = native(torch.device("cpu")).isa()
+    *narrower, here = instruction_sets()
     results = {here: everything()}
     script = "import sys, torch; from ops.test_hash_grid import everything; torch.save(everything(), sys.argv[1])"
-    for variant in ("base", "avx2")[: ("base", "avx2", "avx512").index(here)]:
+    for variant in narrower:
         with tempfile.NamedTemporaryFile(suffix=".pt") as file:
             path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
             env = {**os.environ, "NEURAL3D_ISA": variant, "PYTHONPATH": path}
@@ -248,11 +248,14 @@ def test_every_instruction_set():
             assert error < 2e-4, f"{variant}: {error:.1e}"
 
 
-def test_cuda_agrees_with_the_cpu(device):
-    if device.type == "cpu":
-        pytest.skip("compares CUDA with the CPU")
-    for features in (1, 2, 4, 8):
-        for have, want in zip(everything(device=device, features=features), everything(features=features)):
+@pytest.fixture(scope="module")
+def of_the_cpu():
+    return {features: everything(features=features) for features in (1, 2, 4, 8)}
+
+
+def test_devices_agree(of_the_cpu, device):
+    for features, wanted in of_the_cpu.items():
+        for have, want in zip(everything(device=device, features=features), wanted):
             torch.testing.assert_close(have.cpu(), want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 

@@ -1,5 +1,6 @@
 """What happens where the CUDA kernels, or torch's OpenMP runtime, are not what we would wish."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from neural3d.errors import UserError
 from neural3d.ops import native
 
 
@@ -79,3 +81,20 @@ print(native(torch.device("cpu")).isa())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in ("base", "avx2", "avx512")
+
+
+def test_an_instruction_set_that_cannot_be_had_is_no_other():
+    native._as_wished(None, "avx2")
+    native._as_wished("avx2", "avx2")
+    with pytest.raises(UserError, match="NEURAL3D_ISA=avx512: this processor lacks it; choose base or avx2"):
+        native._as_wished("avx512", "avx2")
+    with pytest.raises(UserError, match="NEURAL3D_ISA=sse: there is no such"):
+        native._as_wished("sse", "base")
+
+
+def test_the_command_line_says_so():
+    done = subprocess.run(
+        [sys.executable, "-m", "neural3d.cli", "train", "nowhere"], env=os.environ | {"NEURAL3D_ISA": "sse"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "NEURAL3D_ISA=sse" in done.stderr and "Traceback" not in done.stderr

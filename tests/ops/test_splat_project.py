@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from reference.splat_project import splat_project as reference
 from reference.splat_raster import splat_raster as blend
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from splats import HEIGHT, WIDTH, synthetic_camera, synthetic_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.ops.splat_project import Projected, splat_project
 
-NAMES = ("means", "quats", "scales", "opacities", "sh_dc", "sh_rest", "camera_from_world")
+NAMES = ("means", "quats", "scales", "opacities", "sh_dc", "sh_rest", "camera_from_world", "intrinsics")
 
 
 def differentiable(p: Projected):
@@ -27,6 +28,14 @@ def scene(n=1003, dtype=torch.float64, device="cpu", distance=0.7, raw=True, deg
     return [x.to(device, dtype).requires_grad_() for x in (*splats, camera)], intrinsics.to(device, dtype)
 
 
+def one_of(means, **options):
+    n, dtype = len(means), means.dtype
+    rows = [torch.tensor([x], dtype=dtype).expand(n, -1) for x in ((1.0, 0, 0, 0), (0.05, 0.04, 0.03))]
+    view = torch.eye(4, dtype=dtype), torch.tensor([50.0, 50, 32, 24], dtype=dtype)
+    opacities = torch.full((n,), 0.9, dtype=dtype)
+    return splat_project(means, *rows, opacities, None, None, *view, 64, 48, sh_degree=0, **options)
+
+
 def one(mean=(0.0, 0, 2), quat=(1.0, 0, 0, 0), scale=(0.05, 0.05, 0.05), opacity=0.9, dtype=torch.float64, **options):
     """A single white splat before a camera at the origin, 64 × 48 pixels, f = 50."""
     rows = [torch.tensor([x], dtype=dtype) for x in (mean, quat, scale, opacity)]
@@ -37,13 +46,18 @@ def one(mean=(0.0, 0, 2), quat=(1.0, 0, 0, 0), scale=(0.05, 0.05, 0.05), opacity
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-@pytest.mark.parametrize("options", [{}, dict(antialiased=True), dict(raw=False, antialiased=True)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, dict(antialiased=True), dict(raw=False, antialiased=True), dict(lens="fisheye"), dict(lens="orthographic")],
+    ids=str,
+)
 def test_matches_the_matrices_and_their_gradients(device, dtype, degree, options):
     leaves, k = scene(dtype=dtype, device=device, raw=options.get("raw", True))
     options = dict(sh_degree=degree, raw=True) | options
+    leaves.append(k.requires_grad_())
     exact = [x.detach().double().requires_grad_() for x in leaves]
-    ours = splat_project(*leaves, k, WIDTH, HEIGHT, **options)
-    expected = reference(*exact, k.double(), WIDTH, HEIGHT, **options)
+    ours = splat_project(*leaves, WIDTH, HEIGHT, **options)
+    expected = reference(*exact, WIDTH, HEIGHT, **options)
     visible = expected.radius > 0
     assert torch.equal(ours.radius > 0, visible) and 200 < visible.sum() < 500
     tolerance = 1e-13 if dtype == torch.float64 else 2e-6
@@ -59,6 +73,19 @@ def test_matches_the_matrices_and_their_gradients(device, dtype, degree, options
         error = (a - b).abs().max() / b.abs().max().clamp(min=1e-30)
         assert error < 10 * tolerance, f"v_{name}: {error:.1e}"
     assert torch.equal(got[5][:, (degree + 1) ** 2 - 1 :], torch.zeros_like(got[5][:, (degree + 1) ** 2 - 1 :]))
+
+
+def test_a_fisheye_on_its_axis():
+    """There θ/r and its slopes are quotients of zeros: the lens is a pinhole's to second order."""
+    for depth in (0.1, 2.0):
+        mean = torch.tensor([[0.0, 0, depth]], dtype=torch.float64, requires_grad=True)
+        results = []
+        for lens in ("pinhole", "fisheye"):
+            p = one_of(mean, lens=lens)
+            v = [torch.linspace(1, 2, x.numel(), dtype=x.dtype).view(x.shape) for x in differentiable(p)]
+            results.append([*differentiable(p), *torch.autograd.grad(differentiable(p), mean, v)])
+        for a, b in zip(*results):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_float32_is_right_splat_by_splat(device):
@@ -403,7 +430,7 @@ def test_every_instruction_set_agrees(tmp_path):
     results = []
     tests = os.path.dirname(os.path.dirname(__file__))
     path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
-    for isa in ("base", "avx2", "avx512"):
+    for isa in instruction_sets():
         run = [sys.executable, "-c", OUTPUTS, str(tmp_path / isa)]
         subprocess.run(run, env=os.environ | {"NEURAL3D_ISA": isa, "PYTHONPATH": path}, check=True)
         results.append(torch.load(tmp_path / isa))

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from reference.splat_project import splat_project as reference_project
 from reference.splat_raster import splat_raster as reference
 
@@ -274,7 +275,7 @@ torch.save([*(x.detach() for x in out), *torch.autograd.grad(out, leaves, v)], s
 def test_every_instruction_set_agrees(tmp_path):
     torch.save([*splats(200), torch.rand(3)], tmp_path / "in")
     results = []
-    for isa in ("base", "avx2", "avx512"):
+    for isa in instruction_sets():
         run = [sys.executable, "-c", OUTPUTS, str(tmp_path / "in"), str(tmp_path / isa)]
         subprocess.run(run, env=os.environ | {"NEURAL3D_ISA": isa}, check=True)
         results.append(torch.load(tmp_path / isa))

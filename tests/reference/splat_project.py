@@ -38,13 +38,32 @@ def rotation_matrix(
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+def pixels(
+    p: Tensor,  # (N, 3) camera frame
+    intrinsics: Tensor,  # (4,) fx fy cx cy
+    lens: str,
+) -> Tensor:  # (N, 2)
+    fx, fy, cx, cy = intrinsics
+    x, y, z = p.unbind(-1)
+    if lens == "pinhole":
+        x, y = x / z, y / z
+    elif lens == "fisheye":
+        r = torch.sqrt(x * x + y * y)
+        x, y = x * torch.atan2(r, z) / r, y * torch.atan2(r, z) / r
+    return torch.stack([fx * x + cx, fy * y + cy], -1)
+
+
 def jacobian(
     p: Tensor,  # (N, 3) camera frame
     intrinsics: Tensor,  # (4,) fx fy cx cy
     width: int,
     height: int,
+    lens: str,
 ) -> Tensor:  # (N, 2, 3)
-    """Of the pinhole projection, at slopes no steeper than the margin allows."""
+    """Of `pixels`; the pinhole's at slopes no steeper than the margin allows."""
+    if lens != "pinhole":
+        rows = [torch.autograd.grad(xy.sum(), p, create_graph=True)[0] for xy in pixels(p, intrinsics, lens).unbind(-1)]
+        return torch.stack(rows, -2)
     fx, fy, cx, cy = intrinsics
     z = p[:, 2]
     extra = SLOPE_MARGIN - 1  # beyond the image's border, in half fields of view: the margin, if the centre is central
@@ -57,19 +76,19 @@ def jacobian(
 
 def _project(
     means, quats, scales, opacities, sh_dc, sh_rest, camera_from_world, intrinsics, width, height, sh_degree, blur,
-    antialiased, raw,
+    antialiased, raw, lens,
 ):  # fmt: skip
     if raw:
         scales, opacities = scales.exp(), opacities.sigmoid()
     w, t = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    fx, fy, cx, cy = intrinsics
     p = means @ w.T + t
-    x, y, z = p.unbind(-1)
-    xy = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
+    if not p.requires_grad:
+        p.requires_grad_()
+    xy = pixels(p, intrinsics, lens)
 
     rs = rotation_matrix(quats) * scales[:, None, :]
     sigma = rs @ rs.mT
-    jw = jacobian(p, intrinsics, width, height) @ w
+    jw = jacobian(p, intrinsics, width, height, lens) @ w
     flat = jw @ sigma @ jw.mT  # Σ′
     wide = flat + blur * torch.eye(2).to(flat)
     ratio = torch.linalg.det(flat) / torch.linalg.det(wide)
@@ -86,7 +105,7 @@ def _project(
     with torch.no_grad():
         reach = 2 * torch.log(opacities / ALPHA_MIN)  # d Σ′⁻¹ d there, where alpha has fallen to 1/255
         radius = (reach * torch.linalg.eigvalsh(wide)[:, 1]).sqrt()
-    return Projected(xy, conic, z, opacities, color, radius), wide, reach
+    return Projected(xy, conic, p[:, 2], opacities, color, radius), wide, reach
 
 
 def splat_project(
@@ -107,9 +126,10 @@ def splat_project(
     blur: float = 0.3,
     antialiased: bool = False,
     raw: bool = False,
+    lens: str = "pinhole",
 ) -> Projected:
     splats = (means, quats, scales, opacities, sh_dc, sh_rest)
-    view = (camera_from_world, intrinsics, width, height, sh_degree, blur, antialiased, raw)
+    view = (camera_from_world, intrinsics, width, height, sh_degree, blur, antialiased, raw, lens)
 
     def some(rows):
         return _project(*(x[rows] for x in splats), *view)
@@ -117,7 +137,8 @@ def splat_project(
     with torch.no_grad():
         z = means @ camera_from_world[2, :3] + camera_from_world[2, 3]
         rows = ((z >= near) & (z <= far)).nonzero()[:, 0]
-        p, wide, reach = some(rows)
+        with torch.enable_grad():  # for the Jacobian
+            p, wide, reach = some(rows)
         half = (reach[:, None] * wide.diagonal(dim1=1, dim2=2)).sqrt()  # of the box around the ellipse
         low, high = p.xy + half - 0.5, p.xy - half + 0.5  # against the centres of the first and the last pixel
         seen = (low[:, 0] >= 0) & (low[:, 1] >= 0) & (high[:, 0] <= width) & (high[:, 1] <= height)

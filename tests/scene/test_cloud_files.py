@@ -177,6 +177,39 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, ending, module, extra):
         load_data(path)
 
 
+PCD = (
+    "VERSION 0.7\nFIELDS {}\nSIZE {}\nTYPE F F F F F F\nCOUNT 1 1 1 1 1 1\nWIDTH 60\nHEIGHT 1\nPOINTS 60\nDATA binary\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes", "rows", "message"),
+    [
+        ("x y z normal_x normal_y normal_z", "4 4 4 4 4 4", 60, None),
+        ("x y z normal_x normal_y norma,_z", "4 4 4 4 4 4", 60, "it has the fields x y z normal_x normal_y norma,_z"),
+        ("x y zz normal_x normal_y normal_z", "4 4 4 4 4 4", 60, "it has the fields x y zz"),
+        ("x y z normal_x normal_y normal_z", "4 4 4 4 4", 60, "not as many sizes"),
+        ("x y z normal_x normal_y normal_z", "4 4 4 4 4 4", 59, "ends after 1,416 of 1,440 bytes"),
+    ],
+)
+def test_a_pcd_header_that_open3d_would_die_of(tmp_path, fields, sizes, rows, message):
+    path = tmp_path / "a.pcd"
+    table = np.hstack([POINTS - POINTS.mean(0), NORMALS]).astype("<f4")[:rows]
+    path.write_bytes(PCD.format(fields, sizes).encode() + table.tobytes())
+    if message is None:
+        cloud = read_cloud(path)
+        assert abs(cloud.points - table[:, :3]).max() < 1e-6 and abs(cloud.normals - NORMALS).max() < 1e-6
+    else:
+        with pytest.raises(UserError, match=message):
+            read_cloud(path)
+
+
+def test_pts_with_their_count(tmp_path):
+    """As scanners write them: the number of points, then x y z, an intensity and a colour."""
+    path = write(tmp_path / "a.pts", POINTS, np.round(INTENSITY), BYTES, header="60\n")
+    check(path, colors=True)
+
+
 def test_other_tables_are_no_clouds(tmp_path):
     for name, text in {
         "a.csv": "#name,x,y,alt,heading\nIMG_1.jpg,1,2,3,4\n", "b.txt": "notes of a day\n1 2 3\n", "c.txt": "1 0 2\n",

@@ -107,3 +107,15 @@ def test_compressed_beyond_what_is_installed(tmp_path, monkeypatch):
     Image.fromarray(large(QUARTERS[..., 1]) / np.float32(255)).save(tmp_path / "b.tif", compression="tiff_lzw")
     with pytest.raises(UserError, match=r"pip install 'neural3d\[tiff\]'"):
         read(tmp_path / "b.tif")
+
+
+def test_a_picture_without_pixels_is_a_sentence(tmp_path):
+    """Its width, damaged, is 0."""
+    tifffile.imwrite(tmp_path / "a.tif", large(QUARTERS).astype(np.uint16) * 257, photometric="rgb", byteorder="<")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[0].tags["ImageWidth"].valueoffset
+    data[place : place + 2] = bytes(2)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tif"):
+        read_image(tmp_path / "a.tif", 20, 16, alpha=False)

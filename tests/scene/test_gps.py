@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import resource
 
 import captures
 import numpy as np
@@ -12,6 +13,7 @@ import textured
 import torch
 from PIL import Image
 
+from neural3d.errors import DiskFull
 from neural3d.scene import load_scene
 from neural3d.scene.gps import align, enu, significant, spread
 from neural3d.scene.options import SceneOptions
@@ -91,6 +93,22 @@ def test_a_model_becomes_metres_and_upright(model):
     assert north.max() < 1.5  # no mirror, no turn around z either
     cloud = open_capture(root, SceneOptions()).points[0]
     assert abs((cloud - cloud.mean(0)) - (points - points.mean(0))).max() < 0.5
+
+
+@needs_colmap
+def test_a_full_disk_leaves_the_model_as_it_was(model):
+    root, metres, _ = model
+    folder = root / "sparse/0"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(map(len, before.values())) // 2, limits[1]))
+    try:
+        with pytest.raises(DiskFull, match="cannot be written"):
+            align(folder, dict(zip(captures.names(range(16)), places_of(metres))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in folder.parent.iterdir()] == ["0"]
 
 
 @needs_colmap

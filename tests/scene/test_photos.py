@@ -1,8 +1,20 @@
 """Photos of another size than described: exact halves are taken, with their cameras; everything else is refused."""
 
+import numpy as np
 import pytest
 import torch
-from captures import HEIGHT, OPENCV_PARAMS, WIDTH, cloud, names, ring, write_picture, write_transforms
+from captures import (
+    HEIGHT,
+    OPENCV_PARAMS,
+    WIDTH,
+    cloud,
+    names,
+    ring,
+    write_colmap,
+    write_middlebury,
+    write_picture,
+    write_transforms,
+)
 from PIL import Image
 
 from neural3d.errors import UserError
@@ -45,3 +57,24 @@ def test_sides_that_do_not_halve():
     """1081 rows make 540 or 541, programs differ."""
     assert _halved((960, 540), (1920, 1081)) and _halved((960, 541), (1920, 1081))
     assert not _halved((960, 542), (1920, 1081)) and not _halved((960, 270), (1920, 1080))
+
+
+def test_a_lens_without_focal_length_is_named(tmp_path):
+    cameras = ring("PINHOLE")
+    cameras[3].params[0] = 0.0
+    with pytest.raises(UserError, match=r"cameras\.bin: the camera of '003\.png' has a focal length of 0 pixels"):
+        load_scene(write_colmap(tmp_path, cameras, cloud(), binary=True))
+
+
+def test_a_camera_beyond_all_measure_is_named(tmp_path):
+    cameras = ring("PINHOLE")
+    cameras[3].world_from_camera[:3, 3] = 1e200
+    with pytest.raises(UserError, match=r"the camera of '003\.png' is at \["):
+        load_scene(write_transforms(tmp_path, cameras))
+
+
+def test_a_box_beyond_all_measure_is_a_sentence(tmp_path):
+    box = np.array([[0.2, -3.0, -1e308], [1.8, -1.0, 1e308]])
+    write_middlebury(tmp_path, ring("PINHOLE"), box)
+    with pytest.raises(UserError, match="so far away that nothing can be computed"):
+        load_scene(tmp_path)

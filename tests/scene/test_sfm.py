@@ -92,6 +92,18 @@ def test_poses_are_those_the_photos_were_taken_from(processed):
 
 
 @needs_colmap
+def test_smooth_things_are_looked_at_again(photos, tmp_path):
+    """At a twentieth of their contrast COLMAP's own threshold sees nothing in these photos."""
+    (tmp_path / "smooth").mkdir()
+    for path in photos.iterdir():
+        Image.open(path).point(lambda value: round(120 + value / 20)).save(tmp_path / "smooth" / path.name, quality=100)
+    stages = []
+    process(tmp_path / "smooth", tmp_path / "out", OPTIONS, lambda stage, *_: stages.append(stage))
+    assert "finding fainter features" in stages
+    assert len(load_scene(tmp_path / "out").views) == len(POSES)
+
+
+@needs_colmap
 def test_the_global_mapper_finds_them_too(photos, tmp_path):
     """It takes the focal length as given: without EXIF that must be found first."""
     stages = []

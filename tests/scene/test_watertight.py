@@ -6,8 +6,10 @@ import trimesh
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.ply import write_ply
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.scene.furniture import box, joined
+from neural3d.scene.shape import read_shape
 from neural3d.scene.watertight import convert_folder, on_the_floor, watertight
 
 CELL = 2 / 48
@@ -44,6 +46,19 @@ def test_folders_keep_their_order_and_stand_up(tmp_path):
     assert file == tmp_path / "out" / "a" / "tower.ply"
     low, high = trimesh.load(file).bounds
     assert np.allclose(low[2], 0) and np.allclose(high[2], 1) and np.allclose(low[:2], -high[:2], atol=1e-6)
+
+
+def test_large_coordinates_keep_their_shape(tmp_path):
+    """In UTM, float32 would move corners by half a metre."""
+    away = np.array([448_262.0, 5_411_932.0, 431.0])
+    box_ = box((0, 0, 0), (2, 1, 0.5))
+    (tmp_path / "in").mkdir()
+    with open(tmp_path / "in" / "a.ply", "wb") as file:
+        write_ply(Mesh(box_.vertices + away, box_.faces), file)
+    (written,) = convert_folder(tmp_path / "in", tmp_path / "out", resolution=48)
+    closed = read_shape(written).mesh
+    assert np.allclose(closed.vertices.min(0) - away, -CELL, atol=CELL / 20)
+    assert np.allclose(closed.vertices.max(0) - away, [2 + CELL, 1 + CELL, 0.5 + CELL], atol=CELL / 20)
 
 
 def test_nothing_to_convert(tmp_path):

@@ -22,6 +22,8 @@ from neural3d.scene.capture import Capture, Frame, pose_from
 from neural3d.scene.images import read_image
 from neural3d.scene.transforms import OPENCV_FROM_OPENGL
 
+MOST = 300  # frames of a film that are taken, evenly spaced: sixty a second show the same again and again
+FULL = 1920  # pixels along the longer side of the pictures that ARKit's intrinsics are of
 REACH = 5.0  # metres to which the sensor measures
 LOOKS = 24  # depth pictures that are made points …
 POINTS = 100_000  # … about so many of them
@@ -33,8 +35,8 @@ def arkit_camera(pinhole: Sequence[float], size: tuple[int, int], world_from_ope
     return Camera("PINHOLE", *size, torch.tensor(pinhole, dtype=torch.float64), pose)
 
 
-def arkit_capture(reader: str, path: Path, frames: list[Frame]) -> Capture:
-    capture = Capture(reader, path, frames, upright=True, up_axis="y")
+def arkit_capture(reader: str, path: Path, frames: list[Frame], up_axis: str = "y") -> Capture:
+    capture = Capture(reader, path, frames, upright=True, up_axis=up_axis)
     capture.notes.append("ARKit measured where the cameras are: a unit of the capture is a metre.")
     return capture
 

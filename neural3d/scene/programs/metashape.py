@@ -26,6 +26,7 @@ from neural3d.scene.gps import AXIS, axes_at, place_of
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.programs.brown import Brown, fitting_note, panorama
 from neural3d.scene.programs.files import find_photos, guarded, make_frames, numbers, recognised, unplaced_note
+from neural3d.scene.programs.points import adopt_cloud
 
 PROJECTIONS = {
     "frame": "perspective",
@@ -46,6 +47,7 @@ def read_metashape(file: Path, options: SceneOptions) -> Capture:
 def _read(file: Path, options: SceneOptions) -> Capture:
     chunks = ElementTree.parse(file).getroot().findall("chunk")
     chunk = max(chunks, key=lambda c: len(c.findall("cameras//camera/transform")))
+    _place_slaves(chunk)
     listed = _cameras(chunk)
     enabled = {name: camera for name, camera in listed.items() if _is_true(camera.get("enabled"))}
     placed = {name: camera for name, camera in enabled.items() if camera.find("transform") is not None}
@@ -55,23 +57,42 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         capture.notes.append(f"{len(listed) - len(enabled)} cameras that are disabled in Metashape are left out.")
     if len(chunks) > 1:
         capture.notes.append(f"Of {len(chunks)} chunks, '{chunk.get('label')}' has most cameras and was read.")
-    if any("master_id" in camera.attrib for name, camera in enabled.items() if name not in placed):
-        capture.notes.append(
-            "Cameras that follow the master of a rig have no pose of their own in the file; COLMAP's format, which "
-            "Metashape exports too, has them all."
-        )
     placed, to_world = _frames_of_components(chunk, placed, capture.notes)
     names = list(placed)
     poses = [_pose(file, name, placed[name], to_world[placed[name].get("component_id", "")]) for name in names]
     capture.upright = any(matrix is not None for matrix in to_world.values())
-    if names:
-        poses, capture.metric = _from_the_earth(poses, capture.notes)
+    local = _local_frame(poses, capture.notes) if names else None
+    if local is not None:
+        poses, capture.metric = [local @ pose for pose in poses], True
     lenses = _lenses(file, chunk, {placed[name].get("sensor_id", "") for name in names}, capture.notes)
     cameras = [
         Camera(*lenses[placed[name].get("sensor_id", "")], torch.from_numpy(pose)) for name, pose in zip(names, poses)
     ]
     capture.frames = make_frames(file, find_photos(file, names, options.images), cameras, bool(options.images))
+    adopt_cloud(capture, file, local)
     return capture
+
+
+def _place_slaves(chunk: Element) -> None:
+    """Gives the cameras of a rig that follow its master the transform that the file leaves to be computed.
+
+    A sensor's rotation and location (Metashape leaves out identity and zero) map a slave's frame to its master's, in
+    the chunk's units.
+    """
+    cameras = {camera.get("id"): camera for camera in chunk.iterfind("cameras//camera")}
+    sensors = {sensor.get("id"): sensor for sensor in chunk.iterfind("sensors/sensor")}
+    for name, camera in cameras.items():
+        master = cameras.get(camera.get("master_id", name))
+        if master is None or master is camera or camera.find("transform") is not None:
+            continue
+        if (pose := master.findtext("transform")) is None:
+            continue
+        sensor, offset = sensors[camera.get("sensor_id")], np.eye(4)
+        offset[:3, :3] = numbers(sensor.findtext("rotation") or "1 0 0 0 1 0 0 0 1", (3, 3), "a sensor's rotation")
+        offset[:3, 3] = numbers(sensor.findtext("location") or "0 0 0", (3,), "a sensor's location")
+        matrix = numbers(pose, (4, 4), f"transform of camera {master.get('id')}") @ offset
+        ElementTree.SubElement(camera, "transform").text = " ".join(map(repr, matrix.ravel().tolist()))
+        camera.attrib.update({k: v for k, v in master.attrib.items() if k == "component_id"})
 
 
 def _is_true(value: str | None) -> bool:
@@ -129,11 +150,11 @@ def _pose(file: Path, name: str, camera: Element, world_from_chunk: np.ndarray |
     return pose_from(pose, f"{file}, camera '{name}'").numpy()
 
 
-def _from_the_earth(poses: list[np.ndarray], notes: list[str]) -> tuple[list[np.ndarray], bool]:
-    """Earth-centred poses as metres east, north and up of their middle; others as they are. And which they were."""
+def _local_frame(poses: list[np.ndarray], notes: list[str]) -> np.ndarray | None:
+    """Metres east, north and up of their middle from earth-centred coordinates; None where poses are in others."""
     middle = np.median([pose[:3, 3] for pose in poses], axis=0)
     if abs(np.linalg.norm(middle) / AXIS - 1) > 0.01:  # the earth is flattened by 0.3 %, mountains reach 0.15 %
-        return poses, False
+        return None
     latitude, longitude, height = place_of(middle)
     local = np.eye(4)
     local[:3, :3] = axes_at(np.radians(latitude), np.radians(longitude))
@@ -142,7 +163,7 @@ def _from_the_earth(poses: list[np.ndarray], notes: list[str]) -> tuple[list[np.
         f"Coordinates are metres east, north and up of latitude {latitude:.6f}°, longitude {longitude:.6f}°, "
         f"{height:.1f} m above the ellipsoid."
     )
-    return [local @ pose for pose in poses], True
+    return local
 
 
 def _lenses(file: Path, chunk: Element, used: set[str], notes: list[str]) -> dict[str, Lens]:

@@ -22,6 +22,7 @@ from neural3d.scene.images import read_header
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.programs.brown import Brown, fitting_note
 from neural3d.scene.programs.files import find_photos, guarded, make_frames, numbers, read_lines, recognised
+from neural3d.scene.programs.points import adopt_cloud
 
 FILM = 36.0  # mm, the width of the film that f is given for
 ANGLES = ("x", "y", "alt", "heading", "pitch", "roll", "f")
@@ -68,6 +69,7 @@ def _read(file: Path, options: SceneOptions) -> Capture:
         errors.append(error)
     capture.notes += fitting_note(errors)
     capture.frames = make_frames(file, photos, cameras, bool(options.images))
+    adopt_cloud(capture, file)
     return capture
 
 

@@ -25,9 +25,8 @@ from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.scene.bounds import every_nth
 from neural3d.scene.capture import Capture, Frame, find_picture, head_of, read_json
 from neural3d.scene.options import SceneOptions
-from neural3d.scene.programs.arkit import arkit_camera
+from neural3d.scene.programs.arkit import MOST, arkit_camera
 
-MOST = 300  # frames of a film that are taken, evenly spaced: sixty a second show the same again and again
 LAYOUTS = (("metadata", "rgbd"), ("metadata.json", "rgb"), ("metadata.json", "rgbd"))
 INSIDE = re.compile(r"metadata|rgbd/\d+\.jpg")
 

@@ -15,6 +15,7 @@ from typing import Any
 from neural3d.scene.capture import Capture, find_picture, read_json
 from neural3d.scene.colmap import is_model, read_colmap
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.programs.files import guarded
 
 LAYOUTS = {"dslr": ("resized_images", "resized_anon_masks"), "iphone": ("rgb", "rgb_masks")}
 
@@ -26,6 +27,10 @@ def find_scannetpp(path: Path) -> Path | None:
 
 
 def read_scannetpp(folder: Path, options: SceneOptions) -> Capture:
+    return guarded(folder, lambda: _capture(folder, options))
+
+
+def _capture(folder: Path, options: SceneOptions) -> Capture:
     images, masks = LAYOUTS[folder.name]
     capture = read_colmap(folder, replace(options, images=options.images or images))
     capture.reader, capture.upright = "scannetpp", True

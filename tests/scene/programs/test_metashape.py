@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from captures import HEIGHT, WIDTH
-from exporters import NAMES, POSES, check_damage, check_pixels, read, seen_from, write_photos
+from exporters import NAMES, POINTS, POSES, check_damage, check_pixels, read, seen_from, write_photos
 from scipy.spatial.transform import Rotation
 
 from neural3d.errors import UserError
@@ -49,10 +49,10 @@ def camera(i: int, pose=None, label=None, attributes="", sensor=0) -> str:
     return f"{head}{where}<orientation>1</orientation></camera>"
 
 
-def write(root, lens=LENS, kind="frame", cameras=None, component="", calibrations=None):
+def write(root, lens=LENS, kind="frame", cameras=None, component="", calibrations=None, more=""):
     sensor = (
         f'<sensor id="0" label="unknown" type="{kind}"><resolution width="{WIDTH}" height="{HEIGHT}"/>'
-        f"{calibration(lens, kind, 'adjusted') if calibrations is None else calibrations}</sensor>"
+        f"{calibration(lens, kind, 'adjusted') if calibrations is None else calibrations}</sensor>{more}"
     )
     listed = "".join(map(camera, range(len(POSES)))) if cameras is None else cameras
     (root / "cameras.xml").write_text(
@@ -126,6 +126,60 @@ def test_earth_centred_coordinates_become_local_ones(tmp_path):
     assert any("latitude 46.500000°, longitude 7.900000°, 2100.0 m" in note for note in capture.notes)
     for frame, pose in zip(capture.frames, poses):
         np.testing.assert_allclose(frame.camera.world_from_camera.numpy(), pose, atol=1e-5)
+
+
+OFFSET = np.eye(4)  # of a rig's second camera in the frame of its first
+OFFSET[:3, :3], OFFSET[:3, 3] = Rotation.from_euler("xyz", [0.02, -0.1, 0.05]).as_matrix(), [0.12, -0.03, 0.05]
+
+
+@pytest.mark.parametrize("offset", [OFFSET, np.eye(4)])
+def test_a_rigs_cameras_follow_their_master(tmp_path, offset):
+    """Every second photo is a slave's; it may be listed before its master. Identity and zero are left out."""
+    second = {"f": 55.0, "cx": -0.9, "cy": 0.4}
+    given = f"<rotation>{text(offset[:3, :3])}</rotation><location>{text(offset[:3, 3])}</location>"
+    default = '<rotation fixed="true"/><location fixed="true"/>'
+    more = (
+        f'<sensor id="1" label="second" master_id="0" type="frame">{calibration(second, "frame", "adjusted")}'
+        f"{default if (offset == np.eye(4)).all() else given}</sensor>"
+    )
+    masters = [camera(i, in_chunk(POSES[i])) for i in (0, 2, 4)]
+    slaves = [camera(i, "", attributes=f'master_id="{i - 1}"', sensor=1) for i in (1, 3, 5)]
+    cameras = slaves[0] + "".join(masters + slaves[1:])
+    write(tmp_path, cameras=cameras, component=similarity(SCALE, TURN, SHIFT), more=more)
+    truth = {}
+    for i in (0, 2, 4):
+        inside = in_chunk(POSES[i]) @ offset
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = TURN @ inside[:3, :3], SCALE * TURN @ inside[:3, 3] + SHIFT
+        truth[NAMES[i]] = pixels(seen_from(POSES[i]), LENS)
+        truth[NAMES[i + 1]] = pixels(seen_from(pose), second)
+    capture = read(tmp_path)
+    check_pixels(capture, truth)
+    assert not capture.notes
+
+
+def write_cloud(path, points, colors) -> None:
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(points)}\n"
+    header += "".join(f"property double {axis}\n" for axis in "xyz")
+    header += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    rows = "\n".join(f"{text(p)} {c[0]} {c[1]} {c[2]}" for p, c in zip(points, colors))
+    path.write_text(f"{header}end_header\n{rows}\n")
+
+
+def test_points_beside_the_cameras_are_taken(tmp_path):
+    """Where the photos show them, and no mesh."""
+    write(tmp_path)
+    (tmp_path / "a.ply").write_text("ply\nformat ascii 1.0\nelement vertex 0\nelement face 0\nend_header\n")
+    write_cloud(tmp_path / "b.ply", POINTS + 1000, np.zeros((len(POINTS), 3), int))
+    (tmp_path / "b2.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 9\n")
+    colors = np.arange(3 * len(POINTS)).reshape(-1, 3) % 256
+    write_cloud(tmp_path / "c.ply", POINTS, colors)
+    capture = read(tmp_path)
+    np.testing.assert_allclose(capture.points[0], POINTS, atol=1e-12)
+    np.testing.assert_array_equal(capture.points[1], colors)
+    assert "Points in b.ply are not used: photos show 0%" in capture.notes[0]
+    assert "not used: " in capture.notes[1] and "b2.ply" in capture.notes[1]
+    assert f"{len(POINTS)} points are those of c.ply" in capture.notes[2]
 
 
 @pytest.mark.parametrize("kind", ["equidistant_fisheye", "fisheye"])

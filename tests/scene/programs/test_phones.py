@@ -9,11 +9,15 @@ import pytest
 import torch
 from captures import HEIGHT, WIDTH, cloud, quaternion, ring, write_picture
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera, pixel_centres
+from neural3d.render.images import save_film
 from neural3d.scene import load_scene
 from neural3d.scene.doctor import describe
+from neural3d.scene.options import SceneOptions
+from neural3d.scene.readers import open_capture
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 CENTRE = (1.0, -0.5, 2.0)
@@ -49,22 +53,22 @@ def opengl_pose(camera):
     return camera.world_from_camera.numpy() @ OPENGL
 
 
-def sphere_depth(camera, size, radius=0.8):
-    """z in millimetres of a ball about CENTRE, 0 beside it, in a depth picture of a smaller size."""
+def sphere_depth(camera, size, radius=0.8, centre=CENTRE):
+    """z in millimetres of a ball, 0 beside it, in a depth picture of a smaller size."""
     small = camera.resized(*size)
     o, d = (x.double() for x in small.rays(pixel_centres(*size)))
-    offset = torch.tensor(CENTRE).double() - o
+    offset = torch.tensor(centre).double() - o
     along = (offset * d).sum(-1)
     gap = radius**2 - (offset.norm(dim=-1) ** 2 - along**2)
     t = along - gap.clamp(min=0).sqrt()
     return torch.where(gap > 0, 1000 * t * (d @ small.forward), 0.0).round().numpy().astype(np.uint16)
 
 
-def check_points(scene, radius=0.8):
+def check_points(scene, radius=0.8, centre=CENTRE):
     """They lie on the ball, as well as whole millimetres allow."""
     inverse = torch.linalg.inv(scene.scene_from_capture).numpy()
     places = scene.points[0] @ inverse[:3, :3].T + inverse[:3, 3]
-    distances = np.linalg.norm(places - CENTRE, axis=1)
+    distances = np.linalg.norm(places - centre, axis=1)
     assert len(places) > 100 and np.abs(distances - radius).max() < 0.003
 
 
@@ -268,3 +272,118 @@ def test_other_folders_are_not_taken_for_these(tmp_path):
     write_picture(tmp_path / "rgb" / "0.jpg")
     with pytest.raises(UserError, match="one photo only"):
         load_scene(tmp_path)
+
+
+FILM = (64, 48)
+
+
+def write_stray(root, cameras, own=True):
+    """A film of as many frames, and a line for each; `own` intrinsics as later versions write them."""
+    (root / "depth").mkdir(parents=True)
+    (root / "confidence").mkdir()
+    rng = np.random.default_rng(0)
+    save_film(root / "rgb.mp4", [rng.integers(0, 256, (FILM[1], FILM[0], 3), np.uint8) for _ in cameras])
+    fx, fy, cx, cy = cameras[0].params.tolist()
+    (root / "camera_matrix.csv").write_text(f"{fx}, 0.0, {cx - 0.5}\n0.0, {fy}, {cy - 0.5}\n0.0, 0.0, 1.0\n")
+    names = ", fx, fy, cx, cy, distortion_center_x, distortion_center_y" if own else ""
+    lines = [f"timestamp, frame, x, y, z, qx, qy, qz, qw{names}"]
+    for i, camera in enumerate(cameras):
+        w, x, y, z = quaternion(camera.world_from_camera[:3, :3].numpy()).tolist()
+        fx, fy, cx, cy = camera.params.tolist()
+        more = f", {fx}, {fy}, {cx - 0.5}, {cy - 0.5}, , " if own else ""
+        place = ", ".join(repr(v) for v in camera.centre.tolist())
+        lines.append(f"{100 + i / 60}, {i:06d}, {place}, {x!r}, {y!r}, {z!r}, {w!r}{more}")
+        Image.fromarray(sphere_depth(camera, (32, 24))).save(root / "depth" / f"{i:06d}.png")
+        Image.fromarray(np.full((24, 32), 2, np.uint8)).save(root / "confidence" / f"{i:06d}.png")
+    (root / "odometry.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_stray(tmp_path, own):
+    cameras = arkit_ring(count=8, size=FILM)
+    if not own:
+        cameras = [Camera("PINHOLE", *FILM, cameras[0].params, c.world_from_camera) for c in cameras]
+    write_stray(tmp_path, cameras, own)
+    truth = {f"frame_{i:06d}.jpg": c for i, c in enumerate(cameras)}
+    scene = load_scene(tmp_path)
+    check(scene, truth)
+    up_is(scene, (0, 1, 0))
+    check_points(scene)
+    assert dict(describe(scene))["read as"] == "stray: Stray Scanner"
+    assert any("8 sharp frames of rgb.mp4 were written into rgb-frames" in note for note in scene.notes)
+    (tmp_path / "rgb.mp4").write_bytes(b"")  # not decoded a second time
+    check(load_scene(tmp_path), truth)
+
+
+def test_stray_without_a_pose_for_any_frame(tmp_path):
+    write_stray(tmp_path, arkit_ring(count=4, size=FILM))
+    lines = (tmp_path / "odometry.csv").read_text().splitlines()
+    (tmp_path / "odometry.csv").write_text(lines[0] + "\n")
+    with pytest.raises(UserError, match=r"odometry\.csv has no pose for any frame of rgb\.mp4"):
+        load_scene(tmp_path)
+
+
+def write_arkitscenes(root, cameras, between=False):
+    """Poses a tenth of a second apart, and a photo at each; `between`: only every second photo has a pose."""
+    root.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, camera in enumerate(cameras):
+        seconds = f"{1000 + i / 10:.3f}"
+        turn = Rotation.from_matrix(camera.world_from_camera[:3, :3].numpy().T)
+        place = -turn.as_matrix() @ camera.centre.numpy()
+        if not (between and i % 2):
+            lines.append(" ".join(map(repr, [float(seconds), *turn.as_rotvec().tolist(), *place.tolist()])))
+        write_picture(root / "lowres_wide" / f"41_{seconds}.png", i)
+        fx, fy, cx, cy = camera.params.tolist()
+        off = 0.5 * WIDTH / 1920
+        (root / "lowres_wide_intrinsics").mkdir(exist_ok=True)
+        (root / "lowres_wide_intrinsics" / f"41_{seconds}.pincam").write_text(
+            f"{WIDTH} {HEIGHT} {fx!r} {fy!r} {cx - off!r} {cy - off!r}\n"
+        )
+        depth = sphere_depth(camera, (24, 18), centre=TURNED)
+        for folder, pixels in (("lowres_depth", depth), ("confidence", confident((24, 18)))):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"41_{seconds}.png")
+    (root / "lowres_wide.traj").write_text("\n".join(lines) + "\n")
+    return root
+
+
+TURNED = (1.0, -2.0, -0.5)  # CENTRE, once +z is up
+
+
+def turned_ring(count):
+    """As `arkit_ring`, but +z is up; and the turn."""
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:3, :3] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    return [camera.moved(turn) for camera in arkit_ring(count)], turn
+
+
+@pytest.mark.parametrize("inside", ["", "41_frames"])
+def test_arkitscenes(tmp_path, inside):
+    cameras, turn = turned_ring(10)
+    write_arkitscenes(tmp_path / inside, cameras)
+    scene = load_scene(tmp_path)
+    up_is(scene, (0, 0, 1))
+    assert dict(describe(scene))["read as"] == "arkitscenes: ARKitScenes, raw or 3DOD" and len(scene.views) == 10
+    points = torch.from_numpy(cloud(CENTRE)) @ turn[:3, :3].T
+    s = scene.scene_from_capture
+    for view, camera in zip(scene.views, cameras):
+        seen, _ = view.camera.project(points @ s[:3, :3].T + s[:3, 3])
+        torch.testing.assert_close(seen, camera.project(points)[0], atol=1e-4, rtol=0)
+    check_points(scene, centre=TURNED)
+
+
+def test_arkitscenes_places_photos_between_poses(tmp_path):
+    """Where a camera that turns and walks evenly was; what is after the last pose is left out."""
+    cameras = []
+    for i in range(8):
+        pose = torch.eye(4, dtype=torch.float64)
+        turn = Rotation.from_euler("xyz", [-90, 0, 10 * i], degrees=True)
+        pose[:3, :3], pose[:3, 3] = torch.from_numpy(turn.as_matrix()), torch.tensor([0.1 * i, 0.2 * i, 1.5])
+        cameras.append(Camera("PINHOLE", WIDTH, HEIGHT, torch.tensor([60.0, 61, 25, 17]), pose))
+    write_arkitscenes(tmp_path, cameras, between=True)
+    capture = open_capture(tmp_path, SceneOptions())
+    assert len(capture.frames) == 7 and any("1 of 8 photos have no pose" in note for note in capture.notes)
+    for frame, camera in zip(capture.frames, cameras):
+        torch.testing.assert_close(frame.camera.world_from_camera, camera.world_from_camera, atol=1e-7, rtol=0)

@@ -1,0 +1,147 @@
+"""Which way the normals of a point cloud point: for all points at once, whether the surface is closed or open.
+
+Notation: points xᵢ; μᵢ: vectors that point outward; χ: the blurred inside that they make (`geometry.indicator`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy  # its parts are imported when first used: together they take half a second
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural3d.geometry.clouds import tree_of
+from neural3d.geometry.indicator import Indicator, winding_matrix
+
+ORIENTED = 30_000  # points that are oriented together; others follow the nearest of these
+TRIES = ((64, 0.05), (96, 0.03))  # cells, and the Gaussian that blurs χ in scene units
+DAMPINGS = (1.0, 10.0, 100.0)  # of the least-norm system, in shares of its diagonal
+SHARPENINGS = 4  # times that normals follow the field they make
+JUDGES = 500  # points at which tries are compared
+TREE_NEIGHBOURS = 10  # of the spanning tree
+OPEN = 0.3  # openness from which a surface counts as open
+
+
+def outward_normals(
+    points: Float[np.ndarray, "N 3"],
+    planes: Float[np.ndarray, "N 3"],
+    spacing: Float[np.ndarray, "N"],
+    noise: float,
+) -> Float[np.ndarray, "N 3"]:
+    """`planes`, unit normals of either sign, turned outward. spacing, noise: see `geometry.clouds`."""
+    some = np.random.default_rng(0).permutation(len(points))[:ORIENTED]
+    share = spacing[some] * math.sqrt(len(points) / len(some))
+    turned = _outward(points[some], planes[some], share, noise)
+    nearest = tree_of(points[some]).query(points, workers=-1)[1]
+    return _along(planes, turned[nearest])
+
+
+def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray, noise: float) -> Float[np.ndarray, "N 3"]:
+    """The try counts in which χ, summed exactly, is most nearly 1/2 at the points, and neighbours agree best.
+
+    χ alone would follow the noise: scattered wrong signs bring it nearer to 1/2 at points that lie off the surface.
+    The spanning tree counts instead where neighbours agree far better in it, and the surface that it makes is open.
+    """
+    judges = np.linspace(0, len(points) - 1, min(JUDGES, len(points))).astype(int)
+    width = np.maximum(spacing, noise)
+    matrix = winding_matrix(points, width, points[judges])
+    neighbours = tree_of(points).query(points, min(TREE_NEIGHBOURS + 1, len(points)), workers=-1)[1][:, 1:]
+    area = (spacing**2)[:, None]
+    least, best = math.inf, planes
+    for vectors in outward_vectors(points, torch.from_numpy(spacing).float() ** 2):
+        tried = _along(planes, vectors.numpy())
+        chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
+        doubt = float(chi.std() / chi.median().abs()) + _disagreement(tried, neighbours)
+        if doubt < least:
+            least, best = doubt, tried
+    spanned = along_tree(planes, neighbours)
+    if _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
+        vectors = torch.from_numpy(spanned * area).float()
+        if float((matrix * vectors).sum((1, 2)).median()) < 0:
+            spanned, vectors = -spanned, -vectors
+        before = points[judges] + (2 * width[:, None] * spanned)[judges]
+        if openness((winding_matrix(points, width, before) * vectors).sum((1, 2))) > OPEN:
+            return spanned
+    return best
+
+
+def outward_vectors(points: Float[np.ndarray, "N 3"], area: Float[Tensor, "N"]) -> Iterator[Float[Tensor, "N 3"]]:
+    """Tries of vectors that point out of a closed shape at each point, without any start or tree.
+
+    The shortest vectors μ for which χ is 1/2 at all points, μ = Aᵀ ξ with (A Aᵀ + damping) ξ = 1/2 (Lin, Xiao,
+    Shi & Wang, "Surface Reconstruction from Point Clouds without Normals by Parametrizing the Gauss Formula", 2022),
+    by conjugate gradients: the best of exact points, also on both sides of walls thinner than the blur. Then, for
+    noisy ones, after μ ← −∇χ / |∇χ| a few times: normals agree with the field they make (Lin, Shi & Liu,
+    "Fast and Globally Consistent Normal Orientation based on the Winding Number Normal Consistency", 2024).
+    """
+    for cells, width in TRIES:
+        chi = Indicator(points, width, cells)
+        for damping in DAMPINGS:
+            vectors = _least_vectors(chi, damping)
+            yield vectors
+            for _ in range(SHARPENINGS):
+                vectors = chi.ascent(torch.nn.functional.normalize(vectors, dim=-1) * area[:, None])
+            yield vectors
+
+
+def openness(before: Float[Tensor, "M"]) -> float:
+    """The share of the half space behind a point that openings of the surface fill, in the mean over points.
+
+    before: χ just outside of them. By Gauss's formula a closed surface adds nothing there, and what is missing of it
+    takes away the solid angle in which it is seen, in shares of the whole sphere: 0 if closed, 1 for a flat sheet.
+    """
+    return max(0.0, -2 * float(before.mean()))
+
+
+def along_tree(planes: Float[np.ndarray, "N 3"], neighbours: np.ndarray) -> Float[np.ndarray, "N 3"]:
+    """Signs handed on along the tree over neighbours whose planes differ least (Hoppe et al., SIGGRAPH 1992).
+
+    Parts that no neighbours join each have a sign of their own.
+    """
+    count, k = neighbours.shape
+    near = np.repeat(np.arange(count), k), neighbours.ravel()
+    differ = 1 - np.abs((planes[near[0]] * planes[near[1]]).sum(1)) + 1e-3  # 1e-3: 0 would be no edge
+    graph = scipy.sparse.csr_matrix((differ, near), shape=(count, count))
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(graph.maximum(graph.T))
+    turned = planes.copy()
+    parts, part = scipy.sparse.csgraph.connected_components(tree, directed=False)
+    for root in np.unique(part, return_index=True)[1] if parts < count else ():
+        order, before = scipy.sparse.csgraph.breadth_first_order(tree, root, directed=False)
+        for i in order[1:]:
+            if turned[i] @ turned[before[i]] < 0:
+                turned[i] = -turned[i]
+    return turned
+
+
+def _disagreement(normals: np.ndarray, neighbours: np.ndarray) -> float:
+    """Share of neighbours that face opposite ways."""
+    return float((np.einsum("nc,nkc->nk", normals, normals[neighbours]) < -0.5).mean())
+
+
+def _along(planes: np.ndarray, vectors: np.ndarray) -> Float[np.ndarray, "N 3"]:
+    return np.where((planes * vectors).sum(1)[:, None] < 0, -planes, planes)
+
+
+def _least_vectors(chi: Indicator, damping: float) -> Float[Tensor, "N 3"]:
+    """μ of `outward_vectors`. damping: in shares of the diagonal of A Aᵀ."""
+    half = torch.full((len(chi.corner),), 0.5)
+    one = torch.zeros_like(half)
+    one[len(one) // 2] = 1
+    damping = damping * float(one @ chi.at(chi.adjoint(one)))
+    charges = _conjugate_gradients(lambda v: chi.at(chi.adjoint(v)) + damping * v, half, steps=15)
+    return chi.adjoint(charges)
+
+
+def _conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
+    """x with A x = b for symmetric positive definite A (Hestenes & Stiefel 1952)."""
+    x, r, p = torch.zeros_like(b), b.clone(), b.clone()
+    for _ in range(steps):
+        q, rr = apply(p), r @ r
+        step = rr / (p @ q)
+        x, r = x + step * p, r - step * q
+        p = r + (r @ r) / rr * p
+    return x
