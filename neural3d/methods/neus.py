@@ -69,6 +69,7 @@ STORED = 96  # along each side of the cube: places where the start's distances a
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
+FIRST_BATCH = 0.25  # share of its samples that a batch has at the start: many steps first, then exact ones
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
@@ -78,7 +79,7 @@ class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
     horizon: Count = 10000  # step at which learning rates reach their final value
-    samples_per_batch: Count = 1 << 13  # samples along rays that a step aims at; rays follow from it
+    samples_per_batch: Count = 1 << 15  # samples along rays that a step aims at in the end; rays follow from it
 
     levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
@@ -314,7 +315,8 @@ class Neus(Method):
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
-        self._rays = int(min(max(0.8 * self._rays + 0.2 * c.samples_per_batch / cost, 128), 1 << 14))
+        aim = c.samples_per_batch * FIRST_BATCH ** (1 - progress)
+        self._rays = int(min(max(0.8 * self._rays + 0.2 * aim / cost, 128), 1 << 14))
         error = (out.rgb.detach() - target).square().mean()
         figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
