@@ -1,9 +1,8 @@
-"""Signed distance fields: a ball of given radius, or other distances on a grid, plus what a network adds to them."""
+"""Signed distance fields: a ball of given radius plus what a network adds to it."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from neural3d.fields.encodings import fourier_features, random_frequencies
 from neural3d.fields.mlp import MLP
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
 
-REACH = 1.05  # half a side of the cube in which distances are stored: its outermost half cells have no value
-
 
 class HashSDF(nn.Module):
     """f(x), g(x) = MLP(hash_grid(x)) with ‖x‖ − radius added to f: at the start the surface is a sphere.
@@ -25,15 +22,11 @@ class HashSDF(nn.Module):
     smooth: softplus instead of ReLU in the network. Losses on ∂f/∂x (eikonal) work with both; with softplus ∂f/∂x has
         no jumps within a cell of the grid, with ReLU it costs a third.
     features: width of g, which a colour network sees.
-    stored: grid points along an edge of [-1.05, 1.05]³ at which other distances than the sphere's can be stored, see
-        `start_from`; between them they are linear. 0: none.
     """
-
-    start: Tensor | None
 
     def __init__(
         self, spec: HashGridSpec, *, width: int = 64, hidden_layers: int = 1, features: int = 0,
-        radius: float = 0.5, smooth: bool = False, stored: int = 0,
+        radius: float = 0.5, smooth: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.spec, self.radius = spec, radius
@@ -42,33 +35,6 @@ class HashSDF(nn.Module):
             spec.width, 1 + features, width, hidden_layers, bias=True, twice_differentiable=smooth,
             hidden_activation="softplus" if smooth else "relu",
         )  # fmt: skip
-
-        self.register_buffer("start", None)
-        if stored:
-            self.start_spec = HashGridSpec(
-                levels=1, features=1, base_resolution=stored, max_resolution=None, per_level_scale=1.0,
-                log2_table=math.ceil(3 * math.log2(stored)),
-            )  # fmt: skip
-            self.start = torch.zeros(self.start_spec.entries, 1)
-            self.start_from(_ball(self.nodes(), radius)[0])
-
-    def nodes(self) -> Float[Tensor, "stored³ 3"]:
-        """Where distances are stored: z slowest, x fastest."""
-        assert self.start is not None
-        ticks = (torch.arange(self.start_spec.base_resolution, device=self.start.device) - 0.5) * self.cell - REACH
-        return torch.cartesian_prod(ticks, ticks, ticks).flip(-1).contiguous()
-
-    @property
-    def cell(self) -> float:
-        """Between neighbouring nodes."""
-        return 2 * REACH / self.start_spec.scales[0]
-
-    def start_from(self, distance: Float[Tensor, "stored³"]) -> None:
-        """These distances, at `nodes`, instead of the sphere's; averaged with their neighbours', as they have rims."""
-        assert self.start is not None
-        side = self.start_spec.base_resolution
-        grid = nn.functional.pad(distance.view(1, 1, side, side, side), (1,) * 6, mode="replicate")
-        self.start[: side**3, 0] = nn.functional.avg_pool3d(grid, 3, stride=1).view(-1)
 
     def param_groups(self, lr: float, lr_final: float) -> list[dict[str, Any]]:
         """For `neural3d.ops.adam.Adam`."""
@@ -94,7 +60,7 @@ class HashSDF(nn.Module):
         """(signed distance, features)."""
         into = self.table.grad if self.training else None  # else normals of a picture would train the table
         out = self.net(hash_grid((x + 1) / 2, self.table, self.spec, table_grad=into))
-        return out[:, 0] + self._first(x)[0], out[:, 1:]
+        return out[:, 0] + _ball(x, self.radius)[0], out[:, 1:]
 
     def with_gradient(
         self, x: Float[Tensor, "N 3"]
@@ -118,20 +84,8 @@ class HashSDF(nn.Module):
         else:
             out, v_encoded = self.net.with_gradient(encoded)
         v_unit = hash_grid_position_gradient(unit, self.table, v_encoded, self.spec, table_grad=into)
-        first, slope = self._first(x, slope=True)
-        return out[:, 0] + first, out[:, 1:], v_unit / 2 + slope
-
-    def _first(self, x: Float[Tensor, "N 3"], slope: bool = False) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """What f is before anything is learned; its gradient, where it is asked for."""
-        if self.start is None:
-            return _ball(x, self.radius)
-        unit, table = (x + REACH) / (2 * REACH), self.start.to(x)
-        value = hash_grid(unit, table, self.start_spec)
-        if not slope:
-            return value[:, 0], x
-        return value[:, 0], hash_grid_position_gradient(unit, table, torch.ones_like(value), self.start_spec) / (
-            2 * REACH
-        )
+        ball, radial = _ball(x, self.radius)
+        return out[:, 0] + ball, out[:, 1:], v_unit / 2 + radial
 
 
 class FourierSDF(nn.Module):

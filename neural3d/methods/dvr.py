@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
 CELLS, REFRESH = 64, 32  # along the box's sides, of the map that marches look at first; steps between its renewals
-COLORS_FIRST = 0.05  # share of the horizon for which the shape waits for the colours, or carving would eat at all of it
 START_CELLS = 64  # along the box's sides, between the places where the first shape is stored
 MARGIN = 3.0  # a cell is taken for empty where all logits around it are that far below the surface's
 TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
@@ -154,13 +153,9 @@ class Dvr(Method):
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
         common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, 0.99), eps=1e-15)
-        shape = common | dict(waits_until=COLORS_FIRST)
-        return [
-            dict(params=[self.shape_table], skip_untouched=True, **shape),
-            dict(params=list(self.shape_net.parameters()), **shape),
-            dict(params=[self.color_table], skip_untouched=True, **common),
-            dict(params=list(self.color_net.parameters()), **common),
-        ]
+        networks = [*self.shape_net.parameters(), *self.color_net.parameters()]
+        tables = [self.shape_table, self.color_table]
+        return [dict(params=tables, skip_untouched=True, **common), dict(params=networks, **common)]
 
     # --- the fields ---
 

@@ -15,8 +15,8 @@ while colours are still wrong, moving the surface is the quickest way to make th
 
 - It starts near the truth. Photos with alpha give their visual hull, which is right but for hollows. Others first train
   a radiance field (`Ngp`) for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field
-  goes on as what lies beyond the box that holds the subject, as in NeRF++. Distances to the start are stored on a grid;
-  the network learns what differs from them.
+  goes on as what lies beyond the box that holds the subject, as in NeRF++. The network itself is fitted to the start:
+  as an offset from stored distances, which is there at once, it opens hollows less far in the same time.
 - Colours have a hash grid of their own, all of it from the start, and learn first, and three times as fast. With one
   grid for both, texture is pressed into the surface: rows of windows become ledges.
 - Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
@@ -65,12 +65,12 @@ if TYPE_CHECKING:
     from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
-STORED = 96  # along each side of the cube: places where the start's distances are stored
+FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇f(x) − ∇f(x′)‖ meanwhile
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
-FIRST_BATCH = 0.25  # share of its samples that a batch has at the start: many steps first, then exact ones
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
+VIEWS_FROM = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
 
@@ -79,7 +79,7 @@ class NeusConfig:
     """Settings of `neus`; lengths are in scene units, in which the region of interest spans [-1, 1]."""
 
     horizon: Count = 10000  # step at which learning rates reach their final value
-    samples_per_batch: Count = 1 << 15  # samples along rays that a step aims at in the end; rays follow from it
+    samples_per_batch: Count = 1 << 15  # samples along rays that a step aims at; rays follow from it
 
     levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
@@ -102,7 +102,7 @@ class NeusConfig:
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
-    carve_until: float = 0.5  # share of the horizon over which it fades to 0; then colours begin to see directions
+    carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
 
     lr: float = 1e-2  # of the colours
     lr_final: float = 3e-4
@@ -128,7 +128,7 @@ class Neus(Method):
             max_resolution=c.max_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
         radius = RADIUS * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
-        self.field = HashSDF(spec, width=c.width, radius=radius, stored=STORED)
+        self.field = HashSDF(spec, width=c.width, radius=radius)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
         self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
@@ -282,7 +282,7 @@ class Neus(Method):
         if self.scout and self._scouting and progress < self._scout_until:
             return self.scout.loss(batch, progress, generator)
         if not self._started:
-            self._start(progress)
+            self._start(progress, generator)
         self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
@@ -315,8 +315,7 @@ class Neus(Method):
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
-        aim = c.samples_per_batch * FIRST_BATCH ** (1 - progress)
-        self._rays = int(min(max(0.8 * self._rays + 0.2 * aim / cost, 128), 1 << 14))
+        self._rays = int(min(max(0.8 * self._rays + 0.2 * c.samples_per_batch / cost, 128), 1 << 14))
         error = (out.rgb.detach() - target).square().mean()
         figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
@@ -339,7 +338,7 @@ class Neus(Method):
         grown = min(1.0, progress / c.all_levels_at) if c.all_levels_at else 1.0
         self._shown = c.first_levels + (c.levels - c.first_levels) * grown
         self.field.show_levels(self._shown)
-        self._views = min(1.0, max(0.0, 5 * (progress - c.carve_until))) if self.scene.has_alpha else 1.0
+        self._views = min(1.0, max(0.0, 5 * (progress - VIEWS_FROM))) if self.scene.has_alpha else 1.0
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, optimizer: Adam) -> None:
         if self.scout and (self._scouting or self.scene.unbounded):
@@ -361,22 +360,46 @@ class Neus(Method):
         value = self.signed_distance(x)
         return ((value.abs() < band) | (cut & (value < 0))).float()
 
-    def _start(self, progress: float) -> None:
+    def _start(self, progress: float, generator: torch.Generator) -> None:
         """Puts the surface where the photos' alpha or the scout's depths say it is."""
         self._started = True
         self.grid.keep(self.box)
         self.grid.mark_visible(self.scene.cameras("train"))
         if self.scout and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
             self.scout.zero_grad(set_to_none=True)
-        x = self.field.nodes()
         if self.scene.has_alpha:
+            x = torch.rand(1 << 20, 3, generator=generator, device=self.log_s.device)
+            x = self.box[0] + (self.box[1] - self.box[0]) * x
             distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
         elif self.scout and self._scout_until:
-            distance = self.scout.signed_distance(progress, x, self.field.cell)
+            x, distance = self.scout.signed_distance(progress)
         else:
             return
         if distance.min() < 0:  # else masks contradict each other, or nothing was found: the sphere is better
-            self.field.start_from(distance)
+            self._fit(x, distance, generator)
+
+    def _fit(self, x: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator) -> None:
+        """Makes f this signed distance, but smooth, with an optimiser of its own.
+
+        Half as many points as near the surface are drawn from anywhere: where f were only known to be positive, its
+        slope of 1 might as well lead down again, to surfaces in empty space.
+        """
+        c, device, n = self.config, x.device, 1 << 13
+        near = distance.abs().argsort(stable=True)[: len(x) // 8]
+        optimizer = Adam(self.field.param_groups(c.lr, c.lr_final))
+        for step in range(FIT_STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = c.lr * 0.1 ** (step / FIT_STEPS)
+            close = near[torch.randint(len(near), (n,), generator=generator, device=device)]
+            anywhere = torch.randint(len(x), (n // 2,), generator=generator, device=device)
+            some = torch.cat([close, anywhere])
+            shift = torch.randn(n, 3, generator=generator, device=device) / self.field.finest_resolution
+            value, _, gradient = self.field.with_gradient(torch.cat([x[some], x[close] + shift]))
+            error = (value[: len(some)] - distance[some]).abs().mean()
+            eikonal = (gradient.norm(dim=-1) - 1).square().mean()
+            bend = (gradient[:n] - gradient[len(some) :]).norm(dim=-1).mean()
+            (error + c.eikonal * eikonal + FIT_SMOOTH * bend).backward()
+            optimizer.step()
 
     # --- pictures and meshes ---
 

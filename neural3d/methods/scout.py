@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOOKS, LOOK_PIXELS = 24, 200  # pictures from which the surface is fused, and their longer side, at most
 LOOK_SHARE = 0.1  # of the rays that all of training would draw at this field's pace: what these pictures may have
+START_CELLS = 128  # along each side of the box, at which that surface is looked up
 
 
 class Scout(Ngp):
@@ -61,20 +62,22 @@ class Scout(Ngp):
             looks.append(camera.resized(*(max(8, round(scale * n)) for n in (camera.width, camera.height))))
         return looks
 
-    def signed_distance(self, progress: float, x: Float[Tensor, "N³ 3"], cell: float) -> Float[Tensor, "N³"]:
-        """Distances of a cubic grid's points to the surface in the fused depths that training cameras see.
+    def signed_distance(self, progress: float) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+        """(points of the box, their distances to the surface in the fused depths that training cameras see).
 
-        Far from the surface, where depths are truncated, by whole cells.
+        Far from the surface, where depths are truncated, by cells of a grid.
         """
         looks = self._looks(progress)
         longest = max(max(camera.width, camera.height) for camera in looks)
         fused = Fused(lambda camera, _: self.depths(camera), looks, truncation(self.scene.aabb, longest))
+        box, steps = self.scene.aabb, (torch.arange(START_CELLS) + 0.5) / START_CELLS
+        x = torch.cartesian_prod(*(low + (high - low) * steps for low, high in box.T)).to(self.table.device)
         near = torch.cat([4 * fused.distance(part) for part in x.split(BATCH)])
-        side = round(len(x) ** (1 / 3))
-        solid = (near < 0).view(side, side, side).cpu().numpy()
+        solid = (near < 0).view(START_CELLS, START_CELLS, START_CELLS).cpu().numpy()
+        cell = ((box[1] - box[0]) / START_CELLS).tolist()
         by_cells = [ndimage.distance_transform_edt(part, sampling=cell) for part in (~solid, solid)]
         far = torch.from_numpy((by_cells[0] - by_cells[1]).astype(np.float32)).view(-1).to(near)
-        return torch.where(near.abs() < fused.truncation / 2, near, far)
+        return x, torch.where(near.abs() < fused.truncation / 2, near, far)
 
 
 def crossing(

@@ -48,19 +48,3 @@ def test_levels_are_shown_from_coarse_to_fine():
     assert made.finest_resolution == SPEC.scales[1]
     made.show_levels(4)
     assert made.finest_resolution == SPEC.scales[-1]
-
-
-def test_stored_distances_are_what_the_field_starts_from():
-    """A linear function, which interpolation keeps, and its slope; before that a ball."""
-    torch.manual_seed(0)
-    made = HashSDF(SPEC, width=16, radius=0.4, stored=24)
-    x = torch.rand(500, 3) * 1.8 - 0.9
-    x = x[x.norm(dim=-1) > 0.3]  # not at the tip of the ball's distance
-    torch.testing.assert_close(made(x)[0], x.norm(dim=-1) - 0.4, atol=0.03, rtol=0)
-    slope = torch.tensor([0.5, -2.0, 3.0])
-    made.start_from(made.nodes() @ slope - 0.1)
-    torch.testing.assert_close(made(x)[0], x @ slope - 0.1, atol=1e-3, rtol=0)
-    value, _, gradient = made.with_gradient(x)
-    torch.testing.assert_close(value, made(x)[0])
-    torch.testing.assert_close(gradient, slope.expand_as(gradient), atol=5e-3, rtol=0)
-    assert "start" in made.state_dict() and made.nodes().abs().max() < 1.2

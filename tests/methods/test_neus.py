@@ -14,6 +14,7 @@ from neural3d.errors import UserError
 from neural3d.evaluate import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
+from neural3d.methods import neus
 from neural3d.methods.neus import Neus
 from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
@@ -23,7 +24,7 @@ from neural3d.scene.silhouettes import visual_hull
 from neural3d.train import Trainer
 
 SMALL = [
-    "horizon=250", "log2_table=14", "levels=6", "max_resolution=64",
+    "horizon=250", "log2_table=14", "levels=6", "max_resolution=64", "samples_per_batch=8192",
     "grid_resolution=64", "grid_budget=16384", "max_steps_per_unit=64", "warmup=10", "lr_sharpness=0.03",
 ]  # fmt: skip
 CPU = torch.device("cpu")
@@ -226,18 +227,21 @@ def resumed_exactly(folder, out, *settings, stops):
     return whole == parts
 
 
-def test_resume_is_exact_to_the_byte(capture, tmp_path):
+def test_resume_is_exact_to_the_byte(capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(neus, "FIT_STEPS", 30)
     assert resumed_exactly(capture, tmp_path, stops=[23])
 
 
 @pytest.mark.parametrize("unbounded", [False, True])
-def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, unbounded):
+def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, monkeypatch, unbounded):
+    monkeypatch.setattr(neus, "FIT_STEPS", 30)
     settings = "horizon=40", "scout_until=0.5", f"scene.unbounded={str(unbounded).lower()}"
     assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
 
 
-def test_threads_do_not_change_a_byte(capture, tmp_path):
+def test_threads_do_not_change_a_byte(capture, tmp_path, monkeypatch):
     """With as many samples and features as in earnest: torch splits nothing smaller among threads."""
+    monkeypatch.setattr(neus, "FIT_STEPS", 10)
     threads, settings = torch.get_num_threads(), ["samples_per_batch=65536", "levels=12"]
     try:
         for count in (1, 2, 3):
@@ -289,10 +293,7 @@ def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch
         scout, "depths", lambda camera: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box)
     )
     scout._drawn = 1 << 20  # rays enough for the photos' own size
-    x = trainer.method.field.nodes()
-    found = scout.signed_distance(0.1, x, trainer.method.field.cell)
-    inside = ((x > box[0]) & (x < box[1])).all(-1)
-    x, found = x[inside], found[inside]
+    x, found = scout.signed_distance(progress=0.1)
     truth = scene_distance(trainer.scene, x)
     outside = truth > 0
     assert ((found < 0) == (truth < 0)).float().mean() > 0.97
