@@ -24,7 +24,7 @@ import torch  # isort: skip
 from common import machine, table
 
 from neural3d.run import configure
-from neural3d.scene.analytic import make_demo_scene
+from neural3d.synthetic.analytic import make_demo_scene
 from neural3d.train import Trainer
 
 

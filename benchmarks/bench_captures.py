@@ -45,12 +45,13 @@ import neural3d
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
+from neural3d.geometry.upright import file_from_own
+from neural3d.loading import load_scene
 from neural3d.render.paths import look_at
 from neural3d.render.photo_error import colors_at, photo_psnr
 from neural3d.run import Run
-from neural3d.scene import View, load_scene
-from neural3d.scene.align import similarity
-from neural3d.scene.upright import file_from_own
+from neural3d.scene import View
+from neural3d.scene.readers.align import similarity
 
 DATA = Path(os.environ.get("NEURAL3D_DATA", "../shared/data"))
 SHOWN = 320  # pixels of a picture's height in the contact sheet

@@ -5,7 +5,7 @@
 
 Trains both methods as `neural3d train OUT/shapes --method METHOD` does (unless OUT holds their runs) and prints a table
 for each kind of evidence, beside the most similar training shape. What is measured, and how, is said in
-neural3d.evaluate_category. The pictures are OUT/METHOD/eval/category*.png. Takes half an hour of one CPU thread.
+neural3d.evaluate.category. The pictures are OUT/METHOD/eval/category*.png. Takes half an hour of one CPU thread.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from common import machine, table
 
-from neural3d.evaluate_category import evaluate_category
+from neural3d.evaluate.category import evaluate_category
 from neural3d.run import configure, load
-from neural3d.scene.furniture import write_furniture
-from neural3d.scene.watertight import convert_folder
+from neural3d.shapes.watertight import convert_folder
+from neural3d.synthetic.furniture import write_furniture
 from neural3d.train import Trainer
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import machine, table
 
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.run import Run, configure, resolve_device
 from neural3d.train import Trainer
 

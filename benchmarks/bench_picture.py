@@ -5,7 +5,7 @@
 
 Trains, as `neural3d train` does and unless OUT holds their runs, on the training shapes of one folder: occupancy by
 pictures and by class, and dvr on captures of the same shapes. Then all held-out shapes are measured, each by the same
-one picture (`neural3d.evaluate_category`).
+one picture (`neural3d.evaluate.category`).
 Pictures: OUT/NAME/eval/category_image.png.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from bench_category import trained
 from common import machine, table
 
-from neural3d.evaluate_category import evaluate_category
+from neural3d.evaluate.category import evaluate_category
 from neural3d.run import load
-from neural3d.scene.category import load_shape_set
-from neural3d.scene.furniture import write_furniture
 from neural3d.scene.objects import write_captures
-from neural3d.scene.watertight import convert_folder
+from neural3d.shapes.category import load_shape_set
+from neural3d.shapes.watertight import convert_folder
+from neural3d.synthetic.furniture import write_furniture
 
 RUNS = {
     "image": ("shapes", "occupancy", ["condition=image"]),

@@ -36,12 +36,12 @@ from PIL import Image, ImageFilter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import textured
 
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
+from neural3d.loading import load_scene
 from neural3d.render.images import save_film
 from neural3d.run import Run, configure, resolve_device
-from neural3d.scene import load_scene
-from neural3d.scene.align import similarity
-from neural3d.scene.sfm import SfmOptions, process
+from neural3d.scene.readers.align import similarity
+from neural3d.sfm.solve import SfmOptions, process
 from neural3d.train import Trainer
 
 FOLDERS = {

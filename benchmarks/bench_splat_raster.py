@@ -28,7 +28,7 @@ from splats import synthetic_camera, synthetic_splats
 
 from neural3d.ops import keep_memory, splat_project, splat_raster
 from neural3d.ops.native import native, stream
-from neural3d.scene.colmap import read_model, read_points
+from neural3d.scene.readers.colmap import read_model, read_points
 
 # Operations a blended (or, in the cells visited, computed) pixel of a splat, counted in csrc/ops/splat_raster.{h,cpp};
 # fused multiply-adds count as two, comparisons and selections as one.

@@ -27,12 +27,13 @@ import torch
 from common import machine, table
 from PIL import Image
 
-from neural3d.evaluate import evaluate, truth
-from neural3d.fields.splat_files import read_splats
+from neural3d.evaluate.views import evaluate, truth
+from neural3d.files.splats import read_splats
 from neural3d.geometry.rotations import quaternion_from_rotation
+from neural3d.loading import load_scene
 from neural3d.metrics import psnr
 from neural3d.run import Run, configure
-from neural3d.scene import Scene, View, load_scene
+from neural3d.scene import Scene, View
 from neural3d.scene.undistort import pinhole_scene
 from neural3d.train import Trainer
 

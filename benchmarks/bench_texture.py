@@ -21,13 +21,13 @@ import trimesh
 from PIL import Image
 
 import neural3d
-from neural3d.export import linear_to_srgb, write_mesh
+from neural3d.files.meshes import linear_to_srgb, write_mesh
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
+from neural3d.images.reading import read_header
 from neural3d.meshing import surface
 from neural3d.render.photo_error import colors_at
 from neural3d.scene import View
-from neural3d.scene.images import read_header
 
 
 class Read:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_surface
 from neural3d.geometry.solid import Solid
-from neural3d.scene.shape import load_shape
+from neural3d.shapes.shape import load_shape
 
 POINTS = 30_000
 TUNED = ("bunny.off", "fertility.off", "goblet-0.5", "goblet-1", "goblet-2", "terrain", "half bunny.off")

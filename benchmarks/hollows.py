@@ -18,7 +18,7 @@ import torch
 from common import machine, table
 from scipy.ndimage import minimum_filter
 
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.run import configure, load
 from neural3d.scene.hollows import HollowBall, hollow_error, photograph, true_depth
 from neural3d.train import Trainer

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from neural3d.cli import main as neural3d
-from neural3d.scene.demo import make_demo_scene
+from neural3d.synthetic.demo import make_demo_scene
 
 COLUMNS = {"memory MiB": 2.0, "files": 0.05, "threads": 0.05}  # what each may grow a round, by the slope of all rounds
 TRAINING = 1.0  # minutes a round

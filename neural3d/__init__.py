@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neural3d import ops
     from neural3d.errors import UserError
+    from neural3d.loading import load_scene
     from neural3d.run import load
-    from neural3d.scene import load_scene
 
 __version__ = "0.1.0"
 if not (Path(__file__).parent / "viewer").is_dir():  # a checkout: setup.py maps viewer/, beside neural3d/, into it

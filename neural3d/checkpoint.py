@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from neural3d.disk import PAGE, replacing, write_pages
 from neural3d.errors import UserError
-from neural3d.files import PAGE, replacing, write_pages
 
 VERSION = 1
 SEPARATOR = "/"

@@ -21,12 +21,14 @@ from torch import Tensor
 
 from neural3d.covering import cover, fitted
 from neural3d.errors import UserError
-from neural3d.export import check_format, write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
+from neural3d.files.meshes import check_format, write_mesh
+from neural3d.files.splats import ANTIALIASED, WRITTEN, ending_of, is_splat_file, read_splats, write_splats
+from neural3d.files.usdz import read_usdz
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.clean import cleaned, simplified
 from neural3d.geometry.mesh import Mesh, extract
+from neural3d.geometry.upright import file_from_own
 from neural3d.meshing import FACES
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
@@ -34,8 +36,6 @@ from neural3d.render.fusion import Fused, fused_surface, truncation
 from neural3d.render.paths import orbit, surround
 from neural3d.render.splats import render_splats
 from neural3d.run import load, read_config
-from neural3d.scene.upright import file_from_own
-from neural3d.usdz import read_usdz
 from neural3d.viewer.open import Subject, open_subject
 from neural3d.viewer.solids import Solid
 

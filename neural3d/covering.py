@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.quantised import C0
+from neural3d.files.quantised import C0
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_places

@@ -1,6 +1,6 @@
 """One process at a time writes a folder: a lock of the operating system's, which dies with its process.
 
-Readers need none: what they read is replaced whole (see neural3d.files).
+Readers need none: what they read is replaced whole (see neural3d.disk).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from neural3d.disk import writing
 from neural3d.errors import UserError
-from neural3d.files import writing
 
 UNKNOWN_HERE = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}  # file systems without locks: go on without
 FAR = 2**30  # on Windows nobody can read bytes that are locked, so one is locked that is not there

@@ -15,12 +15,12 @@ from torch import Tensor
 from neural3d.config import nearest
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
+from neural3d.images.formats import is_photo
 from neural3d.methods.category import CategoryMethod
 from neural3d.run import Run
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.formats import is_photo
-from neural3d.scene.shape import read_shape
-from neural3d.scene.shots import read_shot
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import read_shape
+from neural3d.shapes.shots import read_shot
 
 LEAST = 16  # points without which there is nothing to go by
 STRAY = 0.1  # share of the points that may lie outside the category's box

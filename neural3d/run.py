@@ -24,20 +24,20 @@ from torch import Tensor
 from neural3d import __version__
 from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
+from neural3d.disk import write_whole
 from neural3d.errors import UserError
-from neural3d.files import write_whole
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_data
+from neural3d.loading import resolve as find_scene
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
 from neural3d.methods.base import Method
 from neural3d.methods.choice import choose
 from neural3d.plain import from_plain, read_json
 from neural3d.render import RenderOut
 from neural3d.scene import Scene
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.load import load_data
-from neural3d.scene.load import resolve as find_scene
-from neural3d.scene.shape import Shape
 from neural3d.scene.stored import read_scene
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import Shape
 
 FEWEST_VIEWS = 3  # from which a scene may follow
 

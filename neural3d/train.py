@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from neural3d.checkpoint import load_state
+from neural3d.disk import remove_parts, require_room, write_whole, writing
 from neural3d.errors import UserError
-from neural3d.files import remove_parts, require_room, write_whole, writing
 from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.ops.adam import Adam
@@ -23,9 +23,9 @@ from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
 from neural3d.saving import Saver
 from neural3d.scene import Scene
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.shape import Shape
 from neural3d.scene.stored import write_scene
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import Shape
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
@@ -195,7 +195,7 @@ class Trainer:
 
         None of a category, which is no one shape.
         """
-        from neural3d.evaluate import LABELS, truth
+        from neural3d.evaluate.views import LABELS, truth
         from neural3d.render.images import comparison, save_png, to_bytes
         from neural3d.render.paths import orbit
 

@@ -13,8 +13,8 @@ from neural3d.viewer.solids import Solid
 from toy import ball_capture
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import load_scene
-from neural3d.scene.outline import cloud_outline
+from neural3d.geometry.outline import cloud_outline
+from neural3d.loading import load_scene
 
 RADIUS = 0.6
 

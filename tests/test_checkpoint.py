@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neural3d import checkpoint, files
+from neural3d import checkpoint
+from neural3d import disk as files
 from neural3d.checkpoint import KINDS, Snapshot, load_state, save_state
+from neural3d.disk import PAGE
 from neural3d.errors import DiskFull, UserError
-from neural3d.files import PAGE
 
 STATE = {
     "step": 7,

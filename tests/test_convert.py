@@ -12,10 +12,10 @@ from splats import synthetic_splats
 
 from neural3d import convert
 from neural3d.cli import main
-from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.quantised import C0
-from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.files.meshes import write_mesh
+from neural3d.files.quantised import C0
+from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.mesh_metrics import sample_places
 from neural3d.render.paths import surround
@@ -104,8 +104,8 @@ def test_the_cost_of_nothing_is_nothing_and_of_a_shift_is_the_shift():
 
 
 def test_a_mesh_becomes_signed_distances(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("neural3d.scene.samples.POOL", 1 << 12)
-    monkeypatch.setattr("neural3d.scene.samples.CELLS", 12)
+    monkeypatch.setattr("neural3d.shapes.samples.POOL", 1 << 12)
+    monkeypatch.setattr("neural3d.shapes.samples.CELLS", 12)
     write_mesh(globe(), tmp_path / "globe.ply")
     options = ["--minutes", "0.02", "--resolution", "32"]
     main(["convert", str(tmp_path / "globe.ply"), str(tmp_path / "run"), *options])

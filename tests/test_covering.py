@@ -10,9 +10,9 @@ from solids import solid_of
 
 from neural3d import convert, covering
 from neural3d.covering import REACH, cover, fitted, rows, sides
-from neural3d.export import write_mesh
-from neural3d.fields.quantised import C0
-from neural3d.fields.splat_files import read_splats
+from neural3d.files.meshes import write_mesh
+from neural3d.files.quantised import C0
+from neural3d.files.splats import read_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.render.paths import surround

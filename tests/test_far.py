@@ -12,15 +12,15 @@ from toy import ball_capture
 
 from neural3d import convert
 from neural3d.cli import main
-from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.files.meshes import write_mesh
+from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_file
+from neural3d.loading import load_data
 from neural3d.methods.ngp import Ngp
 from neural3d.run import configure
-from neural3d.scene.load import load_data
-from neural3d.scene.shape import load_shape
+from neural3d.shapes.shape import load_shape
 from neural3d.train import Trainer
 
 UTM = np.array([448_262.0, 5_411_932.0, 431.0])
@@ -51,7 +51,7 @@ def test_meshes(tmp_path, ending):
     path = tmp_path / f"ball.{ending}"
     if ending == "usdz":
         pytest.importorskip("pxr", reason="usd-core, which writes USDZ, is not installed")
-        from neural3d.usdz import read_usdz
+        from neural3d.files.usdz import read_usdz
     write_mesh(ball(), path, up="capture")
     if ending == "usdz":
         back = read_usdz(path).vertices

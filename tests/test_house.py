@@ -68,8 +68,8 @@ def test_imports_never_run_back():
 
 
 def test_the_reader_of_imports_sees_every_form():
-    source = "import neural3d.cli\ndef f():\n  from neural3d import train\n  from neural3d.scene.load import x"
-    assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.scene.load.x"}
+    source = "import neural3d.cli\ndef f():\n  from neural3d import train\n  from neural3d.loading import x"
+    assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.loading.x"}
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported():

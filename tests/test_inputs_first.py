@@ -89,7 +89,7 @@ def test_before_anything_is_loaded(run, tmp_path, monkeypatch, capsys, words, me
     def worked(*_, **__):
         raise AssertionError("work has begun")
 
-    for work in ("neural3d.run.build_method", "neural3d.train.Trainer.__init__", "neural3d.scene.demo.render_view"):
+    for work in ("neural3d.run.build_method", "neural3d.train.Trainer.__init__", "neural3d.synthetic.demo.render_view"):
         monkeypatch.setattr(work, worked)
     with pytest.raises(SystemExit) as stop:
         main([word.format(run=run, tmp=tmp_path) for word in words])

@@ -10,7 +10,7 @@ import textured
 import neural3d.cli.process
 from neural3d.cli import main
 from neural3d.run import configure
-from neural3d.scene.sfm import SfmReport
+from neural3d.sfm.solve import SfmReport
 
 needs_colmap = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which finds the cameras, is not installed"
@@ -47,7 +47,7 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neural3d.scene.sfm.process", interrupted)
+    monkeypatch.setattr("neural3d.sfm.solve.process", interrupted)
     with pytest.raises(SystemExit) as stop:
         main(["process", str(photos), str(tmp_path / "out")])
     assert stop.value.code == 130
@@ -62,7 +62,7 @@ def report(registered, photos=60):
 
 
 def test_under_half_is_said_first_and_ends_with_3(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("neural3d.scene.sfm.process", lambda *_: report(29))
+    monkeypatch.setattr("neural3d.sfm.solve.process", lambda *_: report(29))
     with pytest.raises(SystemExit) as stop:
         main(["process", str(photos), str(tmp_path / "out")])
     said = " ".join(capsys.readouterr().out.split())
@@ -75,7 +75,7 @@ def test_under_half_is_said_first_and_ends_with_3(photos, tmp_path, monkeypatch,
 
 
 def test_half_is_enough(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("neural3d.scene.sfm.process", lambda *_: report(30))
+    monkeypatch.setattr("neural3d.sfm.solve.process", lambda *_: report(30))
     main(["process", str(photos), str(tmp_path / "out")])
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("registered 30 of 60 photos") and "next: neural3d train" in said

@@ -9,7 +9,7 @@ from toy import ball_capture
 
 from neural3d.cli import main
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.ngp import Ngp
 from neural3d.render.splats import render_splats

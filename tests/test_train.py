@@ -12,7 +12,7 @@ from neural3d import saving
 from neural3d.checkpoint import load_state
 from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.run import configure, load
 from neural3d.train import Trainer, learning_rate
 

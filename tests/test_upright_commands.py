@@ -17,9 +17,9 @@ from neural3d.cli import main
 from neural3d.cli.demo import Demo
 from neural3d.cli.export import Export
 from neural3d.covering import cover
-from neural3d.export import write_mesh
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import read_splats, write_splats
+from neural3d.files.meshes import write_mesh
+from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
 from neural3d.methods.base import Method
 from neural3d.run import Run, configure, load
@@ -111,9 +111,9 @@ def test_export_does_as_it_is_told(run, tmp_path):
 
 
 def test_the_demos_mesh_stands(tmp_path, monkeypatch):
-    monkeypatch.setattr("neural3d.scene.analytic.make_demo_scene", lambda out, **_: small_scene(out))
+    monkeypatch.setattr("neural3d.synthetic.analytic.make_demo_scene", lambda out, **_: small_scene(out))
     monkeypatch.setattr("neural3d.cli.demo.fit", lambda trainer, *_: trainer.fit(1))
-    monkeypatch.setattr("neural3d.evaluate.evaluate", lambda *_, **__: {})
+    monkeypatch.setattr("neural3d.evaluate.views.evaluate", lambda *_, **__: {})
     monkeypatch.setattr("neural3d.cli.demo.print_scores", lambda scores: None)
     Demo(tmp_path / "demo", device="cpu").run()
     assert heights(read(tmp_path / "demo" / "mesh.glb").vertices, table().colors, (0, 1, 0)) > 0.3

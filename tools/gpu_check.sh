@@ -105,7 +105,7 @@ if wanted benchmarks; then
 fi
 if wanted train; then
   rm -rf build/gpu-runs
-  part scene "$python" -c 'from neural3d.scene.analytic import make_demo_scene; make_demo_scene("build/gpu-runs/scene")'
+  part scene "$python" -c 'from neural3d.synthetic.analytic import make_demo_scene; make_demo_scene("build/gpu-runs/scene")'
   printf '\n## The demo scene, ngp, 600 steps\n\n' | report
   for device in cuda cpu; do
     part "train-$device" train "$device"

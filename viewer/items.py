@@ -13,9 +13,9 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.images.colour import eight_bit, srgb
+from neural3d.images.formats import open_photo
 from neural3d.scene import Scene, View
-from neural3d.scene.colour import eight_bit, srgb
-from neural3d.scene.formats import open_photo
 from neural3d.scene.undistort import is_panorama
 
 BLUE, ORANGE, RED = (46, 116, 214), (232, 142, 36), (222, 50, 70)

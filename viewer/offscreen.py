@@ -10,8 +10,8 @@ from neural3d.viewer.painter import painter
 from neural3d.viewer.picture import Kind, depth_span, fitted, furnished, picture_of
 from neural3d.viewer.state import State
 
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 from neural3d.render.images import save_png
 
 

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import is_splat_file
+from neural3d.files.clouds import is_cloud_file, read_cloud
+from neural3d.files.splats import is_splat_file
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import cloud_outline, outline_of
+from neural3d.images.srgb import linear_to_srgb
+from neural3d.loading import load_data, resolve
 from neural3d.render import RenderOut
 from neural3d.render.splat_view import open_splats
 from neural3d.run import Run, load, resolve_device
 from neural3d.scene import Scene
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.cloud_files import is_cloud_file, read_cloud
-from neural3d.scene.load import load_data, resolve
-from neural3d.scene.outline import cloud_outline, outline_of
-from neural3d.scene.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_turn
-from neural3d.scene.srgb import linear_to_srgb
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_turn
 
 if TYPE_CHECKING:
     from neural3d.viewer.live import Live

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.scene import Scene, View
-from neural3d.scene.shape import Shape
+from neural3d.shapes.shape import Shape
 
 WHITE, DARK = (1.0, 1.0, 1.0), (0.11, 0.12, 0.14)
 ROOM = 0.25  # how far the clip sliders reach beyond the subject's box, in its sides

@@ -25,7 +25,7 @@ from neural3d.viewer.render_thread import Frame, RenderThread
 
 from neural3d.cli.console import console
 from neural3d.errors import UserError
-from neural3d.fields.quantised import C0
+from neural3d.files.quantised import C0
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.render import RenderOut

@@ -10,8 +10,8 @@ import tyro
 
 from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, StageProgress, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Convert:
     def fit_field(self) -> None:
         """Trains `sdf` on the mesh, as `neural3d train` does, and measures the surface it has learnt."""
         from neural3d.cli.train import fit
-        from neural3d.evaluate_mesh import evaluate_mesh
+        from neural3d.evaluate.mesh import evaluate_mesh
         from neural3d.run import configure, load, resolve_device
         from neural3d.train import Trainer
 

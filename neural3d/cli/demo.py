@@ -10,8 +10,8 @@ from typing import ClassVar
 from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, console, say_next
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 from neural3d.lock import Lock
 
 SECONDS = 105.0  # for all of it but the imports, on any machine: what is slower gets fewer photos and fewer steps
@@ -33,10 +33,10 @@ class Demo:
 
     def run(self) -> None:
         begin = time.perf_counter()
-        from neural3d.evaluate import evaluate
-        from neural3d.export import write_mesh
+        from neural3d.evaluate.views import evaluate
+        from neural3d.files.meshes import write_mesh
         from neural3d.run import configure, load, resolve_device
-        from neural3d.scene.analytic import make_demo_scene
+        from neural3d.synthetic.analytic import make_demo_scene
         from neural3d.train import LOCK, Trainer
 
         out = Path("neural3d-demo") if self.out == NOWHERE else self.out

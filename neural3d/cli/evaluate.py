@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from rich.table import Table
 
 from neural3d.cli.console import Device, Number, RunFolder, at_least, coloured, console, option, print_table
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 
 
 @dataclass
@@ -33,10 +33,10 @@ class Eval:
     device: Device = "auto"
 
     def run(self) -> None:
-        from neural3d.evaluate import evaluate
+        from neural3d.evaluate.views import evaluate
         from neural3d.run import load, read_config
-        from neural3d.scene.category import ShapeSet
-        from neural3d.scene.shape import Shape
+        from neural3d.shapes.category import ShapeSet
+        from neural3d.shapes.shape import Shape
 
         at_least(resolution=(self.resolution, 2))
         for file in (self.mesh, self.lpips):
@@ -47,14 +47,14 @@ class Eval:
         run = load(self.path, self.device)
         mesh = self.mesh or (run.scene.path if isinstance(run.scene, Shape) else None)
         if mesh is not None:
-            from neural3d.evaluate_mesh import evaluate_mesh
+            from neural3d.evaluate.mesh import evaluate_mesh
 
             report = evaluate_mesh(run, mesh, resolution=self.resolution)
             print_mesh_scores(report)
             picture = self.path / "eval" / "mesh_error.png"
             return console.print(f"written to {self.path / 'eval_mesh.json'}, the error on the surfaces to {picture}")
         if isinstance(run.scene, ShapeSet):
-            from neural3d.evaluate_category import evaluate_category
+            from neural3d.evaluate.category import evaluate_category
 
             print_category_scores(evaluate_category(run))
             return console.print(f"written to {self.path}/eval_category*.json, a picture to {self.path}/eval")

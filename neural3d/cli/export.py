@@ -20,8 +20,8 @@ from neural3d.cli.console import (
     option,
 )
 from neural3d.cli.written import Up, print_mesh, units_of
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +72,8 @@ class Export:
     def run(self) -> None:
         import torch
 
-        from neural3d.export import check_format, write_mesh
-        from neural3d.fields.splat_files import WRITTEN, ending_of
+        from neural3d.files.meshes import check_format, write_mesh
+        from neural3d.files.splats import WRITTEN, ending_of
         from neural3d.run import load
 
         only_splats = ending_of(self.out) in set(WRITTEN) - {".ply"}
@@ -151,8 +151,8 @@ class Export:
         return [] if lost else views
 
     def write_splats(self, run: Run, splats: Gaussians | None, crop: Tensor | None) -> None:
-        from neural3d.fields.splat_files import write_splats
-        from neural3d.scene.upright import file_from_own
+        from neural3d.files.splats import write_splats
+        from neural3d.geometry.upright import file_from_own
 
         if splats is None:
             raise UserError(

@@ -30,14 +30,14 @@ class Info:
         if self.path in METHODS and not path.exists():
             return print_settings(self.path)
 
-        from neural3d.fields.splat_files import describe_splats, is_splat_file, read_splats
-        from neural3d.scene import load_scene
-        from neural3d.scene.category import holds_shapes, load_shape_set
+        from neural3d.files.splats import describe_splats, is_splat_file, read_splats
+        from neural3d.loading import load_scene
         from neural3d.scene.doctor import describe, describe_shape, suspicions
-        from neural3d.scene.footage import find_footage
-        from neural3d.scene.footage_doctor import describe_footage
         from neural3d.scene.objects import holds_captures, load_captures
-        from neural3d.scene.shape import is_shape_file
+        from neural3d.sfm.footage import find_footage
+        from neural3d.sfm.footage_doctor import describe_footage
+        from neural3d.shapes.category import holds_shapes, load_shape_set
+        from neural3d.shapes.shape import is_shape_file
 
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))

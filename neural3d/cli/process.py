@@ -23,7 +23,7 @@ from neural3d.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from neural3d.scene.sfm import SfmOptions, SfmReport
+    from neural3d.sfm.solve import SfmOptions, SfmReport
 
 SHOWN = 20  # photos without a pose that are named
 TOO_FEW = 3  # exit code where fewer than half of the photos could be placed
@@ -55,7 +55,7 @@ class Process:
     seed: Seed = 0
 
     def run(self) -> None:
-        from neural3d.scene.sfm import SfmOptions
+        from neural3d.sfm.solve import SfmOptions
 
         options = SfmOptions(self.mapper, self.matching, self.camera_model, self.frames, self.seed)
         find_cameras(self.photos, self.out, options)
@@ -68,7 +68,7 @@ def find_cameras(photos: Path, out: Path, options: SfmOptions) -> None:
 
     Ends with TOO_FEW where fewer than half of the photos could be placed.
     """
-    from neural3d.scene.sfm import process
+    from neural3d.sfm.solve import process
 
     try:
         with StageProgress() as shown:
@@ -110,8 +110,8 @@ def print_report(report: SfmReport) -> None:
 
 def with_poses(scene: Path, folder: Path, seed: int) -> Path:
     """`scene.poses.with_poses` with progress shown."""
-    from neural3d.scene import poses
-    from neural3d.scene.sfm import SfmOptions, read_report
+    from neural3d.sfm import poses
+    from neural3d.sfm.solve import SfmOptions, read_report
 
     capture = poses.with_poses(
         scene, folder, lambda photos, out: find_cameras(photos, out, SfmOptions(seed=seed)), console.print

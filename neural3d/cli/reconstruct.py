@@ -10,8 +10,8 @@ import tyro
 
 from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, RunFolder, Seed, at_least, console, option
 from neural3d.cli.written import Up, print_mesh, units_of
+from neural3d.disk import require_writable
 from neural3d.errors import UserError
-from neural3d.files import require_writable
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Reconstruct:
     device: Device = "auto"
 
     def run(self) -> None:
-        from neural3d.export import check_format, write_mesh
+        from neural3d.files.meshes import check_format, write_mesh
         from neural3d.reconstruct import between, new_shapes, reconstruct
         from neural3d.run import load
 

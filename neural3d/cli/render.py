@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from neural3d.cli.console import NOWHERE, Device, Number, OutOption, Output, at_least, console, option, progress_bar
+from neural3d.disk import require_room, require_writable, written_behind
 from neural3d.errors import UserError
-from neural3d.files import require_room, require_writable, written_behind
 
 if TYPE_CHECKING:
     from neural3d.render.splat_view import SplatView
@@ -50,13 +50,13 @@ class Render:
         import numpy as np
         import torch
 
-        from neural3d.evaluate import background_color
-        from neural3d.fields.splat_files import is_splat_file
+        from neural3d.evaluate.views import background_color
+        from neural3d.files.splats import is_splat_file
         from neural3d.render.images import picture_of, save_film, save_render
         from neural3d.render.paths import camera_path, depth_span, suited_path
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
-        from neural3d.scene.category import ShapeSet
+        from neural3d.shapes.category import ShapeSet
 
         transparent = self.background == "transparent"
         film = self.out.suffix.lower() == ".mp4"

@@ -1,6 +1,6 @@
 """Ctrl-C and `kill`: the one place where the command line hears them.
 
-Both interrupt what runs; what was being written is removed on the way (neural3d.files), and the command ends with 130
+Both interrupt what runs; what was being written is removed on the way (neural3d.disk), and the command ends with 130
 for Ctrl-C, 143 for `kill`. Training is given the time to end between two steps and to save.
 """
 

@@ -24,8 +24,8 @@ from neural3d.cli.console import (
 )
 from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
+from neural3d.disk import require_writable, writing
 from neural3d.errors import UserError
-from neural3d.files import require_writable, writing
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer

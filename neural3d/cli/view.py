@@ -32,7 +32,7 @@ class View:
     device: Device = "auto"
 
     def run(self) -> None:
-        from neural3d.scene.load import resolve
+        from neural3d.loading import resolve
         from neural3d.viewer.live import followed
         from neural3d.viewer.open import Subject, open_subject
 

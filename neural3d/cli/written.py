@@ -12,8 +12,8 @@ from neural3d.cli.console import console
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
     from neural3d.scene import Scene
-    from neural3d.scene.category import ShapeSet
-    from neural3d.scene.shape import Shape
+    from neural3d.shapes.category import ShapeSet
+    from neural3d.shapes.shape import Shape
 
 HELP = (
     "y or z: turned so that +Y or +Z is up; capture: the capture's own axes; "
@@ -27,7 +27,7 @@ Up = Annotated[
 def print_mesh(path: Path, mesh: Mesh, up: str | None, units: str) -> None:
     """Two lines on a mesh as written: how much there is and how it stands, its size and in which units that is."""
     from neural3d.geometry.offset import as_text, offset_file, read_offset
-    from neural3d.scene.upright import axis_of
+    from neural3d.geometry.upright import axis_of
 
     axis = axis_of(path, up)
     stands = "in the capture's own frame" if axis == "capture" else f"+{axis.upper()} is up"

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from neural3d.disk import replacing
 from neural3d.errors import UserError
-from neural3d.files import replacing
 
 FAR = 100.0  # sizes from the origin, from which on float32 rounds to more than 6e-6 of the size
 MANY = 100_000  # points that tell where all are

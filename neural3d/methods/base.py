@@ -17,9 +17,9 @@ from neural3d.render import RenderOut
 from neural3d.scene import Scene
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import Source
     from neural3d.geometry.mesh import Colors, Field, Mesh
     from neural3d.ops.adam import Adam
-    from neural3d.scene.batches import Source
 
 HIDING_VIEWS, HIDING_PIXELS = 24, 120  # training views, and their longer side, that tell a mesh what nobody has seen
 
@@ -46,7 +46,7 @@ class Method(nn.Module, abc.ABC):
 
     def source(self, scene: Any, device: torch.device) -> Source:
         """Where training batches come from. Single pixels of all training photos by default."""
-        from neural3d.scene.batches import ImageSource
+        from neural3d.data.rays import ImageSource
 
         return ImageSource(scene, device)
 

@@ -15,8 +15,8 @@ from neural3d.geometry.cameras import Camera
 from neural3d.methods.base import Method
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.samples import sample_surface
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.samples import sample_surface
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Field, Mesh

@@ -5,8 +5,8 @@ from __future__ import annotations
 from neural3d.geometry.solid import open_edges
 from neural3d.methods.seeds import ENOUGH
 from neural3d.scene import Scene
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.shape import Shape
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import Shape
 
 
 def choose(data: Scene | Shape | ShapeSet) -> tuple[str, str]:

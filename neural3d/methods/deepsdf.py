@@ -28,7 +28,7 @@ from neural3d.fields.encodings import positional_encoding, positional_width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
 from neural3d.methods.category import CategoryMethod, numpy_rng
-from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, survey
+from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, survey
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool3d, normalize, softplus
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.silhouettes import SilhouetteSource, visual_hull
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
@@ -41,13 +42,12 @@ from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
 from neural3d.scene.footprint import photo_resolution
-from neural3d.scene.silhouettes import SilhouetteSource, visual_hull
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import RayBatch
     from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
 
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
 CELLS, REFRESH = 64, 32  # along the box's sides, of the map that marches look at first; steps between its renewals

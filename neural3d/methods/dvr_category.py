@@ -22,15 +22,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.object_rays import ObjectBatch, ObjectSource
 from neural3d.fields.conditional import ConditionalField
 from neural3d.fields.encoder import PictureEncoder
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.category import CategoryMethod
 from neural3d.render.surface import first_crossing, implicit_point
-from neural3d.scene.category import ShapeSet
-from neural3d.scene.object_rays import ObjectBatch, ObjectSource
 from neural3d.scene.objects import shots_of
+from neural3d.shapes.category import ShapeSet
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.clouds import CloudBatch, CloudSource
 from neural3d.fields.sdf import FourierSDF, HashSDF
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.support import Support
@@ -36,8 +37,7 @@ from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import render_surface
-from neural3d.scene.cloud_source import CloudBatch, CloudSource
-from neural3d.scene.shape import Shape
+from neural3d.shapes.shape import Shape
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh

@@ -39,9 +39,9 @@ from neural3d.render import RenderOut
 from neural3d.render.volume import Spacing, gather, quadrature, sample_pdf, stratified
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import RayBatch
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
 
 
 GRID_THRESHOLD = 0.1  # density in 1/unit: less absorbs under a tenth of the light across the whole scene

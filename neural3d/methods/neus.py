@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -57,12 +58,11 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.scene.footprint import photo_resolution
-from neural3d.scene.silhouettes import visual_hull
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import RayBatch
     from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
 FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇f(x) − ∇f(x′)‖ meanwhile

@@ -33,9 +33,9 @@ from neural3d.render import RenderOut
 from neural3d.scene.footprint import photo_resolution, photo_steps
 
 if TYPE_CHECKING:
+    from neural3d.data.rays import RayBatch
     from neural3d.ops.adam import Adam
     from neural3d.scene import Scene
-    from neural3d.scene.batches import RayBatch
 
 EARLY_STOP = 1e-4  # transmittance at which a ray ends
 

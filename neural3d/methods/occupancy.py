@@ -22,8 +22,8 @@ from neural3d.ops.hash_grid import HashGridSpec
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import render_surface
-from neural3d.scene.samples import DistanceBatch, SolidSource
-from neural3d.scene.shape import Shape
+from neural3d.shapes.samples import DistanceBatch, SolidSource
+from neural3d.shapes.shape import Shape
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh

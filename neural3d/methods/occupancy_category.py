@@ -4,7 +4,7 @@ Mescheder, Oechsle, Niemeyer, Nowozin, Geiger: "Occupancy Networks", CVPR 2019: 
 sigmoid(logit(x, seen)) and whether x is inside, over all shapes of a category. Seen is, by `condition`,
     points  a noisy cloud. The published network sees it through one vector; ours through features at its points, see
             `neural3d.fields.local`.
-    image   one picture, by a random one of 24 cameras (`neural3d.scene.shots`), as published: a residual network makes
+    image   one picture, by a random one of 24 cameras (`neural3d.shapes.shots`), as published: a residual network makes
             a vector of it (`neural3d.fields.encoder`), conditional normalisation lets that shape the field
             (`neural3d.fields.conditional`). The field stands in the category's frame, wherever the camera stood.
     class   the shape's class alone, through a vector of its own: what is likely of any member.
@@ -25,8 +25,8 @@ from neural3d.fields.conditional import ConditionalField
 from neural3d.fields.encoder import PictureEncoder
 from neural3d.fields.local import LocalOccupancy
 from neural3d.methods.category import CategoryMethod
-from neural3d.scene.category import CategoryBatch, CategorySource, ShapeSet, kind_of
 from neural3d.scene.objects import shots_of
+from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, kind_of
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field

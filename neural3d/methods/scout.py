@@ -18,7 +18,7 @@ from neural3d.ops.ray_march import ray_aabb
 from neural3d.render.fusion import Fused, truncation
 
 if TYPE_CHECKING:
-    from neural3d.scene.batches import RayBatch
+    from neural3d.data.rays import RayBatch
 
 LOOKS, LOOK_PIXELS = 24, 200  # pictures from which the surface is fused, and their longer side, at most
 LOOK_SHARE = 0.1  # of the rays that all of training would draw at this field's pace: what these pictures may have

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
+from neural3d.data.rays import PhotoBatch, PhotoSource
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.methods.base import Method
@@ -29,7 +30,6 @@ from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.splats import pinhole_intrinsics, render_splats
-from neural3d.scene.batches import PhotoBatch, PhotoSource
 from neural3d.scene.photos import available_memory
 from neural3d.scene.undistort import pinhole_scene
 

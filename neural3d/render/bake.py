@@ -28,8 +28,8 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import BATCH, Colors, Mesh
 from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import Texels, texels_of
+from neural3d.images.reading import read_header
 from neural3d.progress import Progress, silent
-from neural3d.scene.images import read_header
 from neural3d.scene.undistort import is_panorama
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from neural3d.disk import MIB, free_space, replacing
 from neural3d.errors import UserError
-from neural3d.files import MIB, free_space, replacing
 from neural3d.render import RenderOut
 
 Pixels = Float[np.ndarray, "height width channels"] | Float[Tensor, "height width channels"]

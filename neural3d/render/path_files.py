@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.disk import replacing
 from neural3d.errors import UserError
-from neural3d.files import replacing
 from neural3d.geometry.cameras import Camera
 from neural3d.render.spline import as_pinhole, frames_between
 from neural3d.scene.capture import pose_from, read_json
+from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL
 from neural3d.scene.scene import Scene
-from neural3d.scene.shape import Shape
-from neural3d.scene.transforms import OPENCV_FROM_OPENGL
+from neural3d.shapes.shape import Shape
 
 FPS = 24.0
 TRANSITION = 2.0  # seconds from one key frame to the next where a file does not say

@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.geometry.bounds import every_nth, seen_by
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import outline_of
 from neural3d.render.path_files import CameraPath, read_camera_path
 from neural3d.render.spline import as_pinhole, frames_between
-from neural3d.scene.bounds import every_nth, seen_by
-from neural3d.scene.outline import outline_of
 from neural3d.scene.scene import Scene
-from neural3d.scene.shape import Shape
+from neural3d.shapes.shape import Shape
 
 KINDS = ("train", "val", "test", "orbit", "spiral", "walk")
 FILL = 0.85  # of the picture's nearer sides, that the subject's outline takes where it is widest

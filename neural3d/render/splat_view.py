@@ -11,14 +11,14 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import USUAL_UP, read_splats
+from neural3d.files.splats import USUAL_UP, read_splats
+from neural3d.geometry.bounds import rotation_to_z
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import TRIM, box_outline, cloud_outline
 from neural3d.render import RenderOut
 from neural3d.render.paths import UP, look_at
 from neural3d.render.splats import render_splats
 from neural3d.scene import Scene, View
-from neural3d.scene.bounds import rotation_to_z
-from neural3d.scene.outline import TRIM, box_outline, cloud_outline
 
 CORE = 1.6  # radii of the ball of 60 % of the better splats, that may be the subject
 PICTURE = (960, 720, 50.0)  # of a file without a camera: width, height, vertical field of view in degrees

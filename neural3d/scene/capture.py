@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.formats import PICTURES
+from neural3d.images.formats import PICTURES
 from neural3d.scene.scene import View
 
 MASK_FOLDERS = ("masks", "mask")

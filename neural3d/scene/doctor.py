@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.files.clouds import is_cloud_file, read_cloud
+from neural3d.geometry.bounds import every_nth, in_picture, seen_by
 from neural3d.geometry.cameras import Camera, project, unproject
 from neural3d.geometry.lenses import lens_of
-from neural3d.scene.bounds import every_nth, in_picture, seen_by
-from neural3d.scene.cloud_files import is_cloud_file, read_cloud
-from neural3d.scene.colmap import find_model, read_observations
-from neural3d.scene.images import read_image
+from neural3d.images.reading import read_image
 from neural3d.scene.photos import available_memory
 from neural3d.scene.plausible import implausible
 from neural3d.scene.readers import READERS
+from neural3d.scene.readers.colmap import find_model, read_observations
 from neural3d.scene.scene import Scene, View
-from neural3d.scene.shape import load_parts, read_shape
+from neural3d.shapes.shape import load_parts, read_shape
 
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
 STOPS = 0.2  # standard deviation of exposure, in factors of two of light, from which it is worth modelling

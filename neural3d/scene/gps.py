@@ -70,7 +70,7 @@ def align(model: Path, places: Mapping[str, Sequence[float]]) -> str | None:
     """
     if len(places) < 3 or spread(positions := enu(list(places.values()))) < NOISE:
         return None
-    from neural3d.files import no_room  # not where this runs as a program
+    from neural3d.disk import no_room  # not where this runs as a program
 
     part = model.with_name(f".{model.name}.part")
     part.mkdir(exist_ok=True)

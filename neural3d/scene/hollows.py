@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import Scene, tracing
+from neural3d.scene import Scene
+from neural3d.synthetic import tracing
 
 LIGHT = normalize(torch.tensor([0.8, 0.3, 0.5]), dim=0)  # towards it
 DISTANCE, ANGLE = 4.0, 0.5  # of the cameras from the middle; their field of view, radians

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from neural3d.errors import UserError
+from neural3d.images.colour import eight_bit
+from neural3d.images.formats import open_photo, orientation_of
 from neural3d.scene.capture import find_mask
-from neural3d.scene.colour import eight_bit
-from neural3d.scene.formats import open_photo, orientation_of
 
 NOTHING = 16  # coverage of 255 below which a mask means none: what JPEG leaves in its black
 TURNS = {

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.geometry.cameras import Camera
-from neural3d.scene.bounds import (
+from neural3d.geometry.bounds import (
     convergence,
     every_nth,
     in_picture,
@@ -21,9 +20,10 @@ from neural3d.scene.bounds import (
     subject_box,
     up_direction,
 )
+from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import box_outline, cloud_outline, photos_outline
 from neural3d.scene.capture import Capture, Frame
 from neural3d.scene.options import SceneOptions
-from neural3d.scene.outline import box_outline, cloud_outline, photos_outline
 
 AXES = {"x": (1, 0, 0), "-x": (-1, 0, 0), "y": (0, 1, 0), "-y": (0, -1, 0), "z": (0, 0, 1), "-z": (0, 0, -1)}
 LEAN = math.radians(10)  # least angle between +z and what cameras are level about from which these are believed

@@ -2,7 +2,7 @@
 
 python -m neural3d.scene.objects SHAPES OUT [--views 24] [--side 64]
 
-photographs each mesh of a folder (`neural3d.scene.shots`) and writes
+photographs each mesh of a folder (`neural3d.shapes.shots`) and writes
     OUT/category.json               {"aabb": the box that holds all objects}, in the frame of all files; +z is up
     OUT/train/NAME/transforms.json  pinhole cameras in nerfstudio's layout, and beside it the photos, cut out by alpha
     OUT/test/NAME/…                 the same of objects held out
@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from neural3d.disk import replacing, write_whole
 from neural3d.errors import UserError
-from neural3d.files import replacing, write_whole
 from neural3d.geometry.mesh import Mesh
+from neural3d.images.reading import read_header, read_image
 from neural3d.scene.capture import Frame, read_json
-from neural3d.scene.category import SPLITS, ShapeSet, frame_of, kind_of, load_shape_set, read_member
-from neural3d.scene.images import read_header, read_image
-from neural3d.scene.shots import SIDE, VIEWS, Shots, take_shots
-from neural3d.scene.transforms import OPENCV_FROM_OPENGL, read_transforms
+from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL, read_transforms
+from neural3d.shapes.category import SPLITS, ShapeSet, frame_of, kind_of, load_shape_set, read_member
+from neural3d.shapes.shots import SIDE, VIEWS, Shots, take_shots
 
 CATEGORY, CAMERAS, TRUTH = "category.json", "transforms.json", "shape.ply"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import lens_of
+from neural3d.images.reading import lies_on_its_side, read_header
 from neural3d.scene.capture import Capture, Frame
-from neural3d.scene.images import lies_on_its_side, read_header
 from neural3d.scene.options import SceneOptions
 
 SHORTEST, FARTHEST = 1e-3, 1e15  # focal length in widths of a photo; distance of a camera from the origin

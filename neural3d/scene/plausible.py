@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neural3d.scene.bounds import ENOUGH, convergence, subject_box
+from neural3d.geometry.bounds import ENOUGH, convergence, subject_box
 from neural3d.scene.scene import Scene
 
 PLACED = 0.5  # share of the photos beside that have a camera, under which most could not be placed

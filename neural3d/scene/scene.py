@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene.images import area_resized, read_header, read_image, read_mask
+from neural3d.images.reading import area_resized, read_header, read_image, read_mask
 from neural3d.scene.undistort import straightened
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from neural3d.disk import write_whole
 from neural3d.errors import UserError
-from neural3d.files import write_whole
 from neural3d.plain import from_plain, read_json, to_plain
-from neural3d.scene.category import ShapeSet
 from neural3d.scene.scene import Scene
-from neural3d.scene.shape import Shape
+from neural3d.shapes.category import ShapeSet
+from neural3d.shapes.shape import Shape
 
 GEOMETRY = ("points", "vertices", "faces", "normals", "meshes")  # fields that stay in their own files
 LARGEST = 2**20  # pixels along a picture's side

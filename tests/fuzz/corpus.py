@@ -29,20 +29,19 @@ from splats import synthetic_gaussians
 from toy import ball_capture
 
 from neural3d.cli.info import describe_run
-from neural3d.fields.splat_files import describe_splats, read_splats, write_splats
+from neural3d.data.object_rays import ObjectSource
+from neural3d.files.splats import describe_splats, read_splats, write_splats
+from neural3d.images.reading import read_image, read_mask
+from neural3d.loading import load_data, load_scene
 from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
 from neural3d.run import configure, load
-from neural3d.scene import load_scene
-from neural3d.scene.category import ShapeSet
 from neural3d.scene.doctor import describe, suspicions
-from neural3d.scene.footage import find_footage
-from neural3d.scene.footage_doctor import describe_footage
-from neural3d.scene.images import read_image, read_mask
-from neural3d.scene.load import load_data
-from neural3d.scene.object_rays import ObjectSource
 from neural3d.scene.objects import meshes_of, shots_of, write_captures
-from neural3d.scene.sfm import read_report
+from neural3d.sfm.footage import find_footage
+from neural3d.sfm.footage_doctor import describe_footage
+from neural3d.sfm.solve import read_report
+from neural3d.shapes.category import ShapeSet
 from neural3d.train import Trainer
 
 BOX = np.array([[0.2, -3.0, -0.3], [1.8, -1.0, 1.3]])

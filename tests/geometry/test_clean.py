@@ -9,7 +9,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.clean import cleaned, pieces, simplified, smoothed, with_holes_filled, without_spikes
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.solid import open_edges
-from neural3d.scene.analytic import Torus
+from neural3d.synthetic.analytic import Torus
 
 pytest.importorskip("open3d")
 pytest.importorskip("fast_simplification")

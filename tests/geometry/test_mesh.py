@@ -5,7 +5,7 @@ import trimesh
 
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh, extract, merge_vertices, remove_floaters, seen_from_outside
-from neural3d.scene.analytic import Box, Sphere, Torus
+from neural3d.synthetic.analytic import Box, Sphere, Torus
 
 BOX = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
 

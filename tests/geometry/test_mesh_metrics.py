@@ -11,7 +11,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.mesh_metrics import buried_share, compare, sample_surface, seen_by
 from neural3d.geometry.solid import Solid, open_edges
-from neural3d.scene.analytic import Torus
+from neural3d.synthetic.analytic import Torus
 
 FEW = {"samples": 20_000, "volume_samples": 20_000}
 

@@ -9,7 +9,7 @@ from neural3d.geometry import unwrap
 from neural3d.geometry.clean import simplified
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.geometry.unwrap import texels_of, unwrapped
-from neural3d.scene.analytic import Torus
+from neural3d.synthetic.analytic import Torus
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")

@@ -7,9 +7,9 @@ import torch
 from toy import ball_capture
 
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_scene
 from neural3d.methods.base import Method
 from neural3d.render import RenderOut
-from neural3d.scene import load_scene
 
 
 class Onion(Method):

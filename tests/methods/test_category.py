@@ -8,11 +8,11 @@ from PIL import Image
 
 from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.evaluate_category import _cut, evaluate_category
+from neural3d.evaluate.category import _cut, evaluate_category
 from neural3d.geometry.solid import open_edges
 from neural3d.run import configure, load
-from neural3d.scene.category import kind_of
-from neural3d.scene.furniture import box, joined
+from neural3d.shapes.category import kind_of
+from neural3d.synthetic.furniture import box, joined
 from neural3d.train import Trainer
 
 SETTINGS = {

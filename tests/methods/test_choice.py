@@ -2,9 +2,9 @@
 
 import trimesh
 
+from neural3d.loading import load_data
 from neural3d.methods.choice import choose
 from neural3d.run import configure
-from neural3d.scene.load import load_data
 from neural3d.scene.objects import write_captures
 from tests.captures import cloud, ring, write_colmap, write_transforms
 

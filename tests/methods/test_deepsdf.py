@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neural3d.methods.deepsdf import DeepSdf, DeepSdfConfig
-from neural3d.scene.category import ShapeSet
+from neural3d.shapes.category import ShapeSet
 
 CENTRES = torch.tensor([[-0.3, 0.0, 0.0], [0.5, 0.0, 0.0]])
 SEED = torch.Generator().manual_seed

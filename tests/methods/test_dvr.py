@@ -12,15 +12,15 @@ from torch.nn.functional import normalize
 from toy import ANGLE, look_at
 
 from neural3d.config import override
+from neural3d.data.silhouettes import SilhouetteSource, visual_hull
 from neural3d.errors import UserError
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_scene
 from neural3d.methods.dvr import Dvr, DvrConfig
 from neural3d.render.surface import first_crossing
 from neural3d.run import configure, load
-from neural3d.scene import load_scene
-from neural3d.scene.analytic import Torus
-from neural3d.scene.silhouettes import SilhouetteSource, visual_hull
+from neural3d.synthetic.analytic import Torus
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import torch
 import trimesh
 
 from neural3d.cli import main
+from neural3d.data.clouds import CloudSource
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.run import configure, load
-from neural3d.scene.cloud_source import CloudSource
-from neural3d.scene.shape import load_shape
+from neural3d.shapes.shape import load_shape
 from neural3d.train import Trainer
 
 SETTINGS = ["horizon=200", "batch=1024", "levels=8", "max_resolution=64", "log2_table=15"]
@@ -129,7 +129,7 @@ def test_density_that_falls_takes_nothing_away(tmp_path):
 
 
 def test_more_points_than_are_used_are_drawn_from(tmp_path, monkeypatch):
-    monkeypatch.setattr("neural3d.scene.cloud_source.MOST", 3000)
+    monkeypatch.setattr("neural3d.data.clouds.MOST", 3000)
     shape = load_shape(write(tmp_path / "many.xyzn", *torus(np.random.default_rng(0))))
     source = CloudSource(shape, CPU)
     assert len(source.points) == 3000 and "3,000 of the 6,000" in shape.notes[0]

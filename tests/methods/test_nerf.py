@@ -11,14 +11,14 @@ from PIL import Image
 from toy import ANGLE, look_at
 
 from neural3d.config import override
+from neural3d.data.rays import ImageSource
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_scene
 from neural3d.methods.nerf import Nerf, NerfConfig
 from neural3d.ops.adam import Adam
 from neural3d.run import configure
-from neural3d.scene import load_scene
-from neural3d.scene.analytic import Fog
-from neural3d.scene.batches import ImageSource
+from neural3d.synthetic.analytic import Fog
 from neural3d.train import Trainer
 
 SMALL = dict(

@@ -10,8 +10,9 @@ from PIL import Image
 from toy import ANGLE, look_at
 
 from neural3d.checkpoint import load_state
+from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
 from neural3d.methods import neus
@@ -20,7 +21,6 @@ from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
 from neural3d.scene.hollows import HollowBall, hollow_error, photograph, true_depth
-from neural3d.scene.silhouettes import visual_hull
 from neural3d.train import Trainer
 
 SMALL = [

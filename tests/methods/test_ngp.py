@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy import ball_capture
 
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.run import configure, load
 from neural3d.train import Trainer
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from neural3d.cli import main
 from neural3d.errors import UserError
-from neural3d.evaluate_category import evaluate_category
+from neural3d.evaluate.category import evaluate_category
 from neural3d.reconstruct import reconstruct
 from neural3d.run import configure, load
-from neural3d.scene.category import load_shape_set
-from neural3d.scene.furniture import box, joined
 from neural3d.scene.objects import write_captures
+from neural3d.shapes.category import load_shape_set
+from neural3d.synthetic.furniture import box, joined
 from neural3d.train import Trainer
 
 SMALL = ["side=32", "channels=8", "code=32", "field_width=32", "blocks=2", "points=64", "lr=5e-3"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from toy import ball_capture
 
+from neural3d.loading import load_scene
 from neural3d.methods.ngp import NgpConfig
 from neural3d.methods.scout import LOOK_PIXELS, LOOK_SHARE, LOOKS, Scout
-from neural3d.scene import load_scene
 
 
 @pytest.fixture(scope="module")

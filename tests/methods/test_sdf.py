@@ -7,8 +7,8 @@ import trimesh
 
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
+from neural3d.loading import load_data
 from neural3d.run import configure, load
-from neural3d.scene.load import load_data
 from neural3d.train import Trainer
 
 SETTINGS = ["horizon=150", "batch=8192", "levels=8", "max_resolution=128", "log2_table=14"]

@@ -12,14 +12,14 @@ from toy import ball_capture, look_at
 
 from neural3d.checkpoint import load_state
 from neural3d.cli import main
+from neural3d.data.rays import PhotoBatch
 from neural3d.errors import UserError
-from neural3d.evaluate import evaluate
+from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_scene
 from neural3d.methods.seeds import random_means, seed_splats
 from neural3d.methods.splat import Splat, SplatConfig, camera_extent
 from neural3d.run import configure, load
-from neural3d.scene import load_scene
-from neural3d.scene.batches import PhotoBatch
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")

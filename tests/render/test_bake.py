@@ -18,7 +18,7 @@ from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import texels_of, unwrapped
 from neural3d.render.bake import _fitting, textured
 from neural3d.scene import View
-from neural3d.scene.analytic import Sphere
+from neural3d.synthetic.analytic import Sphere
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")

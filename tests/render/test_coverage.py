@@ -9,9 +9,9 @@ import trimesh
 from toy import ball_capture
 
 from neural3d.geometry.mesh import Mesh
+from neural3d.loading import load_scene
 from neural3d.render import RenderOut
 from neural3d.render.coverage import VIEWS, coverage
-from neural3d.scene import load_scene
 
 pytest.importorskip("open3d")
 BOX = torch.tensor([[-0.7, -0.7, -0.7], [0.7, 0.7, 0.7]])

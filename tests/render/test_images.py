@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from neural3d.disk import written_behind
 from neural3d.errors import UserError
-from neural3d.files import written_behind
 from neural3d.render import RenderOut, images
 
 

@@ -9,9 +9,9 @@ import torch
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import box_outline, outline_of
 from neural3d.render.path_files import write_camera_path
 from neural3d.render.paths import FILL, bearings, camera_path, look_at, middle_of, suited_path
-from neural3d.scene.outline import box_outline, outline_of
 from neural3d.scene.scene import Scene, View
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)

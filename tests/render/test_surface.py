@@ -17,7 +17,7 @@ from neural3d.render.surface import (
     render_surface,
     sphere_trace,
 )
-from neural3d.scene.analytic import Box, Sphere, Torus
+from neural3d.synthetic.analytic import Box, Sphere, Torus
 
 SOLIDS = [Sphere(0.4, (0.1, -0.2, 0.05)), Box((0.3, 0.5, 0.2), (0.1, 0.0, -0.1)), Torus(0.5, 0.17, (0.0, 0.1, -0.05))]
 BOX = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])

@@ -22,7 +22,7 @@ from captures import (
 from PIL import Image
 
 from neural3d.errors import UserError
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 
 BOX = np.array([[0.2, -2.9, 0.0], [1.8, -1.1, 1.0]])
 

@@ -7,7 +7,7 @@ import torch
 from captures import cloud, names, ring, write_colmap, write_transforms
 
 from neural3d.errors import UserError
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.capture import find_picture, in_any_case, read_json
 
 

@@ -20,7 +20,7 @@ from captures import (
 from PIL import Image
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.doctor import describe, reprojection_error, suspicions
 
 

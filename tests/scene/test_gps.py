@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from neural3d.errors import DiskFull
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.gps import align, enu, significant, spread
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers import open_capture
-from neural3d.scene.sfm import SfmOptions, process, read_report
+from neural3d.sfm.solve import SfmOptions, process, read_report
 
 needs_colmap = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which aligns models, is not installed"

@@ -7,9 +7,9 @@ import pytest
 import textured
 from PIL import Image
 
-from neural3d.scene import load_scene
-from neural3d.scene.colmap import read_model
-from neural3d.scene.sfm import SfmOptions, process
+from neural3d.loading import load_scene
+from neural3d.scene.readers.colmap import read_model
+from neural3d.sfm.solve import SfmOptions, process
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("pycolmap") is None, reason="pycolmap, which finds the cameras, is not installed"

@@ -7,14 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from neural3d.data.object_rays import ObjectSource, within_silhouettes
 from neural3d.errors import UserError
 from neural3d.geometry.solid import Solid
-from neural3d.scene import load_scene
-from neural3d.scene.category import load_shape_set
-from neural3d.scene.furniture import write_furniture
-from neural3d.scene.load import load_data
-from neural3d.scene.object_rays import ObjectSource, within_silhouettes
+from neural3d.loading import load_data, load_scene
 from neural3d.scene.objects import load_captures, meshes_of, shots_of, write_captures
+from neural3d.shapes.category import load_shape_set
+from neural3d.synthetic.furniture import write_furniture
 
 SIDE = 32
 

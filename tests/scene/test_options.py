@@ -5,8 +5,7 @@ import torch
 from captures import HEIGHT, WIDTH, ring, write_blender, write_transforms
 
 from neural3d.errors import UserError
-from neural3d.scene import load_scene
-from neural3d.scene.load import ready_scenes
+from neural3d.loading import load_scene, ready_scenes
 from neural3d.scene.options import make_options, read_toml
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera, pixel_centres
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.panorama import FACES, looks_panoramic
 from neural3d.scene.stored import read_scene, write_scene
 

@@ -18,7 +18,7 @@ from captures import (
 from PIL import Image
 
 from neural3d.errors import UserError
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.photos import _halved
 
 

@@ -7,7 +7,7 @@ from captures import HEIGHT, WIDTH, cloud, look_at, ring, write_blender, write_c
 from PIL import Image
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import load_scene
+from neural3d.loading import load_scene
 from neural3d.scene.plausible import implausible
 
 

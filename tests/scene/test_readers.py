@@ -24,7 +24,8 @@ from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import Scene, load_scene
+from neural3d.loading import load_scene
+from neural3d.scene import Scene
 
 CENTRE = (1.0, -2.0, 0.5)
 BOX = np.array([[0.2, -2.9, 0.0], [1.8, -1.1, 1.0]])

@@ -8,9 +8,10 @@ from skimage.color import rgb2gray
 from skimage.draw import polygon2mask
 from skimage.feature import SIFT, match_descriptors
 
+from neural3d.geometry.bounds import in_picture
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import Scene, View, load_scene
-from neural3d.scene.bounds import in_picture
+from neural3d.loading import load_scene
+from neural3d.scene import Scene, View
 from neural3d.scene.doctor import suspicions
 
 ALL = {

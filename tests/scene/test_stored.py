@@ -7,8 +7,8 @@ import torch
 from captures import ring, write_transforms
 
 from neural3d.errors import UserError
+from neural3d.loading import load_scene
 from neural3d.run import read_config
-from neural3d.scene import load_scene
 from neural3d.scene.stored import read_scene, write_scene
 
 

@@ -10,7 +10,8 @@ from toy import ball_capture
 
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera, pixel_centres
-from neural3d.scene import View, load_scene
+from neural3d.loading import load_scene
+from neural3d.scene import View
 from neural3d.scene.stored import read_scene, write_scene
 from neural3d.scene.undistort import pinhole_camera, pinhole_scene, straightened
 

@@ -8,8 +8,8 @@ import torch
 from neural3d.viewer.camera import Eye, first_eye, framed, looking, photo_eye, tile, zoomed_on
 
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.outline import box_outline
 from neural3d.render.paths import FILL
-from neural3d.scene.outline import box_outline
 
 EYE = looking(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.1, 0.2, 0.3]), 3.0)
 

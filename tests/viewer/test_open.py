@@ -11,7 +11,7 @@ from toy import ball_capture
 
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import write_splats
+from neural3d.files.splats import write_splats
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj", ".stl", ".off"])

@@ -17,7 +17,7 @@ from neural3d.viewer.open import open_subject
 
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
-from neural3d.fields.splat_files import write_splats
+from neural3d.files.splats import write_splats
 
 
 @pytest.fixture(scope="module")

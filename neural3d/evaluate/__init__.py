@@ -1,0 +1,1 @@
+"""Protocols and scores, one module a subject: views, a mesh, a category."""

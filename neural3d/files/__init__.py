@@ -1,0 +1,1 @@
+"""The formats in which meshes, clouds and splats travel."""

@@ -1,0 +1,1 @@
+"""Scenes and shapes made by formulas."""
