@@ -34,7 +34,6 @@ from neural3d.loading import load_scene
 from neural3d.metrics import psnr
 from neural3d.run import Run, configure
 from neural3d.scene import Scene, View
-from neural3d.scene.undistort import pinhole_scene
 from neural3d.train import Trainer
 
 Row = tuple[int, float, int, float]  # step, steps/s since the row before, splats, PSNR
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--opensplat-options", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/bench_splat"))
     options = parser.parse_args()
-    scene = pinhole_scene(load_scene(options.capture, downscale=options.downscale))
+    scene = load_scene(options.capture, downscale=options.downscale).with_pinholes()
     place = options.out / f"{scene.name}-{options.downscale}"
     train = [scene.views[i] for i in scene.split["train"]]
     (place / "photos").mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from scipy.ndimage import minimum_filter
 
 from neural3d.evaluate.views import evaluate
 from neural3d.run import configure, load
-from neural3d.scene.hollows import HollowBall, hollow_error, photograph, true_depth
+from neural3d.synthetic.hollows import HollowBall, hollow_error, photograph, true_depth
 from neural3d.train import Trainer
 
 

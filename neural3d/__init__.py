@@ -34,7 +34,7 @@ __all__ = ["UserError", "load", "load_scene", "ops"]
 _HOME = {
     "UserError": "neural3d.errors",
     "load": "neural3d.run",
-    "load_scene": "neural3d.scene",
+    "load_scene": "neural3d.loading",
 }  # where each public name is defined
 
 

@@ -101,7 +101,7 @@ def mesh_of_splats(
 ) -> tuple[Mesh, Cost, list[str]]:
     """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
 
-    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `scene.upright`. of: what is up in a
+    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `upright`. of: what is up in a
     source that is a file, "x", "-x" … "-z". Returns the mesh as written, and what had to be assumed.
     Raises UserError where there is no surface.
     """
@@ -191,7 +191,7 @@ def splats_of_mesh(
 ) -> tuple[Gaussians, Cost, list[str]]:
     """Flat splats that cover a mesh (see `covering`), in its colours; and what the format cannot hold, in words.
 
-    up: how they stand in their file, see `scene.upright`. Raises UserError where the mesh cannot be read.
+    up: how they stand in their file, see `geometry.upright`. Raises UserError where the mesh cannot be read.
     """
     subject = open_subject(source, "cpu")
     if subject.meshes is None:
@@ -218,7 +218,7 @@ def splats_to_splats(
 ) -> tuple[Gaussians, Cost, list[str]]:
     """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words.
 
-    up: how they stand in their file, see `scene.upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
+    up: how they stand in their file, see `upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
     """
     subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None

@@ -10,11 +10,13 @@ from dataclasses import MISSING, fields
 from typing import get_type_hints
 
 import pytest
+import torch
 import tyro
 
 from neural3d import __version__
 from neural3d.cli import COMMANDS, main
 from neural3d.cli.console import NOWHERE, OutOption, Output, say_next
+from neural3d.ops import native
 
 READS_ONLY = {"eval", "info", "view"}  # eval writes into the run that it reads
 
@@ -96,7 +98,8 @@ def test_alone_it_tells_what_there_is(capsys):
     shown = capsys.readouterr().out
     assert all(re.search(rf"^{name} ", shown, re.M) for name in COMMANDS) and "exit codes" in shown
     main(["--version"])
-    assert capsys.readouterr().out == f"neural3d {__version__}\n"
+    first, machine = capsys.readouterr().out.splitlines()
+    assert first == f"neural3d {__version__}" and f"torch {torch.__version__}, {native._cpu.isa()} kernels" in machine
     with pytest.raises(SystemExit) as ended:
         main(["trian"])
     assert ended.value.code == 2 and "did you mean 'train'" in capsys.readouterr().err

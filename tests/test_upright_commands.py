@@ -8,7 +8,7 @@ import pytest
 import torch
 import trimesh
 from captures import cloud, ring, write_colmap
-from scene.test_upright import turned
+from geometry.test_upright import turned
 from solids import solid_of
 from toy import ball_capture
 

@@ -49,7 +49,9 @@ def run(arguments: list[str]) -> None:
     if name in ("-h", "--help"):
         return print_overview()
     if name == "--version":
-        return print(f"neural3d {__version__}")
+        from neural3d.ops.native import machine
+
+        return print(f"neural3d {__version__}\n{machine()}")
     try:
         if name not in COMMANDS:
             raise nearest(name, COMMANDS, "command")

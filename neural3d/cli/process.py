@@ -109,7 +109,7 @@ def print_report(report: SfmReport) -> None:
 
 
 def with_poses(scene: Path, folder: Path, seed: int) -> Path:
-    """`scene.poses.with_poses` with progress shown."""
+    """`sfm.poses.with_poses` with progress shown."""
     from neural3d.sfm import poses
     from neural3d.sfm.solve import SfmOptions, read_report
 

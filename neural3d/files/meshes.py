@@ -1,4 +1,4 @@
-"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `scene.upright`, what
+"""Meshes as files: glTF binary, USDZ, PLY, OBJ and STL. How they stand is told in `geometry.upright`, what
 becomes of large coordinates in `geometry.offset`.
 
 | format | colours of vertices                             | texture                    | numbers          |
@@ -17,7 +17,6 @@ Files are written beside their place and renamed into it, so a full disk costs n
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -28,7 +27,6 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
 from neural3d.disk import replacing
 from neural3d.errors import UserError
@@ -36,6 +34,7 @@ from neural3d.files.mesh_ply import write_ply
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of, write_offset
 from neural3d.geometry.upright import file_from_own
+from neural3d.images.png import png
 from neural3d.images.srgb import srgb_to_linear
 
 
@@ -45,7 +44,7 @@ def write_mesh(
     """Write `mesh` to .glb, .usdz, .ply, .obj or .stl, by the path's ending; returns it as written.
 
     native_up: the direction that is up in the mesh's own frame. up: "y" or "z" turns it to that axis, "capture" keeps
-    the mesh's own frame; None: as the format has it, which `scene.upright` lists.
+    the mesh's own frame; None: as the format has it, which `geometry.upright` lists.
     Raises UserError where the format is unknown or cannot hold the mesh's texture, or the file cannot be written.
     """
     path = Path(path)
@@ -133,13 +132,6 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
     file.write(struct.pack("<I4s", size, b"BIN\0"))
     for blob in blobs:
         file.write(blob)
-
-
-def png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """The picture as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
 
 
 def _write_usdz(mesh: Mesh, file: BinaryIO) -> None:

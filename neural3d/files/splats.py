@@ -126,7 +126,7 @@ def write_splats(
     antialiased: a flag of those in ANTIALIASED. file_from_own: the similarity, in double, that takes the splats to the
     file's frame, which may be far away; None: they are there. up: what is up in the file's frame; kept in .ply and
     .sog, so that what reads the file knows. Of .spz and .gs.glb it is the format's own: see
-    `scene.upright.file_from_own`.
+    `geometry.upright.file_from_own`.
     Raises UserError where the format is unknown or the file cannot be written.
     """
     path = Path(path)

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from neural3d.disk import require_room
-from neural3d.files.meshes import png
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of
+from neural3d.images.png import png
 from neural3d.images.srgb import linear_to_srgb, srgb_to_linear
 
 

@@ -13,7 +13,7 @@ its size is written in double, or about an offset o: a round number in its middl
 | .ply (splats)        | about o, which a comment of the header says: offset x y z | o added                       |
 
 Nearer geometry is written as it always was. In memory meshes far away are float64; splats, which are float32, come with
-their offset (`fields.splat_files.SplatFile`).
+their offset (`files.splats.SplatFile`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ of a cloud in 26 directions, floaters left out. Everything is in one frame, most
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -16,10 +16,6 @@ from torch import Tensor
 from neural3d.geometry.bounds import ENOUGH, convergence, every_nth, half_fields, subject_points
 from neural3d.geometry.cameras import Camera
 
-if TYPE_CHECKING:
-    from neural3d.scene.scene import Scene
-    from neural3d.shapes.shape import Shape
-
 MOST = 20_000  # points that are looked at
 CELLS = 24  # along a cloud's longest side, over which its weight is spread
 TRIM = 0.01  # of a cloud's weight, that may lie beyond its outline in each direction
@@ -27,7 +23,16 @@ MARGIN = 1.15  # sparse points end before the subject does
 PHOTO_FILL = 0.8  # of a photo's nearer sides, that photographers mostly let a subject take
 
 
-def outline_of(subject: Scene | Shape) -> Float[Tensor, "K 3"]:
+class Bounded(Protocol):
+    """What has bounds and, mostly, an outline: a scene or a shape."""
+
+    @property
+    def aabb(self) -> Float[Tensor, "2 3"]: ...
+    @property
+    def outline(self) -> Float[Tensor, "K 3"] | None: ...
+
+
+def outline_of(subject: Bounded) -> Float[Tensor, "K 3"]:
     """The scene's or shape's own; of runs from before there were outlines, the bounds' corners."""
     return box_outline(subject.aabb) if subject.outline is None else subject.outline.double()
 

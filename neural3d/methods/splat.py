@@ -31,7 +31,6 @@ from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.splats import pinhole_intrinsics, render_splats
 from neural3d.scene.photos import available_memory
-from neural3d.scene.undistort import pinhole_scene
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
@@ -128,7 +127,7 @@ class Splat(Method):
 
     @classmethod
     def prepared(cls, scene: Scene) -> Scene:
-        return pinhole_scene(scene)
+        return scene.with_pinholes()
 
     def source(self, scene: Scene, device: torch.device) -> PhotoSource:
         return PhotoSource(scene, device)

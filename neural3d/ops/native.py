@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib
 import os
+import platform
 import re
 import warnings
 from pathlib import Path
@@ -91,6 +92,14 @@ def served_by_cpu(device: torch.device) -> bool:
 def cuda_usable() -> bool:
     """True where torch sees a GPU and our CUDA kernels were built and run on it; says once where they do not."""
     return torch.cuda.is_available() and _cuda_module() is not None
+
+
+def machine() -> str:
+    """What decides how fast this installation is, in a line for reports of faults and speed."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU that torch can use"
+    gpu += ", no CUDA kernels" if torch.cuda.is_available() and not cuda_usable() else ""
+    python = platform.python_version()
+    return f"Python {python}, torch {torch.__version__}, {_cpu.isa()} kernels, {torch.get_num_threads()} threads, {gpu}"
 
 
 def stream(device: torch.device) -> int:

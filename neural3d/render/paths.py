@@ -2,7 +2,7 @@
 
 All cameras are in the scene frame, whose +z is up. Orbits, spirals and walks are pinholes of the first training view's
 size. Orbits and spirals stay at the distance and height that the photos have around the subject, and their field of
-view is the one that its outline (`scene.outline`) fills. Around a shape, which has no photos, pictures are square.
+view is the one that its outline (`geometry.outline`) fills. Around a shape, which has no photos, pictures are square.
 
 Notation: a camera stands in direction (azimuth, elevation) of the subject's middle, at a distance.
 """
@@ -32,6 +32,7 @@ KINDS = ("train", "val", "test", "orbit", "spiral", "walk")
 FILL = 0.85  # of the picture's nearer sides, that the subject's outline takes where it is widest
 WIDEST = 90.0  # degrees across the picture's longer side: wider ones look odd and show what no photo does
 GAP = 90.0  # degrees of the horizon without a photo, from which on a capture is from one side
+FORWARD = 2.0  # times as far ahead as to the sides, from which on photos are those of a walk
 KEYS = 16  # captured cameras that a walk passes
 SIDE, FOCAL = 512, 1.25  # pixels of a picture of a shape, and its focal length in sides
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -71,10 +72,23 @@ def suited_path(scene: Scene | Shape) -> tuple[str, str]:
     share = float(seen_by(cameras, middle[None])[0])
     if share < 0.5:
         return "walk", f"no one subject: {share:.0%} of the photos show the middle of what they are of"
+    if goes_forward(cameras):
+        return "walk", "photos on a way straight ahead"
     gap = horizon_gap(cameras, middle)
     if gap > GAP:
         return "spiral", f"photos from one side: {gap:.0f}° of the horizon have none"
     return "orbit", f"photos all around, with gaps of at most {gap:.0f}°"
+
+
+def goes_forward(cameras: Sequence[Camera]) -> bool:
+    """Whether cameras stand along the direction in which they look, as in a street: to the sides nothing is known."""
+    ahead = torch.stack([c.world_from_camera[:3, 2] for c in cameras]).mean(0)
+    ahead = torch.nn.functional.normalize(ahead, dim=0)
+    offset = torch.stack([c.centre for c in cameras])
+    offset = offset - offset.mean(0)
+    along = offset @ ahead
+    across = torch.linalg.svdvals(offset - along[:, None] * ahead)[0]
+    return bool(along.norm() > FORWARD * across)
 
 
 def horizon_gap(cameras: Sequence[Camera], middle: Float[Tensor, "3"]) -> float:

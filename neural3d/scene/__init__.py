@@ -1,6 +1,5 @@
-"""Scenes: views with cameras in a normalised frame, read from any of the usual captures."""
+"""Scenes: views with cameras in a normalised frame, and the readers of captures that they come from."""
 
-from neural3d.loading import load_scene
 from neural3d.scene.scene import Scene, View
 
-__all__ = ["Scene", "View", "load_scene"]
+__all__ = ["Scene", "View"]

@@ -1,6 +1,6 @@
 """Scale and up of a COLMAP model from where its photos' GPS says they stood.
 
-Run as a program it aligns a model (see `align`): in a process of its own, as all that COLMAP does (see neural3d.sfm).
+Run as a program it aligns a model (see `align`): in a process of its own, as all that COLMAP does (see sfm/worker).
 Imports nothing of neural3d, so that it starts at once.
 """
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import area_resized, read_header, read_image, read_mask
-from neural3d.scene.undistort import straightened
+from neural3d.scene.undistort import bent, pinhole_camera, straightened
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Scene:
     near, far: distances along rays, in scene units, between which all is worth sampling.
     scene_from_capture: similarity from the capture's own frame and units; exports undo it. +z is up in the scene frame
         where the capture says or lets guess what is up.
-    outline: what pictures of the subject frame, as a few points in the scene frame (see `scene.outline`).
+    outline: what pictures of the subject frame, as a few points in the scene frame (see `geometry.outline`).
     points: sparse points (N, 3) float32 in the scene frame and their colours (N, 3) uint8.
     background: what pictures with alpha are composited on, "white" or "black"; also the colour behind a bounded scene's
         opaque photos where the format says so; None: opaque photos.
@@ -119,3 +119,18 @@ class Scene:
     def cameras(self, split: str = "train") -> list[Camera]:
         """Cameras of one split, in its order."""
         return [self.views[i].camera for i in self.split[split]]
+
+    def with_pinholes(self) -> Scene:
+        """The same scene seen by pinhole cameras; photos of other lenses are resampled whenever they are looked at.
+
+        Raises UserError for panoramas, which no plane can show.
+        """
+        views = [replace(v, camera=pinhole_camera(v.camera), lens=v.lens or bent(v.camera)) for v in self.views]
+        copies = [new.camera for old, new in zip(self.views, views) if old.lens is None and new.lens is not None]
+        notes = list(self.notes)
+        if copies:
+            size = f"{copies[0].width}×{copies[0].height}"
+            notes.append(
+                f"Photos are resampled to pinhole copies without the lens's distortion, the first to {size} px."
+            )
+        return replace(self, views=views, notes=notes)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,25 +20,8 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES, lens_of, named, project, unproject
 
-if TYPE_CHECKING:
-    from neural3d.scene.scene import Scene
-
 WIDEST = math.tan(math.radians(60))  # what lies further off the axis is left out: a plane would stretch it without end
 STRAIGHT = 0.01  # pixels by which a lens may bend its border and still pass for a pinhole
-
-
-def pinhole_scene(scene: Scene) -> Scene:
-    """The same scene seen by pinhole cameras; photos of other lenses are resampled whenever they are looked at.
-
-    Raises UserError for panoramas, which no plane can show.
-    """
-    views = [replace(v, camera=pinhole_camera(v.camera), lens=v.lens or _bent(v.camera)) for v in scene.views]
-    copies = [new.camera for old, new in zip(scene.views, views) if old.lens is None and new.lens is not None]
-    notes = list(scene.notes)
-    if copies:
-        size = f"{copies[0].width}×{copies[0].height}"
-        notes.append(f"Photos are resampled to pinhole copies without the lens's distortion, the first to {size} px.")
-    return replace(scene, views=views, notes=notes)
 
 
 def is_panorama(camera: Camera) -> bool:
@@ -55,7 +36,7 @@ def pinhole_camera(camera: Camera) -> Camera:
     lens = named(camera.model, camera.params)
     fx, fy, cx, cy = (float(lens[name]) for name in ("fx", "fy", "cx", "cy"))
     width, height = camera.width, camera.height
-    if _bent(camera) is not None:
+    if bent(camera) is not None:
         left, top, right, bottom = _covered(camera)
         width, height = math.floor((right - left) * fx), math.floor((bottom - top) * fy)
         if width < 1 or height < 1:
@@ -85,7 +66,7 @@ def straightened(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole
     return np.clip(seen + 0.5, 0, 255).astype(np.uint8).reshape(pinhole.height, pinhole.width, -1)
 
 
-def _bent(camera: Camera) -> Camera | None:
+def bent(camera: Camera) -> Camera | None:
     """The camera itself where its lens moves the picture's border by more than STRAIGHT, else None."""
     lens = lens_of(camera.model)
     if lens.projection == "perspective" and not lens.distorts:

@@ -254,7 +254,7 @@ def camera_params(group: CameraGroup, footage: Footage, model: str) -> str:
 def solve(
     work: Path, cameras: list[CameraGroup], footage: Footage, options: SfmOptions, report: Report
 ) -> dict[str, Any]:
-    """Runs COLMAP in a process of its own; what it says at last (see neural3d.sfm). Ctrl-C ends it too."""
+    """Runs COLMAP in a process of its own; what it says at last (see sfm/worker). Ctrl-C ends it too."""
     names = sorted(name for camera in cameras for name in camera.names)
     lens = "SIMPLE_RADIAL" if options.camera_model == "auto" else options.camera_model
     known = None if footage.intrinsics is None else sum(footage.intrinsics[:2]) / 2
@@ -275,7 +275,7 @@ def solve(
     message: dict[str, Any] = {}
     with (work / "sfm.log").open("a") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "neural3d.sfm"], env=surroundings,
+            [sys.executable, "-P", "-m", "neural3d.sfm.worker"], env=surroundings,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
         assert worker.stdin and worker.stdout

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from fields.many_splats import assert_same_turn, matched, scene
+from files.many_splats import assert_same_turn, matched, scene
 
 from neural3d.errors import UserError
 from neural3d.files.quantised import C0

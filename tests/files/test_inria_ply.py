@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fields.many_splats import assert_equal, scene
+from files.many_splats import assert_equal, scene
 
 from neural3d.errors import UserError
 from neural3d.files.quantised import C0

@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from neural3d.errors import UserError
-from neural3d.files import meshes as export
+from neural3d.files import meshes
 from neural3d.geometry.mesh import Mesh, extract
 from neural3d.synthetic.analytic import Torus
 
@@ -30,7 +30,7 @@ def srgb_of_linear(c: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("ending", FORMATS)
 def test_trimesh_reads_back_the_same_mesh(torus, tmp_path, ending):
     path = tmp_path / f"mesh.{ending}"
-    export.write_mesh(torus, path, up="capture")
+    meshes.write_mesh(torus, path, up="capture")
     read = trimesh.load(path, force="mesh", process=ending == "stl")
     assert read.is_watertight and read.is_winding_consistent
     assert read.volume == pytest.approx(torus.volume, rel=1e-4)
@@ -39,14 +39,14 @@ def test_trimesh_reads_back_the_same_mesh(torus, tmp_path, ending):
         np.testing.assert_allclose(read.vertices, torus.vertices, atol=1e-6)
         np.testing.assert_array_equal(read.faces, torus.faces)
         assert np.min((read.vertex_normals * torus.normals).sum(1)) > 0.98  # trimesh may weigh faces its own way
-        expected = export.srgb_to_linear(torus.colors) if ending == "glb" else torus.colors
+        expected = meshes.srgb_to_linear(torus.colors) if ending == "glb" else torus.colors
         np.testing.assert_allclose(read.visual.vertex_colors[:, :3] / 255, expected, atol=1.01 / 255)
     assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
 
 
 def test_glb_colours_are_linear_and_exact(torus, tmp_path):
     """Read by hand: chunk by chunk, as the specification lays them out."""
-    export.write_mesh(torus, tmp_path / "mesh.glb", up="capture")
+    meshes.write_mesh(torus, tmp_path / "mesh.glb", up="capture")
     data = (tmp_path / "mesh.glb").read_bytes()
     magic, version, total = struct.unpack_from("<4sII", data)
     assert (magic, version, total) == (b"glTF", 2, len(data))
@@ -72,19 +72,19 @@ def test_glb_colours_are_linear_and_exact(torus, tmp_path):
 def test_known_colours_in_each_convention(tmp_path):
     """Middle grey, sRGB 188, is half the light: 0.5029 in linear, 188 in PLY."""
     mesh = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.full((3, 3), 188 / 255, np.float32))
-    assert export.srgb_to_linear(np.array([0.0, 0.04, 188 / 255, 1.0])) == pytest.approx(
+    assert meshes.srgb_to_linear(np.array([0.0, 0.04, 188 / 255, 1.0])) == pytest.approx(
         [0, 0.0030960, 0.50289, 1], abs=1e-5
     )
-    export.write_mesh(mesh, tmp_path / "a.ply")
+    meshes.write_mesh(mesh, tmp_path / "a.ply")
     assert (tmp_path / "a.ply").read_bytes().count(b"\xbc\xbc\xbc") == 3
-    export.write_mesh(mesh, tmp_path / "a.obj", up="capture")
+    meshes.write_mesh(mesh, tmp_path / "a.obj", up="capture")
     assert "v 1 0 0 0.73725 0.73725 0.73725" in (tmp_path / "a.obj").read_text()
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_without_colours_and_normals(torus, tmp_path, ending):
     plain = Mesh(torus.vertices, torus.faces)
-    export.write_mesh(plain, tmp_path / f"mesh.{ending}")
+    meshes.write_mesh(plain, tmp_path / f"mesh.{ending}")
     read = trimesh.load(tmp_path / f"mesh.{ending}", force="mesh", process=ending == "stl")
     assert read.is_watertight and len(read.faces) == len(plain.faces)
 
@@ -94,7 +94,7 @@ def test_without_colours_and_normals(torus, tmp_path, ending):
 def test_open3d_reads_back_the_same_mesh(torus, tmp_path, ending):
     import open3d
 
-    export.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture")
+    meshes.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture")
     read = open3d.io.read_triangle_mesh(str(tmp_path / f"mesh.{ending}"))
     corners = np.asarray(read.triangles)  # compared corner by corner: Open3D may number the vertices anew
     np.testing.assert_allclose(np.asarray(read.vertices)[corners], torus.vertices[torus.faces], atol=1e-6)
@@ -104,7 +104,7 @@ def test_open3d_reads_back_the_same_mesh(torus, tmp_path, ending):
 
 def test_up_axis(torus, tmp_path):
     def read(**options):
-        export.write_mesh(torus, tmp_path / "mesh.ply", **options)
+        meshes.write_mesh(torus, tmp_path / "mesh.ply", **options)
         return np.asarray(trimesh.load(tmp_path / "mesh.ply", process=False).vertices)
 
     x, y, z = torus.vertices.T
@@ -121,7 +121,7 @@ def test_up_axis(torus, tmp_path):
 def test_formats_that_have_an_up_axis_get_it(torus, tmp_path, ending):
     """Without a word: in vertices and normals, not by a matrix that readers would have to apply."""
     native_up = np.array([0.6, 0.0, -0.8])
-    written = export.write_mesh(torus, tmp_path / f"mesh.{ending}", native_up=native_up)
+    written = meshes.write_mesh(torus, tmp_path / f"mesh.{ending}", native_up=native_up)
     np.testing.assert_allclose(written.vertices[:, 1], torus.vertices @ native_up, atol=1e-6)
     np.testing.assert_allclose(written.normals[:, 1], torus.normals @ native_up, atol=1e-6)
     read = trimesh.load(tmp_path / f"mesh.{ending}", process=False)
@@ -131,18 +131,18 @@ def test_formats_that_have_an_up_axis_get_it(torus, tmp_path, ending):
     np.testing.assert_allclose(read.vertices, written.vertices, atol=1e-6)
     np.testing.assert_allclose(read.vertex_normals, written.normals, atol=1e-4)
     assert read.volume == pytest.approx(torus.volume, rel=1e-4)
-    kept = export.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture", native_up=native_up)
+    kept = meshes.write_mesh(torus, tmp_path / f"mesh.{ending}", up="capture", native_up=native_up)
     np.testing.assert_array_equal(kept.vertices, torus.vertices)
 
 
 def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"unknown mesh format '\.fbx'"):
-        export.write_mesh(torus, tmp_path / "mesh.fbx")
+        meshes.write_mesh(torus, tmp_path / "mesh.fbx")
     with pytest.raises(UserError, match="up axis"):
-        export.write_mesh(torus, tmp_path / "mesh.ply", up="x")
+        meshes.write_mesh(torus, tmp_path / "mesh.ply", up="x")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be written"):
-        export.write_mesh(torus, tmp_path / "file" / "mesh.ply")
+        meshes.write_mesh(torus, tmp_path / "file" / "mesh.ply")
     path = tmp_path / "mesh.ply"
     path.write_bytes(b"precious")
 
@@ -150,9 +150,9 @@ def test_errors_are_said_and_cost_nothing(torus, tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(export._WRITERS, ".ply", full_disk)
+    monkeypatch.setitem(meshes._WRITERS, ".ply", full_disk)
     with pytest.raises(UserError, match="the disk or its quota is full"):
-        export.write_mesh(torus, path)
+        meshes.write_mesh(torus, path)
     assert path.read_bytes() == b"precious" and {p.name for p in tmp_path.iterdir()} == {"file", "mesh.ply"}
 
 
@@ -171,7 +171,7 @@ def textured() -> Mesh:
 @pytest.mark.parametrize("ending", ["glb", "obj"])
 def test_trimesh_reads_the_texture_back(textured, tmp_path, ending):
     """trimesh's v points up, as OBJ's does: texel (row i, column j) is at ((j + ½) / 8, 1 − (i + ½) / 8)."""
-    export.write_mesh(textured, tmp_path / f"a mesh.{ending}", up="capture")
+    meshes.write_mesh(textured, tmp_path / f"a mesh.{ending}", up="capture")
     read = trimesh.load(tmp_path / f"a mesh.{ending}", force="mesh", process=False)
     material = read.visual.material
     image = material.baseColorTexture if ending == "glb" else material.image
@@ -183,7 +183,7 @@ def test_trimesh_reads_the_texture_back(textured, tmp_path, ending):
 
 
 def test_a_textured_glb_is_unlit_and_says_so(textured, tmp_path):
-    export.write_mesh(textured, tmp_path / "mesh.glb")
+    meshes.write_mesh(textured, tmp_path / "mesh.glb")
     data = (tmp_path / "mesh.glb").read_bytes()
     document = json.loads(data[20 : 20 + struct.unpack_from("<I", data, 12)[0]])
     (material,) = document["materials"]
@@ -208,5 +208,5 @@ def test_textures_move_with_their_mesh_and_want_a_format_that_holds_them(texture
     np.testing.assert_array_equal(half.uv, textured.uv[[0, 2, 3]])
     for ending in ("stl", "ply"):
         with pytest.raises(UserError, match=rf"\.{ending} files hold no texture; choose one of \.glb, \.obj, \.usdz"):
-            export.write_mesh(textured, tmp_path / f"mesh.{ending}")
+            meshes.write_mesh(textured, tmp_path / f"mesh.{ending}")
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from fields.many_splats import assert_same_turn, matched, scene
+from files.many_splats import assert_same_turn, matched, scene
 from PIL import Image
 
 from neural3d.cli import main

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from fields.many_splats import scene
+from files.many_splats import scene
 
 from neural3d.errors import UserError
 from neural3d.files.quantised import C0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from fields.many_splats import assert_equal, assert_same_turn, scene
+from files.many_splats import assert_equal, assert_same_turn, scene
 
 from neural3d.errors import UserError
 from neural3d.files.splats import describe_splats, is_splat_file, read_splats, write_splats

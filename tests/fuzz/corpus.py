@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import trimesh
 from PIL import Image
-from scene.programs import (
+from scene.readers import (
     test_bundler,
     test_metashape,
     test_openmvg,

@@ -20,7 +20,7 @@ from neural3d.methods.neus import Neus
 from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
-from neural3d.scene.hollows import HollowBall, hollow_error, photograph, true_depth
+from neural3d.synthetic.hollows import HollowBall, hollow_error, photograph, true_depth
 from neural3d.train import Trainer
 
 SMALL = [

@@ -142,6 +142,14 @@ def test_rooms_are_walked_through():
     assert torch.cdist(centres, photos).amin(1).max() < 0.2
 
 
+@pytest.mark.parametrize(("step", "kind"), [(0.3, "walk"), (0.02, "spiral")])
+def test_streets_are_walked_along(step, kind):
+    """All photos show the end of the street, which is no reason to turn before it; steps aside are wider than these."""
+    eyes = [vec(0.05 * (-1) ** k, 4.0 - step * k, 0.1) for k in range(12)]
+    scene = scene_of([look_at(eye, vec(0.0, -30.0, 0.1), UP) for eye in eyes])
+    assert suited_path(scene)[0] == kind
+
+
 def test_spiral_stays_within_the_photographs_and_sees_the_subject():
     scene = facing()
     path = camera_path(scene, "spiral", count=40)

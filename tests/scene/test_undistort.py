@@ -13,7 +13,7 @@ from neural3d.geometry.cameras import Camera, pixel_centres
 from neural3d.loading import load_scene
 from neural3d.scene import View
 from neural3d.scene.stored import read_scene, write_scene
-from neural3d.scene.undistort import pinhole_camera, pinhole_scene, straightened
+from neural3d.scene.undistort import pinhole_camera, straightened
 
 LENSES = {
     "RADIAL": [80.0, 62.0, 45.0, -0.2, 0.05],
@@ -67,12 +67,12 @@ def test_only_lenses_that_bend_are_resampled(tmp_path):
     bent = camera("OPENCV", LENSES["OPENCV"])
     scene = load_scene(ball_capture(tmp_path, train=3, test=1))
     views = [View(f"{i}", c, tmp_path / "no.png") for i, c in enumerate((straight, simple, bent))]
-    copy = pinhole_scene(replace(scene, views=views))
+    copy = replace(scene, views=views).with_pinholes()
     assert [v.lens is not None for v in copy.views] == [False, False, True]
     assert all(v.camera.model == "PINHOLE" for v in copy.views)
     assert copy.views[1].camera.params.tolist() == [80, 80, 60, 45]
     assert len(copy.notes) == len(scene.notes) + 1
-    again = pinhole_scene(copy)  # done once, not twice
+    again = copy.with_pinholes()  # done once, not twice
     assert again.notes == copy.notes and again.views[2].lens is bent
     assert torch.equal(again.views[2].camera.params, copy.views[2].camera.params)
 

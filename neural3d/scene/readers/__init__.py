@@ -1,4 +1,8 @@
-"""Which reader a folder or file is for: the table of them all."""
+"""Readers of captures, one module for each kind; which one a folder or file is for: the table of them all.
+
+files.py finds the photos that an exporter's file names and makes frames of them; brown.py brings lenses to COLMAP's
+models; arkit.py is what phones share.
+"""
 
 from __future__ import annotations
 

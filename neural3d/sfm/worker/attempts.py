@@ -12,7 +12,7 @@ from typing import Any
 import pycolmap
 
 from neural3d.sfm.worker.features import match_harder
-from neural3d.sfm.worker.lenses import FIRST, RICHER, is_better, refined, refusals, take_out
+from neural3d.sfm.worker.lenses import FIRST, RICHER, has_exif, is_better, refined, refusals, take_out, with_exif
 from neural3d.sfm.worker.mapping import Models, NoFocalLength, go_on, map_photos
 from neural3d.sfm.worker.merging import merged
 from neural3d.sfm.worker.progress import watched
@@ -81,15 +81,19 @@ def attempt(found: Search, mapper: str, lens: str, seed: int) -> None:
     except NoFocalLength:
         found.tried.append(f"{way}: no focal lengths for it could be found")
         return
-    refused = set()
-    for model in models:
+    refused, untold = set(), ""
+    for i, model in enumerate(models):
+        if (other := with_exif(model, found.exif, found.job["threads"])) is not None:
+            focal = next(iter(model.cameras.values())).mean_focal_length()
+            untold = untold or f"; EXIF's focal length fits as well as the {focal:.0f} px found"
+            models[i] = model = other
         why = refusals(model, found.exif)
         take_out(model, why)
         refused |= set(why.values())
     counts = sorted((n for m in models if (n := m.num_reg_images()) >= 2), reverse=True)
     said = f"{counts[0]} of {found.total} photos" if counts else "no photo"
     said += "".join(f", and {n} in another model" for n in counts[1:4])
-    said += "".join(f"; refused: {why}" for why in sorted(refused))
+    said += untold + "".join(f"; refused: {why}" for why in sorted(refused))
     found.tried.append(f"{way}: {said}")
     join(found, [model for model in models if model.num_reg_images() >= 2])
 
@@ -112,21 +116,25 @@ def join(found: Search, models: Models) -> None:
 
 
 def refine(found: Search) -> None:
-    """Principal points and, where many photos ask for it, a richer lens; with that the photos that are left."""
+    """Principal points and, where many photos ask for it, a richer lens; with that the photos that are left.
+
+    Photos that do not tell the focal length, which EXIF then gave, tell neither.
+    """
     job, model = found.job, found.models[0]
+    held = has_exif(model, found.exif)
 
     def adjusted(lens: str = "") -> pycolmap.Reconstruction | None:
         stage = "refining cameras" + (f", {lens}" if lens else "")
-        return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens))
+        return watched(stage, 1, lambda: 0, lambda: refined(model, found.exif, job["threads"], lens, held))
 
     best = adjusted() or model
     lens = next(iter(model.cameras.values())).model_name
-    for richer in () if job["fixed_lens"] else RICHER.get(lens, ()):
+    for richer in () if job["fixed_lens"] or held else RICHER.get(lens, ()):
         if (trial := adjusted(richer)) is not None and is_better(trial, best):
             best = trial
             break
     if best.num_reg_images() < found.total and not job["fixed_lens"]:
-        more = go_on(job, pycolmap.Reconstruction(best), found.total)
+        more = go_on(job, pycolmap.Reconstruction(best), found.total, held)
         if more.num_reg_images() > best.num_reg_images() and not refusals(more, found.exif):
             best = more
     found.models[0] = best

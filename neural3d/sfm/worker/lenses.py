@@ -22,6 +22,8 @@ SQUARE = 3e-3  # share by which fx and fy may differ once the principal point is
 STRETCHED = 0.03  # share by which they may ever differ
 SHORTEST, SHORTEST_FISHEYE, LONGEST = 0.3, 0.15, 8.0  # focal length by the picture's long side: 11 mm and 290 mm
 AGAINST_EXIF = 1.4  # EXIF rounds to millimetres, and phones crop when they steady a film; more is a mistake
+CLOSE_TO_EXIF = 1.15  # that far photos may correct it without being doubted
+AS_GOOD = 1.1  # errors with EXIF's focal length by those with a free one, up to which photos do not tell which is right
 AGAINST_OTHERS = 3.0  # between groups of photos of which EXIF says nothing
 BENT = 0.5  # a corner may lie so much nearer to the middle, or farther, than without distortion
 
@@ -74,6 +76,41 @@ def refusals(model: pycolmap.Reconstruction, exif: dict[int, float]) -> dict[int
     return {i: reason for i, reason in why.items() if reason}
 
 
+def with_exif(model: pycolmap.Reconstruction, exif: dict[int, float], threads: int) -> pycolmap.Reconstruction | None:
+    """The model with EXIF's focal lengths, where it has others that the photos do not tell; else None.
+
+    Cameras that only go forward, as in a walk down a street, hardly tell their focal length: one that is s times as
+    long fits as well once space is stretched s times along the way they look. That is where adjustment starts here.
+    """
+    ratios = [exif[i] / camera.mean_focal_length() for i, camera in model.cameras.items() if i in exif]
+    photos = list(model.reg_image_ids())
+    if not photos or len(ratios) < len(model.cameras) or 1 / CLOSE_TO_EXIF < np.median(ratios) < CLOSE_TO_EXIF:
+        return None
+    poses = {i: model.image(i).cam_from_world() for i in photos}
+    ahead = np.mean([pose.rotation.matrix()[2] for pose in poses.values()], 0)
+    ahead /= np.linalg.norm(ahead)
+    stretch_ahead = np.eye(3) + (np.median(ratios) - 1) * np.outer(ahead, ahead)
+    copy = pycolmap.Reconstruction(model)
+    for i, pose in poses.items():
+        image, centre = copy.image(i), stretch_ahead @ model.image(i).projection_center()
+        there = pycolmap.Rigid3d(pose.rotation, -pose.rotation.matrix() @ centre)
+        copy.frame(image.frame_id).set_cam_from_world(image.camera_id, there)
+    for point in copy.points3D.values():
+        point.xyz = stretch_ahead @ point.xyz
+    for i, camera in copy.cameras.items():
+        params = camera.params
+        params[camera.focal_length_idxs()] *= exif[i] / camera.mean_focal_length()
+        camera.params = params
+    adjust(copy, threads, centres=False, held=True)
+    worse = copy.compute_mean_reprojection_error() / model.compute_mean_reprojection_error()
+    return None if worse > AS_GOOD or refusals(copy, exif) else copy
+
+
+def has_exif(model: pycolmap.Reconstruction, exif: dict[int, float]) -> bool:
+    """Whether all focal lengths are EXIF's, which no adjustment finds by itself."""
+    return all(np.isclose(c.mean_focal_length(), exif.get(i, 0.0), rtol=1e-9) for i, c in model.cameras.items())
+
+
 def take_out(model: pycolmap.Reconstruction, cameras: Iterable[int]) -> None:
     """Removes the poses of photos that these cameras took."""
     for i in [i for i in model.reg_image_ids() if model.image(i).camera_id in set(cameras)]:
@@ -93,11 +130,15 @@ def convert(camera: pycolmap.Camera, lens: str) -> None:
     camera.params = [known.get(name, 0.0) for name in names]
 
 
-def adjust(model: pycolmap.Reconstruction, threads: int, centres: bool) -> None:
-    """Bundle adjustment of everything; with principal points only of cameras with ENOUGH photos."""
+def adjust(model: pycolmap.Reconstruction, threads: int, centres: bool, held: bool = False) -> None:
+    """Bundle adjustment of everything; with principal points only of cameras with ENOUGH photos.
+
+    held: focal lengths stay as they are.
+    """
     options, config = pycolmap.BundleAdjustmentOptions(), pycolmap.BundleAdjustmentConfig()
     options.print_summary = False
     options.refine_principal_point = centres
+    options.refine_focal_length = not held
     options.ceres.solver_options.num_threads = threads
     for i in model.reg_image_ids():
         config.add_image(i)
@@ -114,9 +155,11 @@ def few_photos(model: pycolmap.Reconstruction) -> set[int]:
 
 
 def refined(
-    model: pycolmap.Reconstruction, exif: dict[int, float], threads: int, lens: str = ""
+    model: pycolmap.Reconstruction, exif: dict[int, float], threads: int, lens: str = "", held: bool = False
 ) -> pycolmap.Reconstruction | None:
     """A copy, adjusted as a whole; with another lens, if given, for each camera that took ENOUGH photos.
+
+    held: focal lengths stay as they are, and principal points, which photos tell even less, in the middle.
 
     A lens of more coefficients than that with which the poses were found: those take up mistakes while few photos
     constrain them, and many photos decide. None where no camera took as many, or where the outcome is implausible.
@@ -127,10 +170,10 @@ def refined(
         return None
     for i in chosen if lens else ():
         convert(copy.camera(i), lens)
-    adjust(copy, threads, centres=False)
+    adjust(copy, threads, centres=False, held=held)
     if refusals(copy, exif):
         return None
-    return with_centres(copy, exif, threads) or copy
+    return copy if held else with_centres(copy, exif, threads) or copy
 
 
 def is_better(richer: pycolmap.Reconstruction, simple: pycolmap.Reconstruction) -> bool:

@@ -43,12 +43,22 @@ def map_photos(job: dict[str, Any], mapper: str, lens: str, seed: int, stage: st
 
 
 def one_by_one(
-    job: dict[str, Any], seed: int, stage: str, total: int, names: Sequence[str] = (), start: str = ""
+    job: dict[str, Any],
+    seed: int,
+    stage: str,
+    total: int,
+    names: Sequence[str] = (),
+    start: str = "",
+    held: bool = False,
 ) -> Models:
-    """The incremental mapper on all photos or on those named; from a model in the folder `start`, if given."""
+    """The incremental mapper on all photos or on those named; from a model in the folder `start`, if given.
+
+    held: focal lengths stay as they are.
+    """
     options = pycolmap.IncrementalPipelineOptions()
     seeded(job, seed, options, options.triangulation)
     options.image_names = list(names)
+    options.ba_refine_focal_length = not held
     registered: list[None] = []
     folder = emptied(job)
 
@@ -70,7 +80,9 @@ def take_out_unseen(model: pycolmap.Reconstruction, photos: Iterable[int]) -> No
         model.deregister_frame(model.image(i).frame_id)
 
 
-def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> pycolmap.Reconstruction:
+def go_on(
+    job: dict[str, Any], model: pycolmap.Reconstruction, total: int, held: bool = False
+) -> pycolmap.Reconstruction:
     """Places more photos, starting from a model and its cameras, which the database must agree with."""
     with contextlib.closing(pycolmap.Database.open(job["database"])) as database:
         for camera in database.read_all_cameras():
@@ -79,7 +91,7 @@ def go_on(job: dict[str, Any], model: pycolmap.Reconstruction, total: int) -> py
     start = Path(job["scratch"]) / "start"
     start.mkdir(exist_ok=True)
     model.write(str(start))
-    found = one_by_one(job, job["seed"], "placing the rest", total, start=str(start))
+    found = one_by_one(job, job["seed"], "placing the rest", total, start=str(start), held=held)
     return found[0] if found else model
 
 

@@ -5,7 +5,7 @@ import pytest
 
 pycolmap = pytest.importorskip("pycolmap", reason="pycolmap, which finds the cameras, is not installed")
 
-from reconstructions import reconstruction, without  # noqa: E402
+from reconstructions import reconstruction, street, without  # noqa: E402
 
 from neural3d.sfm.worker.lenses import (  # noqa: E402
     convert,
@@ -16,6 +16,7 @@ from neural3d.sfm.worker.lenses import (  # noqa: E402
     stretch,
     take_out,
     with_centres,
+    with_exif,
 )
 
 SIZE = (4272, 2848)
@@ -125,3 +126,30 @@ def test_no_principal_point_where_focal_lengths_would_move_apart(tmp_path):
         convert(camera, "SIMPLE_RADIAL")
         camera.params = [904, 400, 300, 0.0]
     assert with_centres(model, {}, 1) is None
+
+
+@pytest.mark.parametrize("exif", [1250.0, 640.0])
+def test_photos_of_a_street_do_not_tell_their_focal_length(exif):
+    """EXIF does; the street gets as long as it says, and no wider."""
+    model = street()
+    held = with_exif(model, {1: exif}, 1)
+    assert held is not None and held.cameras[1].mean_focal_length() == exif
+    before, after = (np.array([m.image(i).projection_center() for i in (1, 12)]) for m in (model, held))
+    points = {i: p.xyz - model.points3D[i].xyz * (1, 1, exif / 900) for i, p in held.points3D.items()}
+    scale = np.linalg.norm(after[1] - after[0]) / np.linalg.norm(before[1] - before[0])
+    assert scale == pytest.approx(exif / 900, rel=0.05)
+    assert np.median(np.abs(np.array(list(points.values()))[:, :2])) < 0.05
+
+
+def test_photos_from_around_tell_their_focal_length(tmp_path):
+    """So EXIF is not believed where it differs; where it hardly differs, nothing is done either."""
+    model = reconstruction(tmp_path / "a.db", noise=0.2)
+    assert with_exif(model, {1: 1250.0}, 1) is None
+    assert with_exif(model, {1: 950.0}, 1) is None
+    assert with_exif(street(), {}, 1) is None
+
+
+def test_what_is_held_stays_held_when_all_is_refined():
+    model = street()
+    assert refined(model, {1: 900.0}, 1, held=True).cameras[1].mean_focal_length() == 900
+    assert refined(model, {1: 900.0}, 1).cameras[1].mean_focal_length() != 900

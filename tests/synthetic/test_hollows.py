@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from neural3d.loading import load_scene
-from neural3d.scene.hollows import HollowBall, hollow_error, photograph, surroundings, true_depth
+from neural3d.synthetic.hollows import HollowBall, hollow_error, photograph, surroundings, true_depth
 
 BOWL = HollowBall(hollows=(((0.8, 0.0, 0.0), (0.8, 0.0, 0.0), 0.3),))
 
