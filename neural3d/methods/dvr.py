@@ -1,19 +1,15 @@
 """A surface with colours, carved and textured from photos and silhouettes by implicit differentiation.
 
 Niemeyer, Mescheder, Oechsle, Geiger: "Differentiable Volumetric Rendering: Learning Implicit 3D Representations without
-3D Supervision", CVPR 2020. Of one scene; the shape is an occupancy o(x) in (0, 1), c(x, d) its colour seen along d. A
-ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂, d) is compared with the photo;
-p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface disagree there
-is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
-To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it. While it
-acts, colours depend on the position only, as published: none can be right for each photo and wrong for all. Later they
-also see the direction, or highlights, which are nowhere on the surface, would go on pulling at it; before that,
-overexposed channels, which may be highlights, do not count.
+3D Supervision", CVPR 2020. Of one scene; the shape is an occupancy o(x) in (0, 1), the colour c(x) depends on the
+position only. A ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂) is compared
+with the photo; p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface
+disagree there is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
+To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
-    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   s: the visual hull or, without alpha, the ellipsoid in the box
-    c(x, d) = sigmoid(MLP_c(hash_grid_c(x), v SH(d))),   v: from 0 to 1 after carving
+    logit o(x) = s(x) + MLP_o(hash_grid_o(x)),   c(x) = sigmoid(MLP_c(hash_grid_c(x))),   s: the ellipsoid in the box
 """
 
 from __future__ import annotations
@@ -27,17 +23,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, max_pool3d, normalize, softplus
+from torch.nn.functional import max_pool3d, normalize, softplus
 
 from neural3d.config import Count, Layers, Width
-from neural3d.data.silhouettes import SilhouetteSource, visual_hull
+from neural3d.data.silhouettes import SilhouetteSource
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.base import Method
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
-from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.surface import Field, first_crossing, implicit_point, render_surface
@@ -51,7 +46,6 @@ if TYPE_CHECKING:
 
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
 CELLS, REFRESH = 64, 32  # along the box's sides, of the map that marches look at first; steps between its renewals
-START_CELLS = 64  # along the box's sides, between the places where the first shape is stored
 MARGIN = 3.0  # a cell is taken for empty where all logits around it are that far below the surface's
 TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
 
@@ -83,7 +77,7 @@ class DvrConfig:
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
-    carve_until: float = 0.6  # share of the horizon over which it fades to 0; then colours begin to see directions
+    carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
     normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
 
@@ -102,10 +96,8 @@ class Dvr(Method):
 
     Config = DvrConfig
     visible: Float[Tensor, ""]  # how many of the shape's levels are in use
-    views: Float[Tensor, ""]  # how much colours depend on the direction
     background: Float[Tensor, "3"]
     frame: Float[Tensor, "2 3"]  # middle and half sides of the box
-    first: Float[Tensor, "N N N"]  # of the first shape, from corner to corner of the box: its logit less `level`
     map: Float[Tensor, "C C C"]  # largest logit in and around a cell of the box
 
     def __init__(self, config: DvrConfig, scene: Scene):
@@ -121,29 +113,14 @@ class Dvr(Method):
         self.shape_table = nn.Parameter((torch.rand(self.shape_spec.entries, 2) * 2 - 1) * 1e-4)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
         self.shape_net = MLP(self.shape_spec.width, 1, c.width, 1)
-        self.color_net = MLP(self.color_spec.width + 16, 3, c.width, 2, output_activation="sigmoid")
+        self.color_net = MLP(self.color_spec.width, 3, c.width, 2, output_activation="sigmoid")
         low, high = scene.aabb
         self.register_buffer("frame", torch.stack([(low + high) / 2, (high - low) / 2]))
-        unit = torch.linspace(-1, 1, START_CELLS + 1)
-        ellipsoid = 1 - torch.cartesian_prod(unit, unit, unit).norm(dim=-1)
-        side = START_CELLS + 1
-        self.register_buffer("first", (SHARPNESS * self.frame[1].min() * ellipsoid).view(side, side, side))
         self.register_buffer("map", torch.zeros(CELLS, CELLS, CELLS))
         self.register_buffer("visible", torch.tensor(float(c.levels)))
-        self.register_buffer("views", torch.tensor(1.0))
         self.register_buffer("background", torch.full((3,), 0.0 if scene.background == "black" else 1.0))
 
     def source(self, scene: Scene, device: torch.device) -> SilhouetteSource:
-        """Its silhouettes are where the shape starts, if they are known so well.
-
-        From anything larger, matter remains where no ray past the subject goes: lumps that only held-out views show.
-        """
-        if scene.has_alpha:
-            axes = torch.stack([torch.linspace(float(a), float(b), START_CELLS + 1) for a, b in scene.aabb.T])
-            views = [scene.views[i] for i in scene.split["train"]]
-            hull = visual_hull(views, torch.cartesian_prod(*axes).to(self.first.device))
-            if hull.min() < 0:  # else masks contradict each other
-                self.first.copy_((-SHARPNESS * hull).view_as(self.first))
         return SilhouetteSource(scene, device, self.config.mask_threshold)
 
     @property
@@ -167,11 +144,10 @@ class Dvr(Method):
     def logit(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """log(o / (1 − o)); the surface is where it is `level`."""
         middle, half = self.frame
-        place = ((x - middle) / half).flip(-1)[None, None, None]
-        first = grid_sample(self.first[None, None], place, padding_mode="border", align_corners=True).view(-1)
+        first = self.level + SHARPNESS * half.min() * (1 - ((x - middle) / half).norm(dim=-1))
         spec = _first_levels(self.shape_spec, float(self.visible))
         features = hash_grid((x + 1) / 2, self.shape_table, spec, table_grad=self.shape_table.grad)
-        return self.level + first + self.shape_net(features)[:, 0]
+        return first + self.shape_net(features)[:, 0]
 
     def _survey(self) -> Float[Tensor, "C C C"]:
         """The map of the present field: logits at the cells' middles, each cell's the largest of its 27 neighbours'."""
@@ -197,9 +173,9 @@ class Dvr(Method):
 
         return logit
 
-    def _rgb(self, x: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    def _rgb(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         features = hash_grid((x + 1) / 2, self.color_table, self.color_spec, table_grad=self.color_table.grad)
-        return self.color_net((features, spherical_harmonics(directions) * self.views))
+        return self.color_net(features)
 
     def normals(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Outward unit normals by differences over ±h to the corners of a tetrahedron; differentiable once.
@@ -214,7 +190,7 @@ class Dvr(Method):
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        return self._rgb(positions, directions)
+        return self._rgb(positions)
 
     # --- training ---
 
@@ -230,7 +206,6 @@ class Dvr(Method):
                 table.grad = torch.zeros_like(table)
         stage = min(1.0, progress / c.refine_until)
         self.visible.fill_(min(c.levels, 4 + stage * (c.levels - 4)))
-        self.views.fill_(min(1.0, max(0.0, 5 * (progress - c.carve_until))))
         near, far = box_span(batch.origins, batch.directions, self.scene.aabb.to(batch.origins))
         kept = (far > near).nonzero()[:, 0]
         near, far = near[kept], far[kept]
@@ -246,8 +221,7 @@ class Dvr(Method):
         empty = (~subject).nonzero()[:, 0]
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
-        telling = 1 - (1 - self.views) * batch.overexposed[kept][seen].float()
-        difference = telling * (self._rgb(point, d[seen]) - rgb[seen])
+        difference = self._rgb(point) - rgb[seen]
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -259,9 +233,7 @@ class Dvr(Method):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            told = telling.sum(-1)
-            error = difference.detach().abs().sum(-1) / told.clamp_min(1e-6)
-            force = carving_force(error, (told > 0).float())
+            force = carving_force(difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype))
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.normal:
@@ -315,6 +287,4 @@ class Dvr(Method):
         return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        from neural3d.geometry.mesh import seen_from_outside
-
-        return seen_from_outside(self.color)(x.to(self.frame.device), normal.to(self.frame.device))
+        return self._rgb(x.to(self.frame.device))

@@ -55,7 +55,8 @@ class HollowBall:
         hollows = []
         for a, b, radius in cls.hollows:
             width = 0.8 + 0.5 * float(torch.rand(1, generator=g))
-            hollows.append((*(tuple((turn @ torch.tensor(end)).tolist()) for end in (a, b)), size * width * radius))
+            start, end = (tuple((turn @ torch.tensor(point)).tolist()) for point in (a, b))
+            hollows.append((start, end, size * width * radius))
         return cls(radius=size * cls.radius, hollows=tuple(hollows))
 
     @property
@@ -89,7 +90,7 @@ class HollowBall:
 
     def color(self, x: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """sRGB of surface points, seen along unit directions: a texture, Lambert's law, Blinn and Phong's gloss."""
-        normal = tracing.normals(self._distance, *x.unbind(-1))
+        normal = tracing.normals(self._distance, x[:, 0], x[:, 1], x[:, 2])
         waves = x.new_tensor([[5.0, 11, 2], [-9, 4, 7], [3, -6, 12]])
         albedo = 0.45 + 0.2 * torch.sin(x @ waves) + 0.12 * torch.sin(2.3 * x @ waves.flip(0))
         half = normalize(LIGHT - directions, dim=-1)

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from toy import ANGLE, look_at
 
 from neural3d.config import override
-from neural3d.data.silhouettes import SilhouetteSource, visual_hull
+from neural3d.data.silhouettes import SilhouetteSource
 from neural3d.errors import UserError
 from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
@@ -151,26 +151,6 @@ def test_the_photos_move_the_surface(scene):
     assert all(p.grad.abs().max() > 0 for p in (method.shape_table, *method.shape_net.parameters()))
 
 
-def test_the_shape_starts_at_the_visual_hull(scene):
-    method = build(scene)
-    method.source(scene, CPU)
-    low, high = scene.aabb
-    x = low + (high - low) * torch.rand(5000, 3, generator=torch.Generator().manual_seed(0))
-    hull = visual_hull([scene.views[i] for i in scene.split["train"]], x)
-    with torch.no_grad():
-        assert ((method.logit(x) > method.level) == (hull < 0)).float().mean() > 0.97
-    assert 0.05 < (hull < 0).float().mean() < 0.6
-
-
-def test_colours_see_the_direction_only_after_carving(scene):
-    method = build(scene).train()
-    batch = method.source(scene, CPU).draw(64, torch.Generator().manual_seed(0))
-    x, d = torch.rand(50, 3) - 0.5, normalize(torch.randn(50, 3), dim=-1)
-    for progress, same in ((0.1, True), (0.9, False)):
-        method.loss(batch, progress, torch.Generator().manual_seed(0))
-        assert torch.equal(method.color(x, d), method.color(x, -d)) == same
-
-
 def test_each_term_asks_for_what_it_says(scene):
     """Matter where the subject's rays miss, space where others hit: the sign of the derivative by the logit's bias."""
     method = build(scene)
@@ -192,7 +172,7 @@ def test_carving_takes_matter_where_colours_are_wrong_and_adds_it_where_they_are
     for wrong, sign in ((0.0, -1), (0.4, 1)):  # errors of a third of the rays are far above the mean
         painted = torch.full((512, 3), 0.5)
         painted[::3] += wrong
-        monkeypatch.setattr(method, "_rgb", lambda x, d: x.new_full((len(x), 3), 0.5) + 0 * x.sum())
+        monkeypatch.setattr(method, "_rgb", lambda x: x.new_full((len(x), 3), 0.5) + 0 * x.sum())
         shift = torch.tensor(0.0, requires_grad=True)
         original = method.logit
         method.logit = lambda x, s=shift, f=original: f(x) + s
