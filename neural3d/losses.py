@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+TURN = 0.67  # of the mean error of a colour: where `carving_force` turns
+
 
 def patch_smoothness(values: Float[Tensor, "P S S C"]) -> Float[Tensor, ""]:
     """Mean squared difference between neighbours along both sides of P patches of S × S rays.
@@ -25,18 +27,18 @@ def occlusion(density: Float[Tensor, "R S"], t: Float[Tensor, "R S"], limit: Flo
     return (density * (t < limit[:, None])).mean()
 
 
-def carving_force(error: Float[Tensor, "R"], sure: Float[Tensor, "R"], *, turn: float) -> Float[Tensor, "R"]:
+def carving_force(error: Float[Tensor, "R"], sure: Float[Tensor, "R"]) -> Float[Tensor, "R"]:
     """How strongly each ray's surface is to come nearer to the camera, from −3 to 1; times its depth, a loss.
 
     Space carving (Kutulakos & Seitz, "A theory of shape by space carving", IJCV 2000) as a force instead of a decision.
     Where a ray's colour is right the surface comes nearer: so where nothing else tells, as on plain faces, it is as far
     out as the silhouettes let it. Where it hides a hollow, photos see different things in one place of it: their error
-    exceeds `turn` of the mean, and it gives way until they agree.
+    exceeds TURN of the mean, and it gives way until they agree.
     error: mean absolute difference of each ray's colour, in [0, 1]; sure: 1 for rays that count, 0 for those whose
     pixels are mixtures. Only for photos with silhouettes: nothing else stops the surface on its way out.
     """
     typical = (sure * error).sum() / sure.sum().clamp_min(1) + 1e-3  # less is noise of the photos
-    return sure * (1 - error / (turn * typical)).clamp(-3, 1)
+    return sure * (1 - error / (TURN * typical)).clamp(-3, 1)
 
 
 def plane_consistency(

@@ -46,6 +46,11 @@ class RayBatch:
     def __len__(self) -> int:
         return len(self.rgb)
 
+    @property
+    def overexposed(self) -> Bool[Tensor, "R 3"]:
+        """Channels of the subject of which the photo only knows that they are bright."""
+        return (self.rgb > 0.99) & (True if self.alpha is None else self.alpha > 0.5)
+
 
 class ImageSource:
     """Draws pixels uniformly, with replacement, from all unmasked pixels of the training views.

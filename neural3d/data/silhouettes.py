@@ -90,8 +90,10 @@ def visual_hull(views: list[View], x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"
     (Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994.) In view v a point is as
     far from the cone through the silhouette as its pixel is from the rim, positive outside, times a pixel's width at
     the point's depth: d_v. The hull's distance is max_v d_v: its sign is right, and it is never farther from 0 than the
-    true one is, up to the slant of rays off the middle of the photo. What no photo shows is outside. Photos without
-    alpha say nothing.
+    true one is, up to the slant of rays off the middle of the photo. A photo whose rim shows nothing of the subject
+    shows all of it: beside such a photo is outside as well, or the hull would have a spike towards each camera, where
+    no other looks. What no photo tells is outside, as far from the hull as from the nearest of these points that is
+    in it. Photos without alpha say nothing.
     """
     most = torch.full_like(x[:, 0], -torch.inf)
     for view in views:
@@ -99,15 +101,25 @@ def visual_hull(views: list[View], x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"
         view = view.resized(round(view.camera.width / shrink), round(view.camera.height / shrink))
         pixels, camera = view.image(), view.camera
         if pixels.shape[-1] == 4:
-            rim = torch.from_numpy(_rim_distance(pixels[..., 3] > 127)).to(x.device)
+            inside = pixels[..., 3] > 127
+            whole = bool(inside.any() and not (inside[[0, -1]].any() or inside[:, [0, -1]].any()))
+            rim = torch.from_numpy(_rim_distance(inside)).to(x.device)
             xy, z = camera.project(x)
             place = 2 * xy / xy.new_tensor([camera.width, camera.height]) - 1  # [-1, 1]² is the photo
             d = torch.nn.functional.grid_sample(
                 rim[None, None], place[None, None], padding_mode="border", align_corners=False
             ).view(-1) * (_pixel_width(camera) * z)  # fmt: skip
-            shown = (z > 0) & (place.abs() < 1).all(-1)
+            d = torch.where(z > 0, d, 1.0)
+            shown = (z > 0) & (place.abs() < 1).all(-1) | whole
             most = torch.where(shown, torch.maximum(most, d), most)
-    return torch.where(most.isfinite(), most, 1.0)
+    untold, within = ~most.isfinite(), most < 0
+    most[untold] = 1.0
+    if untold.any() and within.any():
+        from scipy.spatial import cKDTree
+
+        nearest = cKDTree(x[within].cpu().numpy()).query(x[untold].cpu().numpy())[0]
+        most[untold] = torch.from_numpy(nearest).to(most)
+    return most
 
 
 def _rim_distance(inside: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.errors import UserError
-from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, check_widths, mlp
+from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, check_widths, mlp, mlp_with_gradient
 
 SOFTPLUS_SHARPNESS = 100  # as IDR and NeuS use it: a ReLU rounded over 1/100, whose second derivative exists
 
@@ -93,13 +92,15 @@ class MLP(nn.Module):
     def with_gradient(self, x: Float[Tensor, "N in"]) -> tuple[Float[Tensor, "N out"], Float[Tensor, "N in"]]:
         """(y, ∂y₀/∂x): the output and the gradient of its first column, both differentiable once in x and parameters.
 
-        For networks of ReLU with biases and without output activation: their second derivative in x is zero but on the
-        kinks, which leaves a loss on the gradient (eikonal terms, normals) as cheap as one on the output.
+        For ReLU networks of one hidden layer with biases and without output activation: see
+        `neural3d.ops.mlp.mlp_with_gradient`.
         """
-        plain = self.hidden_activation == "relu" and self.output_activation == "none" and len(self.weights) > 1
+        plain = self.hidden_activation == "relu" and self.output_activation == "none" and len(self.weights) == 2
         if self.biases is None or not plain:
-            raise ValueError("with_gradient is for ReLU networks with biases and without output activation")
-        return _WithGradient.apply(x, *self.weights, *self.biases)
+            raise ValueError(
+                "with_gradient is for ReLU networks of one hidden layer, with biases, no output activation"
+            )
+        return mlp_with_gradient(x, list(self.weights), list(self.biases))
 
     def _torch_forward(self, x: Tensor) -> Tensor:
         for i, weight in enumerate(self.weights):
@@ -107,82 +108,6 @@ class MLP(nn.Module):
             if i + 1 < len(self.weights):
                 x = _activate(self.hidden_activation, x)
         return _activate(self.output_activation, x)
-
-
-ROWS = 4096  # that `_WithGradient` takes at a time: its matrices stay in the cache
-
-
-class _WithGradient(torch.autograd.Function):
-    """Layers xₗ₊₁ = mₗ ⊙ (Wₗ xₗ + bₗ) with the ReLU's mask mₗ, then y = W x + b; ∂y₀/∂xₗ = gₗ = Wₗᵀ pₗ, pₗ = mₗ ⊙ gₗ₊₁.
-
-    Backward, with δₗ for the gradient of xₗ₊₁ before its mask and qₗ for the gradient of gₗ: as ∂y₀/∂x runs back
-    through the layers, so q runs forward through them, q₀ = v_g, qₗ₊₁ = mₗ ⊙ Wₗ qₗ, and v_Wₗ = Σ_rows δₗ xₗᵀ + pₗ qₗᵀ.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, *parameters)
-        weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
-        y, gradient = x.new_empty(len(x), len(biases[-1])), torch.empty_like(x)
-        for rows in _blocks(len(x)):
-            layers = _layers(x[rows], weights, biases)
-            torch.addmm(biases[-1], layers[-1], weights[-1].T, out=y[rows])
-            _gradients(layers, weights, gradient[rows])
-        return y, gradient
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, v_y: Tensor, v_gradient: Tensor) -> tuple[Tensor, ...]:
-        x, *parameters = ctx.saved_tensors
-        weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
-        v_x = torch.empty_like(x)
-        v_weights, v_biases = ([torch.zeros_like(p) for p in group] for group in (weights, biases))
-        for rows in _blocks(len(x)):
-            layers = _layers(x[rows], weights, biases)
-            backs = _gradients(layers, weights)
-            q = v_gradient[rows]
-            for i, p in enumerate(backs):
-                v_weights[i].addmm_(p.T, q)
-                q = _masked(q @ weights[i].T, layers[i + 1])
-            v_weights[-1][0] += q.sum(0)
-            delta = v_y[rows]
-            for i in range(len(weights) - 1, -1, -1):
-                v_weights[i].addmm_(delta.T, layers[i])
-                v_biases[i] += delta.sum(0)
-                if i > 0:
-                    delta = _masked(delta @ weights[i], layers[i])
-            torch.mm(delta, weights[0], out=v_x[rows])
-        return v_x, *v_weights, *v_biases
-
-
-def _blocks(count: int) -> list[slice]:
-    return [slice(i, i + ROWS) for i in range(0, count, ROWS)]
-
-
-def _masked(v: Tensor, x: Tensor) -> Tensor:
-    """v where the rectified x is positive, in place."""
-    return torch.ops.aten.threshold_backward(v, x, 0)
-
-
-def _layers(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
-    """x₀, x₁, …: what each matrix is applied to."""
-    layers = [x]
-    for weight, bias in itertools.islice(zip(weights, biases), len(weights) - 1):
-        layers.append(torch.addmm(bias, layers[-1], weight.T).relu_())
-    return layers
-
-
-def _gradients(layers: list[Tensor], weights: Sequence[Tensor], out: Tensor | None = None) -> list[Tensor]:
-    """p₀, p₁, …: ∂y₀ / ∂(Wₗ xₗ + bₗ); and ∂y₀/∂x into `out`."""
-    backs: list[Tensor] = []
-    g = weights[-1][:1].expand(len(layers[0]), -1)
-    for i in range(len(layers) - 1, 0, -1):
-        backs.insert(0, _masked(g, layers[i]))
-        if i > 1:
-            g = backs[0] @ weights[i - 1]
-    if out is not None:
-        torch.mm(backs[0], weights[0], out=out)
-    return backs
 
 
 def _activate(name: str, z: Tensor) -> Tensor:

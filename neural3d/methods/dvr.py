@@ -80,7 +80,6 @@ class DvrConfig:
     occupancy: float = 1.0  # weight of rays through the subject that miss the surface
     freespace: float = 1.0  # weight of rays past the subject
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
-    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
     normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
@@ -240,9 +239,7 @@ class Dvr(Method, Renderable, Meshable):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            force = carving_force(
-                difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype), turn=c.carve_error
-            )
+            force = carving_force(difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype))
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.normal:

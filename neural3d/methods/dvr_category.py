@@ -63,7 +63,6 @@ class DvrCategoryConfig:
     hull: float = 0.1  # weight of points within them, in the end; at first 1
     hull_until: float = 0.5  # share of the horizon in which it falls
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where pictures disagree; 0: none
-    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
 
     lr: float = 2e-3
     lr_final: float = 5e-5
@@ -125,7 +124,7 @@ class DvrCategory(CategoryMethod):
             "hull": matter * (within * softplus(-at_points)).mean(),
         }
         if c.carve:
-            force = carving_force(error.detach().view(-1), hit.view(-1).float(), turn=c.carve_error)
+            force = carving_force(error.detach().view(-1), hit.view(-1).float())
             losses["carve"] = c.carve * (1 - progress) * (force * (surface * d).sum(-1).view(-1)).mean()
         figures = {
             "psnr": lambda: -10 * torch.log10((difference.detach()[hit].square()).mean()),

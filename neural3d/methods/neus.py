@@ -15,14 +15,16 @@ while colours are still wrong, moving the surface is the quickest way to make th
 
 - It starts near the truth. Photos with alpha give their visual hull, which is right but for hollows. Others first train
   a radiance field (`Ngp`) for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field
-  goes on as what lies beyond the box that holds the subject, as in NeRF++.
+  goes on as what lies beyond the box that holds the subject, as in NeRF++. The network itself is fitted to the start:
+  as an offset from stored distances, which is there at once, it opens hollows less far in the same time.
 - Colours have a hash grid of their own, all of it from the start, and learn first, and three times as fast. With one
   grid for both, texture is pressed into the surface: rows of windows become ledges.
 - Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
   way would be to tilt it like the ground.
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
   (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
-  its own picture.
+  its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
+  be carved until they stand still, as mirrored by what lies deeper.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import normalize
 
 from neural3d.config import Count, Layers, Width
 from neural3d.data.silhouettes import visual_hull
@@ -67,6 +69,12 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
+FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇f(x) − ∇f(x′)‖ meanwhile
+RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
+LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
+GRID_EVERY = 16  # steps between refreshes of the occupancy grid
+MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
+VIEWS_FROM = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
 
@@ -79,38 +87,26 @@ class NeusConfig:
 
     levels: Layers = 12  # of the hash grid
     log2_table: int = 17  # entries per level at most
-    base_resolution: Count = 16  # of the coarsest level
     max_resolution: int = 0  # of the finest; 0: as fine as the photos, 1.5 cells to a pixel
     first_levels: Layers = 6  # shown at the start
     all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: Width = 64  # of the hidden layers
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
-    color_layers: Layers = 2  # hidden layers of the colour network
 
     scout_until: float = 0.08  # photos without alpha: share of the horizon for the field that finds the start; 0: none
-    fit_steps: int = 300  # of fitting f to the start; 0: it is a sphere
-    radius: float = 0.6  # of that sphere, over half the shortest side of the region of interest
-    fit_smooth: float = 0.01  # weight of ‖∇f(x) − ∇f(x′)‖ while f is fitted to the start
 
     sharpness: float = 100.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
     steps_per_width: float = 0.67  # samples per length 1/s
-    min_steps_per_unit: float = 24.0  # samples per unit of length at least
-    max_steps_per_unit: float = 512.0  # and at most
+    max_steps_per_unit: float = 512.0  # samples per unit of length at most
     grid_resolution: Count = 96  # cells along each axis of the occupancy grid
-    grid_every: Count = 16  # steps between refreshes of the occupancy grid
     grid_budget: Count = 1 << 17  # distances evaluated per refresh
-    max_samples: Count = 512  # per ray
 
     eikonal: float = 0.1  # weight of (‖∇f‖ − 1)²
-    eikonal_points: float = 0.1  # random points it is also asked at, per sample along rays
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
-    smooth_points: float = 0.1  # such points, per sample along rays
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
-    carve_error: float = 0.67  # error of a colour at which it turns, in shares of the mean error; more than 0
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
-    views_from: float = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 
     lr: float = 1e-2  # of the colours
     lr_final: float = 3e-4
@@ -119,7 +115,6 @@ class NeusConfig:
     colors_first: float = 0.05  # share of the horizon for which, from the start, f waits for the colours
     warmup: int = 100  # steps during which the rates of colours rise from 0
     lr_sharpness: float = 1e-2  # of log s
-    random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
 
 
 class Neus(Method, Renderable, Meshable):
@@ -133,14 +128,14 @@ class Neus(Method, Renderable, Meshable):
         super().__init__(config, scene)
         c = config
         spec = HashGridSpec(
-            levels=c.levels, log2_table=c.log2_table, base_resolution=c.base_resolution,
+            levels=c.levels, log2_table=c.log2_table, base_resolution=16,
             max_resolution=c.max_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
-        radius = c.radius * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
+        radius = RADIUS * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
         self.field = HashSDF(spec, width=c.width, radius=radius)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
-        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, c.color_layers, output_activation="sigmoid")
+        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.scout: Scout | None = None
@@ -150,7 +145,7 @@ class Neus(Method, Renderable, Meshable):
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self._rays = 512
-        self._scout_until = 0.0 if scene.has_alpha or not c.fit_steps else c.scout_until
+        self._scout_until = 0.0 if scene.has_alpha else c.scout_until
         self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
@@ -228,11 +223,11 @@ class Neus(Method, Renderable, Meshable):
         comes from f = ∞, so that solids which reach out of the box are seen where it cuts them.
         """
         c, s = self.config, float(self.sharpness.detach())
-        step = 1 / min(max(c.steps_per_width * s, c.min_steps_per_unit), c.max_steps_per_unit)
+        step = 1 / min(max(c.steps_per_width * s, LEAST_STEPS), c.max_steps_per_unit)
         enter, leave = crossing(origins, directions, self.box)
         marched = ray_march(
             origins, directions, enter, leave, self.grid.bits, step_min=step, step_max=step,
-            jitter=jitter, max_samples_per_ray=c.max_samples,
+            jitter=jitter, max_samples_per_ray=MAX_SAMPLES,
         )  # fmt: skip
         if len(marched) == 0:
             return marched, 0, leave
@@ -281,9 +276,9 @@ class Neus(Method, Renderable, Meshable):
         self, samples: Samples, generator: torch.Generator
     ) -> tuple[Float[Tensor, "E 3"], Float[Tensor, "B 3"], Int[Tensor, "B"]]:
         """Random points of the box, where f is to be a distance too; points beside samples, and which samples."""
-        c, n, device = self.config, len(samples), samples.t.device
-        anywhere = torch.rand(64 + int(c.eikonal_points * n), 3, generator=generator, device=device)
-        chosen = torch.randint(max(n, 1), (int(c.smooth_points * n),), generator=generator, device=device)
+        n, device = len(samples), samples.t.device
+        anywhere = torch.rand(64 + int(MORE_POINTS * n), 3, generator=generator, device=device)
+        chosen = torch.randint(max(n, 1), (int(MORE_POINTS * n),), generator=generator, device=device)
         shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
         return self.box[0] + (self.box[1] - self.box[0]) * anywhere, samples.positions[chosen] + shift, chosen
 
@@ -308,22 +303,22 @@ class Neus(Method, Renderable, Meshable):
         thickness, rgb = self._emission(samples, batch.directions, value[:n], gradient[:n])
         # Of what lies beyond the box, some light is always left; random colours behind it would make any opaque thing
         # before it the better one.
-        if c.random_background and self.scene.has_alpha:
-            behind = torch.rand(rays, 3, generator=generator, device=device)
-        else:
-            behind = self.background
+        random = torch.rand(rays, 3, generator=generator, device=device)
+        behind = random if self.scene.has_alpha else self.background
         background, cost_behind = self._background(batch.origins, batch.directions, leave, behind, jitter)
         out = composite(
             thickness, rgb, samples.t, torch.ones_like(thickness), samples.offsets,
             background=background, early_stop=0.0,
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
-        losses = {"color": (out.rgb - target).abs().mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
+        telling = 1 - (1 - self._views) * batch.overexposed.float()
+        off = telling * (out.rgb - target).abs()
+        losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
         if batch.alpha is not None and progress < c.carve_until:
-            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, target)
+            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -333,15 +328,15 @@ class Neus(Method, Renderable, Meshable):
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, figures
 
-    def _carving(self, out: Composite, target: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`.
+    def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
+        """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
 
         Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
         alone: their pixels are mixtures.
         """
-        error = (out.rgb.detach() - target).abs().mean(-1)
-        sure = (out.opacity.detach() > 0.95).float()
-        force = carving_force(error, sure, turn=self.config.carve_error)
+        told = telling.sum(-1)
+        sure = (out.opacity.detach() > 0.95) & (told > 0)
+        force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
         return (force * (out.depth - middle * out.opacity)).mean()
 
@@ -350,19 +345,18 @@ class Neus(Method, Renderable, Meshable):
         grown = min(1.0, progress / c.all_levels_at) if c.all_levels_at else 1.0
         self._shown = c.first_levels + (c.levels - c.first_levels) * grown
         self.field.show_levels(self._shown)
-        late = self.scene.has_alpha and c.views_from > 0
-        self._views = min(1.0, max(0.0, 5 * (progress - c.views_from))) if late else 1.0
+        self._views = min(1.0, max(0.0, 5 * (progress - VIEWS_FROM))) if self.scene.has_alpha else 1.0
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
-        c = self.config
         if self.scout and (self._scouting or self.scene.unbounded):
             self.scout.after_step(step, progress, generator, players)
         if self._scouting:
             return
         with torch.no_grad():
+            c = self.config
             limit = c.sharpness * (c.sharpness_limit / c.sharpness) ** progress
             self.log_s.clamp_(max=math.log(limit))
-        if step % c.grid_every == 0:
+        if step % GRID_EVERY == 0:
             self.grid.update(self._occupied, step, generator)
 
     def _occupied(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
@@ -378,8 +372,6 @@ class Neus(Method, Renderable, Meshable):
         self._started = True
         self.grid.keep(self.box)
         self.grid.mark_visible(self.scene.cameras("train"))
-        if not self.config.fit_steps:
-            return
         if self.scout and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
             self.scout.zero_grad(set_to_none=True)
         if self.scene.has_alpha:
@@ -402,9 +394,9 @@ class Neus(Method, Renderable, Meshable):
         c, device, n = self.config, x.device, 1 << 13
         near = distance.abs().argsort(stable=True)[: len(x) // 8]
         optimizer = Adam(self.field.param_groups(c.lr, c.lr_final))
-        for step in range(c.fit_steps):
+        for step in range(FIT_STEPS):
             for group in optimizer.param_groups:
-                group["lr"] = c.lr * 0.1 ** (step / c.fit_steps)
+                group["lr"] = c.lr * 0.1 ** (step / FIT_STEPS)
             close = near[torch.randint(len(near), (n,), generator=generator, device=device)]
             anywhere = torch.randint(len(x), (n // 2,), generator=generator, device=device)
             some = torch.cat([close, anywhere])
@@ -413,7 +405,7 @@ class Neus(Method, Renderable, Meshable):
             error = (value[: len(some)] - distance[some]).abs().mean()
             eikonal = (gradient.norm(dim=-1) - 1).square().mean()
             bend = (gradient[:n] - gradient[len(some) :]).norm(dim=-1).mean()
-            (error + c.eikonal * eikonal + c.fit_smooth * bend).backward()
+            (error + c.eikonal * eikonal + FIT_SMOOTH * bend).backward()
             optimizer.step()
 
     # --- pictures and meshes ---
@@ -463,6 +455,15 @@ class Neus(Method, Renderable, Meshable):
         from neural3d.geometry.mesh import seen_from_outside
 
         return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
+
+
+def softplus(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """log(1 + eˣ), the same bytes whatever the threads.
+
+    torch splits what is longer than this among them, and takes other instructions, which round differently, where a
+    part's length is no multiple of the vector's.
+    """
+    return torch.cat([nn.functional.softplus(part) for part in x.split(1 << 15)])
 
 
 def _first(samples: Samples) -> Int[Tensor, "R"]:

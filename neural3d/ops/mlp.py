@@ -53,6 +53,23 @@ def mlp(
     return _forward(net, x0.contiguous(), None if x1 is None else x1.contiguous(), params, None)
 
 
+def mlp_with_gradient(
+    x: Float[Tensor, "N in"], weights: Sequence[Float[Tensor, "out in"]], biases: Sequence[Float[Tensor, "out"]]
+) -> tuple[Float[Tensor, "N out"], Float[Tensor, "N in"]]:
+    """(y, g = ∂y₀/∂x) of y = W₁ h + b₁, h = relu(W₀ x + b₀); both differentiable once in x, weights and biases.
+
+    With mᵣ for the ReLU's mask in row r and w for the first row of W₁, gᵣ = W₀ᵀ (mᵣ ⊙ w). Masks are constant but on
+    the kinks, so g depends on W₀ and w alone: with M = Σᵣ mᵣ v_gᵣᵀ,
+        v_W₀ = diag(w) M,   v_w = rowsum(W₀ ⊙ M),
+    which makes a loss on the gradient (eikonal terms) as cheap as one on the output: M is what `mlp`'s backward gives
+    for W₀ where w = 1 and the input is v_g. Raises ValueError as `mlp`, and for other than two matrices.
+    """
+    if len(weights) != 2:
+        raise ValueError(f"mlp_with_gradient takes one hidden layer, not {len(weights) - 1}")
+    net = _describe(x, None, tuple(weights), tuple(biases), "relu", "none")
+    return _WithGradient.apply(net, x.contiguous(), *weights, *biases)
+
+
 def check_widths(widths: Sequence[int]) -> None:
     """Raises ValueError where the kernels have no room for a network of these widths, from its input to its output."""
     if not 2 <= len(widths) <= MAX_HIDDEN_LAYERS + 2:
@@ -120,12 +137,54 @@ class _Mlp(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: v_x below would count as a constant, silently
             raise RuntimeError("mlp has no second derivative; use neural3d.fields.mlp.MLP(twice_differentiable=True)")
         x0, x1, params, y, hidden = ctx.saved_tensors
-        kernels = native(x0.device)
         v_x0 = torch.empty_like(x0) if ctx.needs_input_grad[1] else None
         v_x1 = torch.empty_like(x1) if ctx.needs_input_grad[2] else None
         v_params = torch.empty_like(params) if ctx.needs_input_grad[3] else None
-        partials = x0.new_empty(kernels.mlp_workspace(ctx.net.widths, x0.shape[0])[1] if ctx.needs_input_grad[3] else 0)
-        kernels.mlp_backward(
-            *ctx.net, params, x0, x1, y, hidden, v_y.contiguous(), v_x0, v_x1, partials, v_params, stream(x0.device)
-        )
+        _backward(ctx.net, params, x0, x1, y, hidden, v_y, v_x0, v_x1, v_params)
         return None, v_x0, v_x1, v_params
+
+
+class _WithGradient(torch.autograd.Function):
+    """See `mlp_with_gradient`. slope: the network of y₀ alone, or one with its masks and other weights behind them."""
+
+    @staticmethod
+    def forward(ctx: Any, net: _Net, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        w0, w1, b0, b1 = parameters
+        params = torch.cat([p.reshape(-1) for p in parameters])
+        hidden = x.new_empty(native(x.device).mlp_workspace(net.widths, len(x))[0])
+        y, gradient = _forward(net, x, None, params, hidden), torch.empty_like(x)
+        slope = net._replace(widths=[*net.widths[:2], 1])
+        one = x.new_ones(len(x), 1)
+        through = torch.cat([w0.reshape(-1), w1[0], b0, b1[:1]])
+        _backward(slope, through, x, None, one, hidden, one, gradient, None, None)
+        ctx.net, ctx.slope = net, slope
+        ctx.save_for_backward(x, params, y, hidden, w0, w1)
+        return y, gradient
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, v_y: Tensor, v_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, params, y, hidden, w0, w1 = ctx.saved_tensors
+        v_x, v_params = torch.empty_like(x), torch.empty_like(params)
+        _backward(ctx.net, params, x, None, y, hidden, v_y, v_x, None, v_params)
+        ones = torch.cat([w0.reshape(-1), x.new_ones(len(w0)), x.new_zeros(len(w0) + 1)])
+        one, sums = x.new_ones(len(x), 1), torch.empty_like(ones)
+        _backward(ctx.slope, ones, v_gradient.contiguous(), None, one, hidden, one, None, None, sums)
+        m = sums[: w0.numel()].view_as(w0)
+        sizes = (w0.numel(), w1.numel(), len(w0), len(w1))
+        v_w0, v_w1, v_b0, v_b1 = v_params.split(sizes)
+        v_w0, v_w1 = v_w0.view_as(w0) + w1[0, :, None] * m, v_w1.view_as(w1)
+        v_w1[0] += (w0 * m).sum(1)
+        return None, v_x, v_w0, v_w1, v_b0, v_b1
+
+
+def _backward(
+    net: _Net, params: Tensor, x0: Tensor, x1: Tensor | None, y: Tensor, hidden: Tensor, v_y: Tensor,
+    v_x0: Tensor | None, v_x1: Tensor | None, v_params: Tensor | None,
+) -> None:  # fmt: skip
+    """Fills those of the last three that are wanted."""
+    kernels = native(x0.device)
+    partials = x0.new_empty(0 if v_params is None else kernels.mlp_workspace(net.widths, len(x0))[1])
+    kernels.mlp_backward(
+        *net, params, x0, x1, y, hidden, v_y.contiguous(), v_x0, v_x1, partials, v_params, stream(x0.device)
+    )

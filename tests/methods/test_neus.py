@@ -15,10 +15,12 @@ from neural3d.errors import UserError
 from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
+from neural3d.methods import neus
 from neural3d.methods.neus import Neus
 from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
+from neural3d.synthetic.hollows import HollowBall, hollow_error, photograph, true_depth
 from neural3d.train import Trainer
 
 SMALL = [
@@ -129,6 +131,8 @@ def test_training_starts_at_the_visual_hull(capture, tmp_path):
     assert (hull[truth < 0] < pixel).all()  # the hull holds the shape,
     assert (hull[truth > 0] < 1.2 * truth[truth > 0] + 0.5 * pixel).all()  # is nowhere farther than it,
     assert ((hull < 0) == (truth < 0)).float().mean() > 0.9  # and not much larger
+    towards = 0.9 * views[0].camera.centre.float()[None]  # seen by this camera alone, before the shape
+    assert visual_hull(views, towards) > 0 > visual_hull(views[:1], towards)
     trainer.fit(1, previews=False)
     with torch.no_grad():
         error = (trainer.method.signed_distance(x) - hull).abs()
@@ -144,6 +148,36 @@ def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
     assert normal.grad is None and method.color_table.grad is not None
 
 
+def test_overexposed_channels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
+    trainer = start(capture, tmp_path / "run")
+    method, g = trainer.method, trainer.generator
+    batch = trainer.source.draw(256, g)
+    batch.alpha = torch.ones_like(batch.alpha)
+    for channels, progress, counts in (((1.0, 0.9, 1), 0.1, True), ((1, 1, 1), 0.1, False), ((1, 1, 1), 0.9, True)):
+        batch.rgb = torch.tensor(channels).expand_as(batch.rgb)
+        losses, _ = method.loss(batch, progress, g)
+        assert (losses["color"] > 0) == counts
+
+
+def test_a_bowl_opens(tmp_path):
+    """From where its silhouettes fill it, in glossy photos; what is white in all of them keeps its depth to itself."""
+    ball = HollowBall(hollows=(((0.8, 0.0, 0.0), (0.8, 0.0, 0.0), 0.4),))
+    folder = photograph(ball, tmp_path / "capture", 9, front=True, alpha=True, size=48)
+    trainer = start(folder, tmp_path / "run", "horizon=300")
+    errors = []
+    for steps in (1, 300):
+        trainer.fit(steps, previews=False)
+        trainer.method.eval()
+        told = []
+        for view in (trainer.scene.views[i] for i in trainer.scene.split["test"]):
+            error = hollow_error(ball, trainer.scene, view.camera, trainer.method.render(view.camera).depth)
+            white = torch.from_numpy((view.image()[..., :3] > 252).all(-1))
+            told.append(error[~white[true_depth(ball, trainer.scene, view.camera)[1]]])
+        trainer.method.train()
+        errors.append(torch.cat(told).mean())
+    assert errors[0] > 0.05 and errors[1] < 0.02
+
+
 def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path):
     """Two rays through two samples each; the second has the wrong colour, a third is of a rim."""
     method = start(capture, tmp_path / "run").method
@@ -151,9 +185,13 @@ def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path)
     sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
     out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
     target = out.rgb.detach() + torch.tensor([[0.0], [0.2], [0.2]])
-    method._carving(out, target).backward()
+    method._carving(out, (out.rgb.detach() - target).abs(), torch.ones(3, 3)).backward()
     nearer = -sigma.grad[::2]  # by more light lost at the first sample
     assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
+    sigma.grad = None
+    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
+    method._carving(out, torch.zeros(3, 3), torch.zeros(3, 3)).backward()
+    assert (sigma.grad == 0).all(), "nor where all channels are overexposed"
 
 
 def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(capture, tmp_path, monkeypatch):
@@ -189,14 +227,30 @@ def resumed_exactly(folder, out, *settings, stops):
     return whole == parts
 
 
-def test_resume_is_exact_to_the_byte(capture, tmp_path):
-    assert resumed_exactly(capture, tmp_path, "fit_steps=30", stops=[23])
+def test_resume_is_exact_to_the_byte(capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(neus, "FIT_STEPS", 30)
+    assert resumed_exactly(capture, tmp_path, stops=[23])
 
 
 @pytest.mark.parametrize("unbounded", [False, True])
-def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, unbounded):
-    settings = "horizon=40", "scout_until=0.5", "fit_steps=30", f"scene.unbounded={str(unbounded).lower()}"
+def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, monkeypatch, unbounded):
+    monkeypatch.setattr(neus, "FIT_STEPS", 30)
+    settings = "horizon=40", "scout_until=0.5", f"scene.unbounded={str(unbounded).lower()}"
     assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
+
+
+def test_threads_do_not_change_a_byte(capture, tmp_path, monkeypatch):
+    """With as many samples and features as in earnest: torch splits nothing smaller among threads."""
+    monkeypatch.setattr(neus, "FIT_STEPS", 10)
+    threads, settings = torch.get_num_threads(), ["samples_per_batch=65536", "levels=12"]
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            start(capture, tmp_path / str(count), "colors_first=0", *settings).fit(4, previews=False)
+    finally:
+        torch.set_num_threads(threads)
+    one, two, three = ((tmp_path / n / "checkpoint.safetensors").read_bytes() for n in "123")
+    assert one == two == three
 
 
 def test_a_checkpoint_renders_the_same(trained):
@@ -252,7 +306,9 @@ def test_what_lies_beyond_the_box_is_a_background(tmp_path):
     trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120", "scout_until=0")
     trainer.fit(120, previews=False)
     run = load(tmp_path / "run", "cpu")
-    report = evaluate(run)
-    assert report["results"]["psnr"] > 18
+    views = [run.scene.views[i] for i in run.scene.split["test"]]
+    errors = [((v.image() / 255 - np.array([0.2, 0.3, 0.6])) ** 2).mean() for v in views]
+    bare = float(np.mean(-10 * np.log10(errors)))  # of a picture of the wall alone
+    assert evaluate(run)["results"]["psnr"] > bare + 1.5
     out = run.render(run.scene.views[0].camera)
     assert out.alpha[0, 0] < 0.1 and out.alpha[20, 20] > 0.9

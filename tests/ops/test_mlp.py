@@ -8,7 +8,7 @@ import torch
 from instruction_sets import instruction_sets
 from reference.mlp import mlp as reference
 
-from neural3d.ops.mlp import mlp
+from neural3d.ops.mlp import mlp, mlp_with_gradient
 
 
 def network(widths, *, bias=True, dtype=torch.float32, device="cpu", seed=0):
@@ -121,6 +121,21 @@ def test_same_bytes_whatever_the_threads():
     for result in results[1:]:
         assert torch.equal(result[0], results[0][0])
         assert all(torch.equal(a, b) for a, b in zip(result[2], results[0][2]))
+
+
+def test_slopes_have_the_same_bytes_whatever_the_threads():
+    weights, biases = ([p.requires_grad_() for p in group] for group in network([24, 64, 1]))
+    x, v_gradient, threads = torch.randn(10_000, 24), torch.randn(10_000, 24), torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            y, gradient = mlp_with_gradient(x, weights, biases)
+            loss = y.square().mean() + (gradient * v_gradient).mean()
+            results.append([y, gradient, *torch.autograd.grad(loss, [*weights, *biases])])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(results[0], result))
 
 
 def test_nan_comes_through(device):
