@@ -24,8 +24,7 @@ SMALL = {  # horizons so short that what happens late happens in the steps taken
     "nerf": ("photos", [*NERF, "horizon=20", "anneal=0.9", "occlusion=0.01", "grid_resolution=16", "grid_every=3"]),
     "neus": (
         "photos",
-        [*GRID, "horizon=20", "color_log2_table=10", "samples_per_batch=1024", "fit_steps=5", "grid_resolution=32",
-         "grid_every=3", "grid_budget=2048"],
+        [*GRID, "horizon=20", "color_log2_table=10", "samples_per_batch=1024", "grid_resolution=32"],
     ),
     "ngp": (
         "photos",
