@@ -23,6 +23,7 @@ from torch import Tensor
 from neural3d.cli.console import console
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
+from neural3d.methods.abilities import Renderable
 from neural3d.render import RenderOut
 from neural3d.run import Run, load, read_config
 
@@ -69,7 +70,6 @@ class Training(Live):
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        self.run = Run(trainer.directory, trainer.config, trainer.scene, trainer.method, trainer.step)
         self._wanted: deque[tuple[Camera, Tensor | None, Future[tuple[RenderOut, float]]]] = deque()
         self._lock, self._over = threading.Lock(), False
         self._due = 0.0  # when drawing may go on
@@ -83,7 +83,7 @@ class Training(Live):
             if not over:
                 self._wanted.append((camera, background, picture))
         if over:
-            return self.run.render(camera, background)
+            return self._method.render(camera, background)
         out, seconds = picture.result()
         self._kept.seconds = getattr(self._kept, "seconds", 0.0) + time.perf_counter() - begin - seconds
         return out
@@ -114,6 +114,12 @@ class Training(Live):
             self._draw()
         self.trainer.method.eval()
 
+    @property
+    def _method(self) -> Renderable:
+        method = self.trainer.method
+        assert isinstance(method, Renderable)  # others have no subject, see `training_subject`
+        return method
+
     def _draw(self) -> float:
         """The oldest picture wanted; how long it took."""
         camera, background, picture = self._wanted.popleft()
@@ -121,7 +127,7 @@ class Training(Live):
         method = self.trainer.method
         try:
             method.eval()
-            out = self.run.render(camera, background)
+            out = self._method.render(camera, background)
             seconds = time.perf_counter() - begin
             picture.set_result((out, seconds))
         except Exception as error:  # is shown in the picture's place
@@ -177,7 +183,8 @@ def followed(path: Path, device: str) -> Subject:
 
 def training_subject(training: Training) -> Subject:
     """Raises UserError where what is trained cannot be rendered."""
-    return training.subject(training.run)
+    t = training.trainer
+    return training.subject(Run(t.directory, t.config, t.scene, t.method, t.step))
 
 
 def train_on_web(trainer: Trainer, port: int, work: Work, stop: Callable[[], bool]) -> None:
