@@ -21,7 +21,7 @@ from neural3d.fields.gaussians import Gaussians
 from neural3d.files.meshes import write_mesh
 from neural3d.files.splats import read_splats, write_splats
 from neural3d.geometry.mesh import Mesh
-from neural3d.methods.base import Method
+from neural3d.methods.abilities import Meshable
 from neural3d.run import Run, configure, load
 from neural3d.train import Trainer
 
@@ -63,7 +63,7 @@ def run(request, tmp_path_factory) -> tuple[Path, Run]:
 
 @pytest.fixture(autouse=True)
 def every_field_is_a_table(monkeypatch):
-    monkeypatch.setattr(Method, "mesh", lambda self, *_: table())
+    monkeypatch.setattr(Meshable, "mesh", lambda self, *_: table())
     monkeypatch.setattr(Export, "mesh", lambda self, *_: table())
 
 

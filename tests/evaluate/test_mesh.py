@@ -15,6 +15,7 @@ from neural3d.cli import main
 from neural3d.errors import UserError
 from neural3d.evaluate.mesh import compare_files, evaluate_mesh
 from neural3d.geometry.mesh import Mesh
+from neural3d.methods.abilities import Meshable
 from neural3d.render import mesh_error
 from neural3d.run import Run, configure
 
@@ -27,7 +28,7 @@ def ball(radius: float = RADIUS, centre=(0, 0, 0)) -> trimesh.Trimesh:
     return made
 
 
-class Surface:
+class Surface(Meshable):
     """A method that has made the ball, in the scene frame."""
 
     def __init__(self, scene, made: trimesh.Trimesh):
@@ -35,9 +36,9 @@ class Surface:
         self.found = mesh.transformed(scene.scene_from_capture)
         self.asked: list[int] = []
 
-    def mesh(self, resolution: int) -> Mesh:
+    def surface(self, resolution, crop=None, progress=None):
         self.asked.append(resolution)
-        return self.found
+        return self.found, None
 
 
 @pytest.fixture(autouse=True)
