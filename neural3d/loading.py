@@ -126,7 +126,7 @@ def resolve(path: str | Path) -> Path:
 
 def ready_scenes() -> dict[str, Path]:
     """scenes/*.toml by name: as installed with the package, or of the checkout."""
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parent
     for folder in (here / "scenes", here.parent / "scenes"):
         if folder.is_dir():
             return {p.stem: p for p in sorted(folder.glob("*.toml"))}

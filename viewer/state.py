@@ -26,7 +26,7 @@ from neural3d.viewer.solids import Clip, Solid
 from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
-from neural3d.scene import Data, View
+from neural3d.scene import Data, Scene, View
 from neural3d.shapes.shape import Shape
 
 WHITE, DARK = (1.0, 1.0, 1.0), (0.11, 0.12, 0.14)
