@@ -89,7 +89,7 @@ COMMANDS = {
     "pictures": (["render", "{run}", "--out", "{tmp}/pictures"], "neural3d.run.Run.render", 5),
     "export": (EXPORT, "neural3d.meshing.simplified", 1),
     "export, when it writes": (EXPORT, "neural3d.disk.os.replace", 1),
-    "eval": (["eval", "{run}"], "neural3d.run.Run.render", 2),
+    "eval": (["eval", "{run}"], "neural3d.evaluate.views.truth", 2),
     "demo": (["demo", "--out", "{tmp}/demo"], "neural3d.synthetic.demo.render_view", 2),
     "demo, when it trains": (["demo", "--out", "{tmp}/demo"], "neural3d.train.learning_rate", 2),
     "process": (["process", "{photos}", "{tmp}/garden"], "neural3d.sfm.solve.solve", 1),
