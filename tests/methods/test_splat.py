@@ -311,13 +311,13 @@ def test_photos_grow_with_the_progress_and_stay_grown(capture, tmp_path):
     """32² pixels, at most 200 at the start: 8², 16² from a quarter of the way to whole photos, then 32²."""
     sizes = {}
     trainer = start(capture, tmp_path / "run", "coarse_pixels=200", "whole_from=0.5", "horizon=80", "densify=none")
-    drawn = trainer.method.loss
+    drawn = trainer.players[0].loss
 
     def loss(batch, progress, generator):
         sizes[trainer.step] = len(batch)
         return drawn(batch, progress, generator)
 
-    trainer.method.loss = loss
+    trainer.players[0].loss = loss
     trainer.fit(60, previews=False)
     assert [sizes[i] for i in (0, 10, 12, 40, 42, 59)] == [64, 64, 256, 256, 1024, 1024]
     resumed = Trainer.resume(tmp_path / "run", CPU)
