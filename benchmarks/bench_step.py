@@ -59,7 +59,7 @@ def main() -> None:
             trainer = Trainer.create(Path(folder) / "run", config, scene, resolve_device(options.device))
             trainer.fit(options.warmup, previews=False)
             marched = composited = rays = 0
-            inner = trainer.method.loss
+            inner = trainer.players[0].loss
 
             def counted(batch, progress, generator, inner=inner):
                 nonlocal marched, composited, rays
@@ -69,7 +69,7 @@ def main() -> None:
                 rays += len(batch)
                 return losses, figures
 
-            trainer.method.loss = counted
+            trainer.players[0].loss = counted
             begin = time.perf_counter()
             trainer.fit(trainer.step + options.steps, previews=False)
             seconds = time.perf_counter() - begin
