@@ -104,8 +104,8 @@ def mesh_of_splats(
 ) -> tuple[Mesh, Cost, list[str]]:
     """The surface in pictures of splats (`render.fusion`): of a run's training views, of a file from all around.
 
-    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `upright`. of: what is up in a
-    source that is a file, "x", "-x" … "-z". Returns the mesh as written, and what had to be assumed.
+    Cleaned, and simplified to `faces` (0: not). up: how it stands in its file, see `geometry.upright`. of: what is up
+    in a source that is a file, "x", "-x" … "-z". Returns the mesh as written, and what had to be assumed.
     Raises UserError where there is no surface.
     """
     subject = open_subject(source, device, of)
@@ -221,7 +221,8 @@ def splats_to_splats(
 ) -> tuple[Gaussians, Cost, list[str]]:
     """Another file format; read back and compared. Returns the splats and what the format cannot hold, in words.
 
-    up: how they stand in their file, see `upright`. of: what is up in a source that is a file, "x", "-x" … "-z".
+    up: how they stand in their file, see `geometry.upright`. of: what is up in a source that is a file, "x", "-x" …
+    "-z".
     """
     subject = open_subject(source, device, of)
     assert subject.splats is not None and subject.render is not None
