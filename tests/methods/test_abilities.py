@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from test_players import RingGan
+from methods.test_players import RingGan
 
 from neural3d.cli import main
 from neural3d.methods import METHODS
