@@ -286,7 +286,10 @@ def _pixels(scene: Scene) -> list[str]:
 
 
 def _exposure(scene: Scene, observed: Observed) -> list[str]:
-    stops = exposure_spread(scene, observed)
+    try:
+        stops = exposure_spread(scene, observed)
+    except UserError as error:
+        return [str(error)]
     if stops is None:
         return []
     return [f"Exposure varies by {stops:.1f} stops between photos: splat and ngp give each a gain; lock it next time."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,7 @@ def exposure_spread(scene: Scene, observed: Observed) -> float | None:
     if len(views) < 3:
         return None
     differences, spreads, light = [], [], {}
-    for view in every_nth(views, PAIRS):
-        other = max((v for v in views if v is not view), key=lambda v: (_shared(observed, view, v), -_apart(view, v)))
+    for view, other in _neighbours(views, observed):
         for v in (view, other):
             if v.name not in light:
                 light[v.name] = point_light(scene, v, observed)
@@ -48,12 +48,16 @@ def exposure_spread(scene: Scene, observed: Observed) -> float | None:
     return float(sizes.max())
 
 
-def _shared(observed: Observed, a: View, b: View) -> int:
-    return len(np.intersect1d(observed[a.name][1], observed[b.name][1]))
-
-
-def _apart(a: View, b: View) -> float:
-    return (a.camera.centre - b.camera.centre).norm().item()
+def _neighbours(views: list[View], observed: Observed) -> Iterator[tuple[View, View]]:
+    """PAIRS photos, each with the one that shares most points with it; of several, the one taken nearest to it."""
+    ids = np.concatenate([observed[v.name][1] for v in views])
+    owner = np.repeat(np.arange(len(views)), [len(observed[v.name][1]) for v in views])
+    centres = np.stack([v.camera.centre.numpy() for v in views])
+    for i in every_nth(range(len(views)), PAIRS):
+        shared = np.bincount(owner[np.isin(ids, observed[views[i].name][1])], minlength=len(views))
+        shared[i] = -1  # not with itself
+        away = np.linalg.norm(centres - centres[i], axis=1)
+        yield views[i], views[np.lexsort((away, -shared))[0]]
 
 
 def point_light(scene: Scene, view: View, observed: Observed) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import torch
 from captures import HEIGHT, WIDTH, cloud, names, ring, write_binary_model, write_colmap
 from PIL import Image
 
+from neural3d.errors import UserError
 from neural3d.loading import load_scene
 from neural3d.run import configure
 from neural3d.scene.doctor import suspicions
@@ -63,3 +64,12 @@ def test_training_follows_what_the_photos_show(tmp_path):
     assert config.settings["exposure"] and "photos differ by 1.0 stops" in scene.notes[-1]
     assert not configure(varied, "splat", ["exposure=false"])[0].settings["exposure"]
     assert not configure(even, "splat")[0].settings["exposure"]
+
+
+def test_a_damaged_photo_is_named_by_the_doctor_and_refused_by_training(tmp_path):
+    path = capture(tmp_path, 0) / "images/001.png"
+    path.write_bytes(path.read_bytes()[:100])
+    scene = load_scene(tmp_path)
+    assert any("001.png is damaged" in s for s in suspicions(scene))
+    with pytest.raises(UserError, match=r"001\.png is damaged"):
+        configure(tmp_path, "splat")
