@@ -7,6 +7,7 @@ test beside and benchmarks/fuzz.py) take all that is here.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,20 @@ from scene.readers import (
 from splats import synthetic_gaussians
 from toy import ball_capture
 
+from neural3d.cli.console import console
 from neural3d.cli.info import describe_run
+from neural3d.cli.process import print_report
 from neural3d.data.object_rays import ObjectSource
 from neural3d.files.splats import describe_splats, read_splats, write_splats
 from neural3d.images.reading import read_image, read_mask
+from neural3d.images.video import write_sharpest_frames
 from neural3d.loading import load_data, load_scene
 from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
 from neural3d.run import configure, load
 from neural3d.scene.doctor import describe, suspicions
 from neural3d.scene.objects import meshes_of, shots_of, write_captures
-from neural3d.sfm.footage import find_footage
+from neural3d.sfm.footage import find_footage, require_footage
 from neural3d.sfm.footage_doctor import describe_footage
 from neural3d.sfm.solve import read_report
 from neural3d.shapes.category import ShapeSet
@@ -165,9 +169,16 @@ def read_objects(folder: Path) -> None:
     meshes_of(objects, "test")
 
 
-def write_film(folder: Path) -> None:
+def write_film(path: Path) -> None:
     rng = np.random.default_rng(0)
-    save_film(folder / "film.mp4", [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
+    save_film(path, [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
+
+
+def read_film(path: Path) -> None:
+    """As `info` and then `process` do."""
+    describe_footage(require_footage(path))
+    with tempfile.TemporaryDirectory() as frames:
+        write_sharpest_frames(path, Path(frames), 3, lambda *_: None)
 
 
 def write_path(folder: Path) -> None:
@@ -189,9 +200,17 @@ def write_toml(folder: Path) -> None:
     (folder / "scene.toml").write_text(TOML)
 
 
-def write_report(folder: Path) -> None:
+def write_report(path: Path) -> None:
     text = '{"source": "p", "photos_hash": "h", "options": {}, "photos": 9, "registered": 8, "cameras": 1, "error": 0.6'
-    (folder / "process.json").write_text(text + ', "points": 99, "missing": {}, "doubts": []}')
+    path.write_text(text + ', "points": 99, "missing": {"9.jpg": "dark"}, "doubts": [], "tried": ["a", "b"]}')
+
+
+def show_report(path: Path) -> None:
+    """As `train` does of photos whose cameras it has found earlier."""
+    if report := read_report(path.parent):
+        with console.capture():
+            print_report(report)
+        assert report.under_half in (True, False)
 
 
 def one(name: str, write: Callable[[Path], object], read: Callable[[Path], object]) -> Input:
@@ -222,6 +241,6 @@ CORPUS: dict[str, Input] = {
     ),
     "photos": Input(write_photos, read_photos),
     "captures of objects": Input(write_objects, read_objects),
-    "film": Input(write_film, read_photos),
-    "process.json": Input(write_report, read_report),
+    "film": one("film.mp4", write_film, read_film),
+    "process.json": one("process.json", write_report, show_report),
 }
