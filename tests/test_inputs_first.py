@@ -71,6 +71,7 @@ def test_the_end_of_memory_is_a_sentence(run, tmp_path, capsys, monkeypatch):
         (["render", "{run}", "--out", "{run}/../file"], "is a file already"),
         (["render", "{run}", "--out", "{tmp}/x.mp4", "--frames", "0"], "--frames must be at least 1"),
         (["render", "{run}", "--out", "{tmp}/x.mp4", "--fps", "nan"], "--fps must be at least"),
+        (["render", "{run}", "{run}/../capture"], "capture is a capture; pictures go into a folder of their own"),
         (["eval", "{run}", "--mesh", "{tmp}/no.ply"], "no.ply is no file"),
         (["eval", "{run}", "--lpips", "{tmp}/no.pt"], "no.pt is no file"),
         (["reconstruct", "{run}", "{tmp}/no.ply", "--out", "{tmp}/x.glb"], "no.ply does not exist"),
