@@ -200,12 +200,9 @@ class Run:
 def read_config(directory: Path) -> RunConfig:
     """RUN/config.json. Raises UserError where `directory` is no run."""
     path = directory / "config.json"
-    try:
-        return from_plain(RunConfig, read_json(path), str(path))
-    except FileNotFoundError:
-        raise UserError(
-            f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote."
-        ) from None
+    if not path.is_file():
+        raise UserError(f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote.")
+    return from_plain(RunConfig, read_json(path), str(path))
 
 
 def write_json(path: Path, value: Any) -> None:
