@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from common import machine, table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from neural3d.methods import ngp
+from neural3d.fields import radiance
+from neural3d.render import packed
 from neural3d.run import configure, resolve_device
 from neural3d.train import Trainer
 
@@ -34,13 +35,14 @@ def labelled(owner: object, attribute: str, name: str) -> None:
 
 def label_parts(trainer: Trainer) -> None:
     labelled(trainer.source, "draw", "draw pixels and rays")
-    labelled(trainer.method.grid, "update", "occupancy grid: refresh")
-    labelled(trainer.method.grid, "observe", "occupancy grid: observe")
+    labelled(trainer.method.field.grid, "update", "occupancy grid: refresh")
+    labelled(trainer.method.field.grid, "observe", "occupancy grid: observe")
     labelled(trainer.players[0].optimizer, "step", "Adam")
-    for name in ("ray_march", "compact_visible", "hash_grid", "composite", "spherical_harmonics"):
-        labelled(ngp, name, name)
-    labelled(trainer.method.density_net, "forward", "density network")
-    labelled(trainer.method.color_net, "forward", "colour network")
+    for name in ("ray_march", "compact_visible", "hash_grid", "spherical_harmonics"):
+        labelled(radiance, name, name)
+    labelled(packed, "composite", "composite")
+    labelled(trainer.method.field.density_net, "forward", "density network")
+    labelled(trainer.method.field.color_net, "forward", "colour network")
 
 
 def main() -> None:

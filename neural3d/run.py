@@ -79,7 +79,8 @@ class RunConfig:
             raise UserError(f"a seed must be from 0 to 2^63 - 1, not {self.seed}.")
 
     def method_config(self) -> Any:
-        return override(method_class(self.method).Config(), self.settings, "config.json")
+        method = method_class(self.method)
+        return override(method.Config(), todays_names(self.settings, method), "config.json")
 
     def load_data(self) -> Data:
         return self.fitting(load_data(self.scene, **self.scene_options))
@@ -236,14 +237,24 @@ def load(run: str | Path, device: str = "auto") -> Run:
     return Run(directory, config, scene, method.eval(), step)
 
 
+def todays_names(values: dict[str, Any], method: type[Method]) -> dict[str, Any]:
+    """The same under the names of today, where an older run has others."""
+
+    def today(name: str) -> str:
+        old = next((start for start in method.renamed if name.startswith(start)), "")
+        return method.renamed.get(old, "") + name.removeprefix(old)
+
+    return {today(name): value for name, value in values.items()}
+
+
 def load_method(method: Method, state: dict[str, Any]) -> int:
     """Puts a checkpoint's parameters, buffers and plain values into a method, whose sizes may change; the step.
 
     Raises UserError where they are another method's, or of other settings.
     """
     try:
-        method.load_state_dict(state["method"])
-        method.load_extra_state(state.get("extra", {}))
+        method.load_state_dict(todays_names(state["method"], type(method)))
+        method.load_extra_state(todays_names(state.get("extra", {}), type(method)))
         return int(state["step"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]

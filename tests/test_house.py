@@ -93,6 +93,15 @@ def test_no_modules_import_each_other():
     graphlib.TopologicalSorter(found).prepare()
 
 
+def test_no_method_imports_a_sibling():
+    """What several stand on lies below them, or beside them in a module that is no method."""
+    modules = {target.partition(":")[0] for target in METHODS.values()}
+    for module in modules:
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        for name in imported_modules(path.read_text()):
+            assert not modules & {name, name.rpartition(".")[0]}, f"{module} imports {name}"
+
+
 def test_the_reader_of_imports_sees_every_form():
     source = "import neural3d.cli\ndef f():\n  from neural3d import train\n  from neural3d.loading import x"
     assert imported_modules(source) == {"neural3d.cli", "neural3d.train", "neural3d.loading.x"}
@@ -191,9 +200,11 @@ print(*sorted({"open3d", "pycolmap", "xatlas", "skimage", "trimesh", "imageio_ff
 def test_settings_are_read_from_the_source_as_they_are():
     for name in METHODS:
         config = method_class(name).Config
-        rows = read_settings(name)
-        assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(config)]
-        for (_, default, _), field in zip(rows, dataclasses.fields(config)):
+        rows = {row[0]: row for row in read_settings(name)}
+        fields = dataclasses.fields(config)
+        assert rows.keys() == {field.name for field in fields}
+        for field in fields:
+            default = rows[field.name][1]
             assert default == field.default or eval(default) == field.default
 
 

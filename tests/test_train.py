@@ -125,7 +125,7 @@ def test_an_existing_run_is_not_overwritten(capture, trained):
 
 def poison(trainer, what):
     if what == "parameter":
-        trainer.method.color_net.weights[0].data[0] = float("nan")
+        trainer.method.field.color_net.weights[0].data[0] = float("nan")
     elif what == "moment":
         next(iter(trainer.players[0].optimizer.state.values()))["v"].view(-1)[3] = float("inf")
     else:

@@ -76,15 +76,25 @@ def print_settings(method: str) -> None:
 def read_settings(method: str) -> list[tuple[str, str, str]]:
     """(name, default, meaning) from the source of the method's Config: to import it, and torch, would take seconds."""
     module, _, name = METHODS[method].partition(":")
+    return _fields_of(module, f"{name}Config")
+
+
+def _fields_of(module: str, name: str) -> list[tuple[str, str, str]]:
+    """Of a dataclass: its own fields, then those of what it is made from, which its module imports."""
     source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-    lines = source.splitlines()
-    config = next(c for c in ast.parse(source).body if isinstance(c, ast.ClassDef) and c.name == f"{name}Config")
+    lines, tree = source.splitlines(), ast.parse(source)
+    config = next(c for c in tree.body if isinstance(c, ast.ClassDef) and c.name == name)
     rows = []
     for field in config.body:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value:
             default = ast.get_source_segment(source, field.value) or ""
             comment = re.search(r"  #\s*(.*)", "\n".join(lines[field.lineno - 1 : field.end_lineno]))
             rows.append((field.target.id, default.strip("\"'"), comment[1] if comment else ""))
+    made_from = {base.id for base in config.bases if isinstance(base, ast.Name)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                rows += _fields_of(node.module, alias.name) if alias.name in made_from else []
     return rows
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from neural3d.geometry.cameras import Camera, pixel_centres, unproject
+from neural3d.ops.ray_march import ray_aabb
 
 
 def box_span(
@@ -23,6 +24,16 @@ def box_span(
     a, b = (box.to(origins)[:, None] - origins) / safe
     enter = torch.minimum(a, b).amax(-1).clamp_min(0)
     return enter, torch.maximum(a, b).amin(-1)
+
+
+def crossing(
+    origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], box: Float[Tensor, "2 3"]
+) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Distances at which rays enter and leave a box; those that miss it do both nearest to the middle."""
+    enter, leave = ray_aabb(origins, directions, box)
+    nearest = (-(origins * directions).sum(-1)).clamp(min=0)
+    hit = leave > enter
+    return torch.where(hit, enter, nearest), torch.where(hit, leave, nearest)
 
 
 def unseen_patches(

@@ -26,6 +26,7 @@ class Method(nn.Module, abc.ABC):
 
     Config: ClassVar[type]  # a frozen dataclass; has at least `horizon`, the step at which schedules end
     takes: ClassVar[type] = Scene  # what it is fitted to: Scene, Shape or ShapeSet
+    renamed: ClassVar[dict[str, str]] = {}  # how names in older runs begin, of settings and of the state: and today's
 
     def __init__(self, config: Any, scene: Any):
         super().__init__()

@@ -41,6 +41,7 @@ from neural3d.ops.mlp import MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH, MAX_INPUT_OUTP
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import surface_of_density
+from neural3d.render.packed import Shaded, render_packed
 from neural3d.render.volume import Spacing, gather, quadrature, sample_pdf, stratified
 
 if TYPE_CHECKING:
@@ -343,24 +344,23 @@ class Nerf(Method, Renderable, Meshable):
 
     # --- pictures and meshes ---
 
-    @torch.no_grad()
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        device = self.background.device
         color = self.background if background is None else background.to(self.background)
-        origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
-        rgb, alpha = color.repeat(len(origins), 1), origins.new_zeros(len(origins))
+        tile = (1 << 17) // (self.config.samples_coarse + self.config.samples_fine)
+        return render_packed(camera, lambda o, d: self._shade(o, d, color), color.device, max(1, tile))
+
+    def _shade(self, origins: Tensor, directions: Tensor, background: Tensor) -> Shaded:
+        rgb, alpha = background.repeat(len(origins), 1), torch.zeros_like(origins[:, 0])
         distance, normal = torch.zeros_like(alpha), torch.zeros_like(origins)
         near, far = self._span(origins, directions)
-        rays = (1 << 17) // (self.config.samples_coarse + self.config.samples_fine)
-        for mine in torch.nonzero(far > near)[:, 0].split(max(1, rays)):
+        mine = torch.nonzero(far > near)[:, 0]
+        if len(mine):
             o, d = origins[mine], directions[mine]
-            last = self._passes(o, d, (near[mine], far[mine]), color, None)[-1]
-            rgb[mine], alpha[mine], distance[mine] = last.rgb, last.alpha, last.distance
+            last = self._passes(o, d, (near[mine], far[mine]), background, None)[-1]
+            rgb[mine], alpha[mine], distance[mine] = last.rgb.clamp(0, 1), last.alpha, last.distance
             seen = last.alpha > 0.5
             normal[mine[seen]] = self.normals((o + last.distance[:, None] * d)[seen])
-        depth = distance * (directions @ camera.forward.float().to(device))
-        size = (camera.height, camera.width)
-        return RenderOut(*(x.reshape(*size, -1) for x in (rgb.clamp(0, 1), alpha, depth, normal)))
+        return Shaded(rgb, alpha, distance, normal)
 
     @torch.no_grad()
     def normals(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:

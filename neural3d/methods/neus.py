@@ -14,9 +14,9 @@ Light is lost at the surface alone, so that one in a wrong place learns nothing 
 while colours are still wrong, moving the surface is the quickest way to make them less so. Hence:
 
 - It starts near the truth. Photos with alpha give their visual hull, which is right but for hollows. Others first train
-  a radiance field (`Ngp`) for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field
-  goes on as what lies beyond the box that holds the subject, as in NeRF++. The network itself is fitted to the start:
-  as an offset from stored distances, which is there at once, it opens hollows less far in the same time.
+  a radiance field for a while, whose depths, fused, tell where the surface is. In unbounded scenes that field goes
+  on as what lies beyond the box that holds the subject, as in NeRF++. The network itself is fitted to the start: as an
+  offset from stored distances, which is there at once, it opens hollows less far in the same time.
 - Colours have a hash grid of their own, all of it from the start, and learn first, and three times as fast. With one
   grid for both, texture is pressed into the surface: rows of windows become ledges.
 - Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
@@ -33,10 +33,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -45,15 +45,15 @@ from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
+from neural3d.fields.radiance import RadianceConfig
 from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
+from neural3d.geometry.rays import crossing
 from neural3d.losses import carving_force
 from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
-from neural3d.methods.ngp import NgpConfig
 from neural3d.methods.players import Player
-from neural3d.methods.scout import Scout, crossing
-from neural3d.ops.adam import Adam
+from neural3d.methods.warm_start import WarmStart, fit_distance
 from neural3d.ops.composite import Composite, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, compact, ray_march
@@ -61,6 +61,7 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import hidden_from, surface_within
+from neural3d.render.packed import RayBudget, Shaded, first_of_rays, kept, mean_distance, render_packed
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 EARLY_STOP = 1e-3  # transmittance at which a ray ends
-FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇f(x) − ∇f(x′)‖ meanwhile
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
@@ -93,7 +93,7 @@ class NeusConfig:
     width: Width = 64  # of the hidden layers
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
 
-    scout_until: float = 0.08  # photos without alpha: share of the horizon for the field that finds the start; 0: none
+    warm_start_until: float = 0.08  # photos without alpha: share of the horizon for the field to start from; 0: none
 
     sharpness: float = 100.0  # s at the start, in 1 / unit
     sharpness_limit: float = 2000.0  # s at most, at the end; on the way there, the limit grows exponentially
@@ -121,6 +121,7 @@ class Neus(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = NeusConfig
+    renamed: ClassVar = {"scout": "warm_start"}
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     box: Tensor
 
@@ -138,14 +139,13 @@ class Neus(Method, Renderable, Meshable):
         self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
-        self.scout: Scout | None = None
+        self.warm_start: WarmStart | None = None
         if scene.unbounded or not scene.has_alpha:
-            # Ten times as much distortion loss as `ngp` asks for: no haze, which would put depths anywhere.
-            self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.1), scene)
+            self.warm_start = WarmStart(RadianceConfig(log2_table=c.log2_table), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
-        self._rays = 512
-        self._scout_until = 0.0 if scene.has_alpha else c.scout_until
+        self.budget = RayBudget(c.samples_per_batch, most=1 << 14)
+        self._warm_until = 0.0 if scene.has_alpha else c.warm_start_until
         self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
@@ -153,12 +153,12 @@ class Neus(Method, Renderable, Meshable):
 
     @property
     def batch_size(self) -> int:
-        return self.scout.batch_size if self.scout and self._scouting else self._rays
+        return (self.warm_start.budget if self.warm_start and self._warming else self.budget).rays
 
     @property
-    def _scouting(self) -> bool:
+    def _warming(self) -> bool:
         """Is it the radiance field alone that trains and is seen?"""
-        return self._scout_until > 0 and not self._started
+        return self._warm_until > 0 and not self._started
 
     def players(self) -> list[Player]:
         return [Player(self.param_groups(), self.loss)]
@@ -168,24 +168,24 @@ class Neus(Method, Renderable, Meshable):
         common = dict(lr=c.lr, lr_final=c.lr_final, warmup=c.warmup, betas=(0.9, 0.99), eps=1e-15)
         distance = self.field.param_groups(c.lr_distance, c.lr_distance_final)
         for group in distance:
-            group["waits_until"] = self._scout_until + c.colors_first
+            group["waits_until"] = self._warm_until + c.colors_first
         return [
             *distance,
             dict(params=[self.color_table], skip_untouched=True, **common),
             dict(params=list(self.color_net.parameters()), **common),
             dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
-            *(self.scout.param_groups() if self.scout else []),
+            *(self.warm_start.param_groups() if self.warm_start else []),
         ]
 
     def extra_state(self) -> dict[str, Any]:
-        state = {"rays": self._rays, "shown": self._shown, "views": self._views, "started": self._started}
-        return state | ({"scout": self.scout.extra_state()} if self.scout else {})
+        state = {"rays": self.budget.rays, "shown": self._shown, "views": self._views, "started": self._started}
+        return state | ({"warm_start": self.warm_start.extra_state()} if self.warm_start else {})
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self._rays, self._shown, self._views = state["rays"], state["shown"], state["views"]
+        self.budget.rays, self._shown, self._views = state["rays"], state["shown"], state["views"]
         self._started = state["started"]
-        if self.scout:
-            self.scout.load_extra_state(state["scout"])
+        if self.warm_start:
+            self.warm_start.load_extra_state(state["warm_start"])
         self.field.show_levels(self._shown)
 
     # --- the field ---
@@ -235,22 +235,22 @@ class Neus(Method, Renderable, Meshable):
         log_light = softplus(-s * value)
         lost = (log_light[1:] - log_light[:-1]).clamp_min(0) * (marched.ray[1:] == marched.ray[:-1])
         thickness = nn.functional.pad(lost, (0, 1))
-        first = _first(marched)
+        first = first_of_rays(marched)
         thickness[first] += log_light[first]
         used = used_samples(thickness, torch.ones_like(thickness), marched.offsets, EARLY_STOP)
         samples, index = compact(marched, used)
         total = torch.zeros_like(leave).index_add_(0, marched.ray, thickness)
         leave = torch.where(total > -math.log(EARLY_STOP), math.inf, leave)
-        return _kept(samples, value[index] < BAND / s), len(marched), leave
+        return kept(samples, value[index] < BAND / s), len(marched), leave
 
     def _background(
         self, origins: Tensor, directions: Tensor, leave: Tensor, color: Tensor, jitter: Tensor | None = None
     ) -> tuple[Float[Tensor, "R 3"], int]:  # fmt: skip
         """What rays see beyond the box, from where they leave it: `color` if the scene ends there; samples it took."""
-        if not self.scout or not self.scene.unbounded:
+        if not self.warm_start or not self.scene.unbounded:
             return color.expand(len(origins), 3), 0
-        samples, marched = self.scout._samples(origins, directions, jitter, start=leave)
-        sigma, rgb = self.scout.emission(samples, directions)
+        samples, marched = self.warm_start.samples(origins, directions, jitter, start=leave)
+        sigma, rgb = self.warm_start.emission(samples, directions)
         out = composite(sigma, rgb, samples.t, samples.dt, samples.offsets, background=color)
         return out.rgb, len(samples) + marched // 5
 
@@ -267,7 +267,7 @@ class Neus(Method, Renderable, Meshable):
         drop = 0.5 * samples.dt * (-(gradient * directions).sum(-1)).clamp_min(0)
         s = self.sharpness
         before = softplus(-s * (drop + value))
-        before = before.index_fill(0, _first(samples), 0.0)  # light comes from where f = ∞
+        before = before.index_fill(0, first_of_rays(samples), 0.0)  # light comes from where f = ∞
         thickness = softplus(s * (drop - value)) - before
         view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
         return thickness, self._radiance(samples.positions, gradient, view_basis)
@@ -286,8 +286,8 @@ class Neus(Method, Renderable, Meshable):
         self, batch: RayBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         c = self.config
-        if self.scout and self._scouting and progress < self._scout_until:
-            return self.scout.loss(batch, progress, generator)
+        if self.warm_start and self._warming and progress < self._warm_until:
+            return self.warm_start.loss(batch, progress, generator)
         if not self._started:
             self._start(progress, generator)
         self._anneal(progress)
@@ -320,9 +320,8 @@ class Neus(Method, Renderable, Meshable):
         if batch.alpha is not None and progress < c.carve_until:
             losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
 
-        # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
-        cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
-        self._rays = int(min(max(0.8 * self._rays + 0.2 * c.samples_per_batch / cost, 128), 1 << 14))
+        # A marched sample costs about a tenth of one that is also differentiated.
+        self.budget.spent(n + 0.1 * marched + 0.5 * cost_behind, rays)
         error = (out.rgb.detach() - target).square().mean()
         figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
@@ -348,9 +347,9 @@ class Neus(Method, Renderable, Meshable):
         self._views = min(1.0, max(0.0, 5 * (progress - VIEWS_FROM))) if self.scene.has_alpha else 1.0
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
-        if self.scout and (self._scouting or self.scene.unbounded):
-            self.scout.after_step(step, progress, generator, players)
-        if self._scouting:
+        if self.warm_start and (self._warming or self.scene.unbounded):
+            self.warm_start.after_step(step, generator)
+        if self._warming:
             return
         with torch.no_grad():
             c = self.config
@@ -368,64 +367,33 @@ class Neus(Method, Renderable, Meshable):
         return ((value.abs() < band) | (cut & (value < 0))).float()
 
     def _start(self, progress: float, generator: torch.Generator) -> None:
-        """Puts the surface where the photos' alpha or the scout's depths say it is."""
+        """Puts the surface where the photos' alpha or the radiance field's depths say it is."""
         self._started = True
         self.grid.keep(self.box)
         self.grid.mark_visible(self.scene.cameras("train"))
-        if self.scout and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
-            self.scout.zero_grad(set_to_none=True)
+        if self.warm_start and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
+            self.warm_start.zero_grad(set_to_none=True)
         if self.scene.has_alpha:
             x = torch.rand(1 << 20, 3, generator=generator, device=self.log_s.device)
             x = self.box[0] + (self.box[1] - self.box[0]) * x
             distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
-        elif self.scout and self._scout_until:
-            x, distance = self.scout.signed_distance(progress)
+        elif self.warm_start and self._warm_until:
+            x, distance = self.warm_start.signed_distance(progress)
         else:
             return
         if distance.min() < 0:  # else masks contradict each other, or nothing was found: the sphere is better
-            self._fit(x, distance, generator)
-
-    def _fit(self, x: Float[Tensor, "N 3"], distance: Float[Tensor, "N"], generator: torch.Generator) -> None:
-        """Makes f this signed distance, but smooth, with an optimiser of its own.
-
-        Half as many points as near the surface are drawn from anywhere: where f were only known to be positive, its
-        slope of 1 might as well lead down again, to surfaces in empty space.
-        """
-        c, device, n = self.config, x.device, 1 << 13
-        near = distance.abs().argsort(stable=True)[: len(x) // 8]
-        optimizer = Adam(self.field.param_groups(c.lr, c.lr_final))
-        for step in range(FIT_STEPS):
-            for group in optimizer.param_groups:
-                group["lr"] = c.lr * 0.1 ** (step / FIT_STEPS)
-            close = near[torch.randint(len(near), (n,), generator=generator, device=device)]
-            anywhere = torch.randint(len(x), (n // 2,), generator=generator, device=device)
-            some = torch.cat([close, anywhere])
-            shift = torch.randn(n, 3, generator=generator, device=device) / self.field.finest_resolution
-            value, _, gradient = self.field.with_gradient(torch.cat([x[some], x[close] + shift]))
-            error = (value[: len(some)] - distance[some]).abs().mean()
-            eikonal = (gradient.norm(dim=-1) - 1).square().mean()
-            bend = (gradient[:n] - gradient[len(some) :]).norm(dim=-1).mean()
-            (error + c.eikonal * eikonal + FIT_SMOOTH * bend).backward()
-            optimizer.step()
+            fit_distance(self.field, x, distance, generator, lr=self.config.lr, eikonal=self.config.eikonal)
 
     # --- pictures and meshes ---
 
-    @torch.no_grad()
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
-        if self.scout and self._scouting:
-            return self.scout.render(camera, background)
+        if self.warm_start and self._warming:
+            return self.warm_start.render(camera, background)
         device = self.log_s.device
         color = (self.background if background is None else background).to(device)
-        origins, directions = (x.reshape(-1, 3).to(device) for x in camera.rays())
-        z = directions @ camera.forward.float().to(device)
-        parts = []
-        for o, d, cos in zip(origins.split(1 << 13), directions.split(1 << 13), z.split(1 << 13)):
-            parts.append(self._render_rays(o.contiguous(), d.contiguous(), cos, color))
-        size = (camera.height, camera.width)
-        return RenderOut(*(torch.cat(p).reshape(*size, -1) for p in zip(*parts)))
+        return render_packed(camera, lambda o, d: self._shade(o, d, color), device)
 
-    def _render_rays(self, origins: Tensor, directions: Tensor, z: Tensor, background: Tensor) -> tuple[Tensor, ...]:
-        """rgb, alpha, z-depth, normal of R rays."""
+    def _shade(self, origins: Tensor, directions: Tensor, background: Tensor) -> Shaded:
         samples, _, leave = self._samples(origins, directions)
         value, _, gradient = self.field.with_gradient(samples.positions)
         thickness, rgb = self._emission(samples, directions, value, gradient)
@@ -434,16 +402,15 @@ class Neus(Method, Renderable, Meshable):
             early_stop=0.0,
         )  # fmt: skip
         opacity = out.opacity[:, None]
-        depth = torch.where(opacity > 1e-3, (out.depth / out.opacity.clamp(min=1e-6) * z)[:, None], 0)
         normal = torch.where(opacity > 0.5, normalize(out.rgb[:, 3:], dim=-1), 0)
         background, _ = self._background(origins, directions, leave, background)
-        return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
+        return Shaded(out.rgb[:, :3] + (1 - opacity) * background, out.opacity, mean_distance(out), normal)
 
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
     ) -> tuple[Mesh, Colors | None]:
-        if self._scouting:
-            raise UserError(f"There is no surface before {self.config.scout_until:.0%} of the training; go on with it.")
+        if self._warming:
+            raise UserError(f"There is no surface before {self._warm_until:.0%} of the training; go on with it.")
         device = self.log_s.device
         hidden = hidden_from(self.scene, self.render, resolution, crop, device, progress)
         mesh = surface_within(
@@ -464,17 +431,3 @@ def softplus(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     part's length is no multiple of the vector's.
     """
     return torch.cat([nn.functional.softplus(part) for part in x.split(1 << 15)])
-
-
-def _first(samples: Samples) -> Int[Tensor, "R"]:
-    """Indices of the first sample of each ray that has any."""
-    start, end = samples.offsets[:-1], samples.offsets[1:]
-    return start[end > start].long()
-
-
-def _kept(samples: Samples, keep: Bool[Tensor, "S"]) -> Samples:
-    """Only the chosen samples."""
-    before = nn.functional.pad(keep.cumsum(0), (1, 0))
-    return Samples(
-        samples.positions[keep], samples.t[keep], samples.dt[keep], samples.ray[keep], before[samples.offsets]
-    )

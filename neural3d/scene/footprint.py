@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.fields.radiance import Steps
 from neural3d.scene.scene import Scene
 
 ACROSS = 64  # steps to the longer side of a picture, at least
@@ -38,15 +38,6 @@ def photo_resolution(scene: Scene, side: float, cells_per_pixel: float = 1.5) ->
     """
     distance, angle = subject_scale(scene)
     return max(64, min(8192, round(cells_per_pixel * side * float((1 / (angle * distance)).median()))))
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Steps along rays are max(shortest, cone · t) long at the distance t, in scene units."""
-
-    shortest: float
-    cone: float
-    at_subject: float  # length at the cameras' median distance from the subject
 
 
 def photo_steps(scene: Scene, footprints: float, shortest: float) -> Steps:

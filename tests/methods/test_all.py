@@ -1,10 +1,15 @@
 """What holds of every method in the table: the same bytes in one go, or stopped and resumed, on any threads."""
 
+import json
+import re
+import shutil
+
 import pytest
 import torch
 import trimesh
 from toy import ball_capture
 
+from neural3d.checkpoint import load_state, save_state
 from neural3d.methods import METHODS, OF_CATEGORY
 from neural3d.run import configure
 from neural3d.scene.objects import write_captures
@@ -78,3 +83,28 @@ def test_the_same_bytes_in_one_go_or_resumed(data, tmp_path, method):
         torch.set_num_threads(threads)
     whole, half = ((tmp_path / out / "checkpoint.safetensors").read_bytes() for out in ("whole", "half"))
     assert whole == half
+
+
+@pytest.mark.parametrize("method", ["neus", "ngp"])
+def test_runs_from_before_names_changed_go_on(data, tmp_path, method):
+    """A run as an earlier version wrote it, of settings and parts that have other names now."""
+    settings = [*SMALL[method][1], "scene.unbounded=true"]
+    config, loaded = configure(data["photos"], method, settings)
+    trainer = Trainer.create(tmp_path / "run", config, loaded, CPU)
+    trainer.fit(3, previews=False)
+    shutil.copytree(tmp_path / "run", tmp_path / "old")
+    then = {new: old for old, new in type(trainer.method).renamed.items()}
+
+    def as_then(values):
+        return {re.sub("|".join(f"^{x}" for x in then), lambda m: then[m[0]], k): v for k, v in values.items()}
+
+    state = load_state(tmp_path / "old" / "checkpoint.safetensors")
+    changed = state | {"method": as_then(state["method"]), "extra": as_then(state["extra"])}
+    assert changed["method"].keys() != state["method"].keys()
+    save_state(tmp_path / "old" / "checkpoint.safetensors", changed)
+    written = json.loads((tmp_path / "old" / "config.json").read_text())
+    (tmp_path / "old" / "config.json").write_text(json.dumps(written | {"settings": as_then(written["settings"])}))
+    for name in ("run", "old"):
+        Trainer.resume(tmp_path / name, CPU).fit(5, previews=False)
+    run, old = ((tmp_path / name / "checkpoint.safetensors").read_bytes() for name in ("run", "old"))
+    assert run == old

@@ -15,7 +15,7 @@ from neural3d.errors import UserError
 from neural3d.evaluate.views import evaluate
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
-from neural3d.methods import neus
+from neural3d.methods import warm_start
 from neural3d.methods.neus import Neus
 from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
@@ -212,7 +212,7 @@ def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(captu
     origins = torch.tensor([[x, 0.0, -0.3], [x, 0.0, 0.3], [x, 0.0, 0.3]])
     directions = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, -0.15]]), dim=-1)
     with torch.no_grad():
-        _, alpha, depth, _ = method._render_rays(origins, directions, torch.ones(3), torch.zeros(3))
+        _, alpha, depth, _ = method._shade(origins, directions, torch.zeros(3))
     assert alpha[0] > 0.99 and abs(float(depth[0]) - 2) < 0.05
     assert alpha[1] == 0
     assert alpha[2] > 0.99 and abs(float(depth[2]) - 0.3 / float(-directions[2, 2])) < 0.05
@@ -228,20 +228,20 @@ def resumed_exactly(folder, out, *settings, stops):
 
 
 def test_resume_is_exact_to_the_byte(capture, tmp_path, monkeypatch):
-    monkeypatch.setattr(neus, "FIT_STEPS", 30)
+    monkeypatch.setattr(warm_start, "FIT_STEPS", 30)
     assert resumed_exactly(capture, tmp_path, stops=[23])
 
 
 @pytest.mark.parametrize("unbounded", [False, True])
-def test_resume_is_exact_while_scouting_and_after(opaque, tmp_path, monkeypatch, unbounded):
-    monkeypatch.setattr(neus, "FIT_STEPS", 30)
-    settings = "horizon=40", "scout_until=0.5", f"scene.unbounded={str(unbounded).lower()}"
+def test_resume_is_exact_during_the_warm_start_and_after(opaque, tmp_path, monkeypatch, unbounded):
+    monkeypatch.setattr(warm_start, "FIT_STEPS", 30)
+    settings = "horizon=40", "warm_start_until=0.5", f"scene.unbounded={str(unbounded).lower()}"
     assert resumed_exactly(opaque, tmp_path, *settings, stops=[9, 31])
 
 
 def test_threads_do_not_change_a_byte(capture, tmp_path, monkeypatch):
     """With as many samples and features as in earnest: torch splits nothing smaller among threads."""
-    monkeypatch.setattr(neus, "FIT_STEPS", 10)
+    monkeypatch.setattr(warm_start, "FIT_STEPS", 10)
     threads, settings = torch.get_num_threads(), ["samples_per_batch=65536", "levels=12"]
     try:
         for count in (1, 2, 3):
@@ -266,9 +266,9 @@ def opaque(tmp_path_factory):
 
 
 def test_without_alpha_training_starts_from_a_radiance_field(opaque, tmp_path):
-    trainer = start(opaque, tmp_path / "run", "horizon=240", "scout_until=0.6", "scene.background=black")
+    trainer = start(opaque, tmp_path / "run", "horizon=240", "warm_start_until=0.6", "scene.background=black")
     method = trainer.method
-    assert isinstance(method, Neus) and method.scout is not None
+    assert isinstance(method, Neus) and method.warm_start is not None
     trainer.fit(140, previews=False)
     with pytest.raises(UserError, match="no surface before 60%"):
         method.mesh(32)
@@ -288,12 +288,12 @@ def test_without_alpha_training_starts_from_a_radiance_field(opaque, tmp_path):
 def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch):
     """Of exact depths: near the surface to a pixel or so, elsewhere to a cell of the grid."""
     trainer = start(opaque, tmp_path / "run")
-    scout, box = trainer.method.scout, trainer.method.box
+    field, box = trainer.method.warm_start, trainer.method.box
     monkeypatch.setattr(
-        scout, "depths", lambda camera: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box)
+        field, "depths", lambda camera: render_surface(lambda x: scene_distance(trainer.scene, x), camera, box)
     )
-    scout._drawn = 1 << 20  # rays enough for the photos' own size
-    x, found = scout.signed_distance(progress=0.1)
+    field._drawn = 1 << 20  # rays enough for the photos' own size
+    x, found = field.signed_distance(progress=0.1)
     truth = scene_distance(trainer.scene, x)
     outside = truth > 0
     assert ((found < 0) == (truth < 0)).float().mean() > 0.97
@@ -303,7 +303,7 @@ def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch
 def test_what_lies_beyond_the_box_is_a_background(tmp_path):
     """Opaque photos, no masks: the wall must not become part of the shape."""
     folder = balls_capture(tmp_path / "capture", alpha=False, wall=(0.2, 0.3, 0.6))
-    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120", "scout_until=0")
+    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120", "warm_start_until=0")
     trainer.fit(120, previews=False)
     run = load(tmp_path / "run", "cpu")
     views = [run.scene.views[i] for i in run.scene.split["test"]]

@@ -31,17 +31,17 @@ def start(capture, out, half, *settings):
 def rays(trainer):
     camera = trainer.scene.views[0].camera
     origins, directions = (x.reshape(-1, 3) for x in camera.rays())
-    return origins, directions, torch.full((len(origins),), trainer.method.near)
+    return origins, directions, torch.full((len(origins),), trainer.method.field.near)
 
 
 def test_the_first_stride_is_the_least_that_is_cheap_enough(capture, tmp_path):
     trainer = start(capture, tmp_path / "run", 1.2)
     trainer.fit(1, previews=False)
-    method, most = trainer.method, trainer.method.config.coarse_samples
-    method.grid.bits.fill_(255)  # all of space unknown, as at the start
-    per_ray = {k: len(method._march(*rays(trainer), stride=k)) / len(rays(trainer)[2]) for k in (1, method._stride)}
-    assert method._stride > 1 and per_ray[1] > most
-    assert most / 3 < per_ray[method._stride] < 1.3 * most
+    field, most = trainer.method.field, trainer.method.config.coarse_samples
+    field.grid.bits.fill_(255)  # all of space unknown, as at the start
+    per_ray = {k: len(field.march(*rays(trainer), stride=k)) / len(rays(trainer)[2]) for k in (1, field.stride)}
+    assert field.stride > 1 and per_ray[1] > most
+    assert most / 3 < per_ray[field.stride] < 1.3 * most
 
 
 @pytest.mark.parametrize("progress", [0.0, 1.0])
@@ -49,21 +49,22 @@ def test_strides_end_with_the_fog_not_with_time(capture, tmp_path, progress):
     trainer = start(capture, tmp_path / "run", 1.2)
     trainer.fit(1, previews=False)
     method, most = trainer.method, trainer.method.config.coarse_samples
-    positions, contracted, _ = method._seen
-    before = method._stride
+    field = method.field
+    positions, contracted, _ = field._seen
+    before = field.stride
 
     def refresh(samples):
-        method._seen = positions, contracted, samples
+        field._seen = positions, contracted, samples
         method.after_step(16, progress, trainer.generator, trainer.players)
-        return method._stride
+        return field.stride
 
     assert refresh(0.51 * most) == before, "half as long steps would take more than is wanted"
     assert refresh(0.5 * most) == before // 2
-    shown = sum(method.spec.level_weights)
-    while method._stride > 1:
+    shown = sum(field.spec.level_weights)
+    while field.stride > 1:
         refresh(1.0)
     assert refresh(1.0) == 1, "and no further"
-    assert sum(method.spec.level_weights) == method.config.levels > shown, "finer cells come with shorter steps"
+    assert sum(field.spec.level_weights) == method.config.levels > shown, "finer cells come with shorter steps"
 
 
 def test_a_capture_five_times_as_large_trains_the_same(capture, tmp_path):
@@ -84,9 +85,9 @@ def test_resume_is_exact_while_strides_change(capture, tmp_path):
     halves = start(capture, tmp_path / "halves", 1.2)
     first = []
     halves.fit(21, previews=False)
-    first.append(halves.method._stride)
+    first.append(halves.method.field.stride)
     resumed = Trainer.resume(tmp_path / "halves", CPU)
-    assert resumed.method._stride == first[0] > 1
+    assert resumed.method.field.stride == first[0] > 1
     resumed.fit(60, previews=False)
     whole, parts = ((tmp_path / p / "checkpoint.safetensors").read_bytes() for p in ("whole", "halves"))
     assert whole == parts
