@@ -3,40 +3,19 @@
 // splat_bin writes the records of the splats that can be seen, sorts these by depth (radix sort, stable) and counts the
 // tiles within their boxes. splat_fill finds the cells of each of those tiles that the ellipse touches: entries without
 // any are dropped, the others go to their tiles, splat by splat in order of depth. Threads share the splats in parts.
+#include "ops/splat_bin.h"
+
 #include "core/dispatch.h"
 #include "core/lanes.h"
 #include "core/mask.h"
 #include "core/pack.h"
 #include "core/parallel.h"
-#include "ops/splat_raster.h"
 
 namespace n3d::N3D_ISA {
 
 namespace {
 
 constexpr int kDigitBits = 11, kMostParts = 16;
-
-template <class T>
-struct KeyOf;
-template <>
-struct KeyOf<float> {
-  using Bits = uint32_t;
-};
-template <>
-struct KeyOf<double> {
-  using Bits = uint64_t;
-};
-template <class T>
-using Key = typename KeyOf<T>::Bits;
-
-// Orders as the numbers do.
-template <class T>
-N3D_HD Key<T> sort_key(T depth) {
-  Key<T> bits;
-  memcpy(&bits, &depth, sizeof bits);
-  constexpr Key<T> sign = Key<T>(1) << (8 * sizeof bits - 1);
-  return bits & sign ? ~bits : bits | sign;
-}
 
 template <class T>
 struct Item {
@@ -89,26 +68,12 @@ N3D_HD f32x strided(const float* p, int stride, int n) {
 }
 N3D_HD double strided(const double* p, int, int) { return *p; }
 
-// Cells first … last hold all pixel centres within `radius` of `center`, along an axis of `size` pixels. False where
-// there are none, and where a number is NaN.
-template <class T>
-N3D_HD bool cells_along(T center, T radius, int64_t size, int32_t& first, int32_t& last) {
-  const T low = center - radius - T(0.5), high = center + radius - T(0.5);
-  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
-  int32_t from = low > 0 ? int32_t(low) : 0;
-  from += T(from) < low;
-  const int32_t to = high < T(size - 1) ? int32_t(high) : int32_t(size - 1);
-  first = from / kCellSize, last = to / kCellSize;
-  return from <= to;
-}
-
 // Records of the splats [begin, end) and the items of those that are seen, which go to `items`; their number.
 template <class T>
 int64_t record(const SplatBinArgs<T>& a, int64_t begin, int64_t end, Item<T>* items, int64_t& slots, Key<T>& low,
                Key<T>& high) {
   using S = typename Lanes<T>::S;
   constexpr int n = Lanes<T>::kCount;
-  constexpr T most = T(1e30);
   const int64_t first_features = a.channels < kRecorded ? a.channels : kRecorded;
   int64_t seen = 0;
   slots = 0, low = ~Key<T>(0), high = 0;
@@ -122,16 +87,15 @@ int64_t record(const SplatBinArgs<T>& a, int64_t begin, int64_t end, Item<T>* it
     for (int k = 0; k < m; ++k) {
       Splat<T>& g = a.splats[i + k];
       const T o = a.opacity[i + k], depth = a.depth[i + k];
-      int32_t x0, y0, x1, y1;
+      SplatBox box;
       g.slot = int32_t(slots), g.tiles = 0;
-      if (!(o >= T(kAlphaMin) && o < most && depth > -most && depth < most)) continue;
-      if (!(out[0][k] > 0 && out[2][k] > 0 && out[5][k] < most && out[6][k] < most)) continue;
+      if (!can_be_seen(o, depth, out[0][k], out[2][k], out[5][k], out[6][k])) continue;
       g.x = a.xy[2 * (i + k)], g.y = a.xy[2 * (i + k) + 1];
-      if (!cells_along(g.x, out[5][k], a.width, x0, x1) || !cells_along(g.y, out[6][k], a.height, y0, y1)) continue;
+      if (!box.around(g.x, g.y, out[5][k], out[6][k], a.width, a.height, kCellSize)) continue;
       g.a = out[0][k], g.b = out[1][k], g.c = out[2][k], g.level = out[3][k], g.reach = out[4][k];
       for (int c = 0; c < first_features; ++c) g.feature[c] = a.features[(i + k) * a.channels + c];
-      g.box[0] = x0 | y0 << 16, g.box[1] = x1 | y1 << 16;
-      g.tiles = (x1 / kTileCells - x0 / kTileCells + 1) * (y1 / kTileCells - y0 / kTileCells + 1);
+      box.write(g);
+      g.tiles = (box.x1 / kTileCells - box.x0 / kTileCells + 1) * (box.y1 / kTileCells - box.y0 / kTileCells + 1);
       slots += g.tiles;
       const Key<T> key = sort_key(depth);
       low = key < low ? key : low, high = key > high ? key : high;
@@ -180,17 +144,16 @@ struct CellTest {
   using S = typename Lanes<T>::S;
   static constexpr int n = Lanes<T>::kCount;
   const Splat<T>& g;
-  int x0, y0, x1, y1;  // the box
+  SplatBox box;
   T k, l;
   uint64_t small = 0;  // where the box has up to 4 × 4 cells: the touched ones, rows of 8 from its first cell
 
-  N3D_HD explicit CellTest(const Splat<T>& splat) : g(splat) {
-    x0 = g.box[0] & 0xffff, y0 = uint32_t(g.box[0]) >> 16, x1 = g.box[1] & 0xffff, y1 = uint32_t(g.box[1]) >> 16;
+  N3D_HD explicit CellTest(const Splat<T>& splat) : g(splat), box(SplatBox::of(splat)) {
     const T h = T(-0.5) * g.b;
     k = h / g.c, l = h / g.a;
-    if (is_small()) small = block(x0, y0, x1, y1);
+    if (is_small()) small = block(box.x0, box.y0, box.x1, box.y1);
   }
-  N3D_HD bool is_small() const { return x1 - x0 < 4 && y1 - y0 < 4; }
+  N3D_HD bool is_small() const { return box.x1 - box.x0 < 4 && box.y1 - box.y0 < 4; }
 
   // Of the 4 × 4 cells from (x, y), those up to (right, bottom); in rows of 8.
   N3D_HD uint64_t block(int x, int y, int right, int bottom) const {
@@ -212,13 +175,13 @@ struct CellTest {
   N3D_HD uint64_t tile(int x, int y) const {
     if (is_small()) {
       constexpr uint64_t column = 0x0101010101010101u;
-      const int u = x0 - x, v = y0 - y;
+      const int u = box.x0 - x, v = box.y0 - y;
       const uint64_t across =
           u >= 0 ? (small & column * (0xffu >> u)) << u : (small & column * (0xffu << -u & 0xff)) >> -u;
       return v >= 0 ? across << 8 * v : across >> -8 * v;
     }
-    const int left = x0 > x ? x0 : x, right = x1 - x < kTileCells ? x1 : x + kTileCells - 1;
-    const int top = y0 > y ? y0 : y, bottom = y1 - y < kTileCells ? y1 : y + kTileCells - 1;
+    const int left = box.x0 > x ? box.x0 : x, right = box.x1 - x < kTileCells ? box.x1 : x + kTileCells - 1;
+    const int top = box.y0 > y ? box.y0 : y, bottom = box.y1 - y < kTileCells ? box.y1 : y + kTileCells - 1;
     uint64_t bits = 0;
     for (int v = top; v <= bottom; v += 4)
       for (int u = left; u <= right; u += 4) bits |= block(u, v, right, bottom) << (kTileCells * (v - y) + u - x);
@@ -229,11 +192,11 @@ struct CellTest {
 // f(slot, tile, cells x, cells y) for the tiles of a splat's box.
 template <class T, class F>
 N3D_HD void each_tile(const Splat<T>& g, int64_t tiles_x, const F& f) {
-  const int x0 = (g.box[0] & 0xffff) / kTileCells, y0 = (uint32_t(g.box[0]) >> 16) / kTileCells;
-  const int x1 = (g.box[1] & 0xffff) / kTileCells, y1 = (uint32_t(g.box[1]) >> 16) / kTileCells;
+  const SplatBox box = SplatBox::of(g);
   int64_t slot = g.slot;
-  for (int y = y0; y <= y1; ++y)
-    for (int x = x0; x <= x1; ++x) f(slot++, y * tiles_x + x, x * kTileCells, y * kTileCells);
+  for (int y = box.y0 / kTileCells; y <= box.y1 / kTileCells; ++y)
+    for (int x = box.x0 / kTileCells; x <= box.x1 / kTileCells; ++x)
+      f(slot++, y * tiles_x + x, x * kTileCells, y * kTileCells);
 }
 
 }  // namespace

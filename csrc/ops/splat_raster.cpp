@@ -319,24 +319,15 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
   }
 }
 
-// Sums a splat's rows, in the order of its tiles.
+// From a splat's rows, in the order of its tiles, to its gradients.
 template <class T>
-void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
+void sum_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
   const Splat<T>& g = a.splats[i];
   T row[kSplatScalars] = {}, sums[kSplatScalars];
   for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot)
     for (int k = 0; k < kSplatScalars; ++k) row[k] += a.rows[slot * kSplatScalars + k];
   for (int q = 0; q < kSplatScalars; ++q) sums[q] = row[row_place<T>(q)];
-  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
-  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
-  T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
-  if (g.tiles) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
-  const auto put = [&](T* out, const T* v, int n) {
-    for (int k = 0; k < n; ++k) out[n * i + k] = c0 ? out[n * i + k] + v[k] : v[k];
-  };
-  put(a.v_xy, v_xy, 2), put(a.v_conic, v_conic, 3), put(a.v_opacity, &v_opacity, 1);
-  if (a.v_xy_abs)
-    for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
+  store_gradients(a, i, c0, channels, sums);
 }
 
 // f(number of channels as a constant), of a group.
@@ -368,7 +359,7 @@ void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
     });
     const int64_t channels = a.channels - c0 < kGroup ? a.channels - c0 : kGroup;
     parallel_chunks(a.count, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) gather_rows(a, i, c0, channels);
+      for (int64_t i = begin; i < end; ++i) sum_rows(a, i, c0, channels);
     });
   }
   if (a.v_background)
