@@ -29,7 +29,7 @@ struct alignas(kSplatScalars * sizeof(T)) Splat {
   T feature[kRecorded];  // the first
   T reach;               // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
   int32_t box[2];        // first and last cell that it may touch: column, and row << 16
-  int32_t slot;          // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
+  int32_t slot;          // its first row of gradients; after `splat_bin`, a driver's own
   int32_t tiles;         // how many rows, one a tile it touches; 0: not seen
 };
 

@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<
         T v[kSplatScalars] = {};
         if (covered) {
           const T full = power_of_two(e), alpha = minimum(full, T(kAlphaMax));
-          through *= reciprocal(1 - alpha);
+          through = quotient(through, 1 - alpha);
           const T w = through * alpha;
           T d = -behind;
           for (int c = 0; c < kChannels; ++c) {

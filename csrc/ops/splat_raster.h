@@ -61,11 +61,11 @@ struct SplatRasterVjpArgs {
 
 namespace N3D_ISA {
 
-// e at (dx, dy) from the centre. a … level: the splat's, as packs or scalars.
+// e at (dx, dy) from the centre. a … level: the splat's, as packs or scalars. What depends on dx alone stands apart:
+// packs of pixels one above the other share it.
 template <class S>
 N3D_HD S exponent(S dx, S dy, S a, S b, S c, S level) {
-  const S slope = fused(b, dy, a * dx);
-  return fused(-dy, c * dy, fused(-dx, slope, level));
+  return fused(-dy, fused(c, dy, b * dx), fused(-dx, a * dx, level));
 }
 
 // What a splat's row of gradients holds: with s = ∂L/∂α · α of its pixels where α was not capped, and g = ∂L/∂colour,
