@@ -23,13 +23,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_splat_bin import Lists
 from common import copy_ceiling, interleaved, machine, sgemm_ceiling, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from splats import synthetic_camera, synthetic_splats
 
 from neural3d.ops import keep_memory, splat_project, splat_raster
-from neural3d.ops.native import native, stream
+from neural3d.ops.splat_bin import RECORD
 from neural3d.scene.readers.colmap import read_model, read_points
 
 # Operations a blended (or, in the cells visited, computed) pixel of a splat, counted in csrc/ops/splat_raster.{h,cpp},
@@ -104,46 +105,31 @@ class Stages:
     """The kernels one by one, on memory allocated beforehand."""
 
     def __init__(self, values, width, height):
-        self.values, (self.width, self.height) = values, (width, height)
-        features = values[4]
-        self.kernels, self.stream = native(features.device), stream(features.device)
+        self.lists = Lists(values, width, height)
+        opacity, features = values[3:]
         n, c = features.shape
-        new, i32, i64 = features.new_empty, dict(dtype=torch.int32), dict(dtype=torch.int64)
-        u8 = dict(dtype=torch.uint8)
-        self.splats = new(n, 16)
-        self.scratch = new(self.kernels.splat_scratch(values[3], 0, width, height)[0], **u8)
-        self.seen, slots = self.bin()
-        tile = self.kernels.splat_tile
-        tiles = -(-width // tile) * -(-height // tile)
-        self.lists = [new(tiles + 1, **i32), new(slots, **i32), new(slots, **i64), new(slots, **i32)]
-        self.more = new(self.kernels.splat_scratch(values[3], slots, width, height)[1], **u8)
-        self.fill()
-        self.touched = self.lists[2][: int(self.lists[0][-1])].clone()
+        new, pixels = features.new_empty, self.lists.tiles * self.lists.kernels.splat_tile**2
+        self.touched = self.lists.cells[: int(self.lists.tile_begin[-1])].clone()
         self.image, self.alpha = new(height, width, c), new(height, width, 1)
-        self.state = [new(tiles * tile**2), new(tiles * tile**2, **i32)]
+        self.both = dict(
+            splats=self.lists.splats, features=features, background=None, tile_begin=self.lists.tile_begin,
+            entry=self.lists.entry, cells=self.lists.cells, through=new(pixels),
+            stopped=new(pixels, dtype=torch.int32), stream=self.lists.stream,
+        )  # fmt: skip
         self.forward()
         self.v = [torch.randn_like(self.image), torch.randn_like(self.alpha)]
-        self.rows, self.v_tile = new(max(slots, n), 16), new(tiles, c)
-        self.v_in = [new(n, 2), new(n, 3), new(n), new(n, c), None, None]
-
-    def bin(self):
-        return self.kernels.splat_bin(*self.values, self.splats, self.scratch, self.width, self.height, self.stream)
-
-    def fill(self):
-        self.kernels.splat_fill(
-            self.splats, self.scratch, *self.lists, self.more, self.seen, self.width, self.height, self.stream
+        self.back = dict(
+            opacity=opacity, place=self.lists.place, v_image=self.v[0], v_alpha=self.v[1],
+            rows=new(max(self.lists.slots, n), RECORD), v_tile=new(self.lists.tiles, c), v_xy=new(n, 2),
+            v_conic=new(n, 3), v_opacity=new(n), v_features=new(n, c), v_background=None, v_xy_abs=None,
+            ordered=torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
 
     def forward(self):
-        self.kernels.splat_raster(
-            self.splats, self.values[4], None, *self.lists[:3], self.image, self.alpha, *self.state, self.stream
-        )  # fmt: skip
+        self.lists.kernels.splat_raster(**self.both, image=self.image, alpha=self.alpha)
 
     def backward(self):
-        self.kernels.splat_raster_vjp(
-            self.splats, self.values[3], self.values[4], None, *self.lists, *self.state, *self.v, self.rows,
-            self.v_tile, *self.v_in, torch.are_deterministic_algorithms_enabled(), self.stream,
-        )  # fmt: skip
+        self.lists.kernels.splat_raster_vjp(**self.both, **self.back)
 
     def cells(self) -> int:
         """Cells of 16 pixels that are computed."""
@@ -247,7 +233,12 @@ def compare(gsplat, values, width, height) -> str:
 
 def measure(name: str, values, width: int, height: int, peers: bool) -> list[list[str]]:
     stages = Stages(values, width, height)
-    calls = {"bin and sort": stages.bin, "fill": stages.fill, "forward": stages.forward, "backward": stages.backward}
+    calls = {
+        "bin and sort": stages.lists.bin,
+        "fill": stages.lists.fill,
+        "forward": stages.forward,
+        "backward": stages.backward,
+    }
 
     def render():
         with torch.no_grad():
@@ -272,7 +263,7 @@ def measure(name: str, values, width: int, height: int, peers: bool) -> list[lis
         }
         torch_seconds = interleaved(slow, rounds=2, take=min)
     n, c = values[4].shape
-    seen, slots, pixels = stages.seen, len(stages.lists[1]), width * height
+    seen, slots, pixels = stages.lists.seen, stages.lists.slots, width * height
     computed = 16 * stages.cells() if values[4].device.type == "cpu" else 0
     flops = {
         stage: (base + c * channel) * computed

@@ -14,49 +14,50 @@ N3D_OP(mlp_backward, MlpBackwardArgs)
 
 namespace {
 
-using n3d::Tensor;
+using namespace n3d;
 using Widths = std::vector<int>;  // input, hidden…, output
 
-n3d::MlpShape shape_of(const Widths& widths, bool bias, int hidden, int output) {
-  n3d::MlpShape s{};
+MlpShape shape_of(const Widths& widths, bool bias, int hidden, int output) {
+  MlpShape s{};
   s.layers = static_cast<int>(widths.size()) - 1;
   for (size_t i = 0; i < widths.size(); ++i) s.width[i] = widths[i];
   s.bias = bias;
-  s.hidden = static_cast<n3d::Activation>(hidden);
-  s.output = static_cast<n3d::Activation>(output);
+  s.hidden = static_cast<Activation>(hidden);
+  s.output = static_cast<Activation>(output);
   return s;
 }
 
 // Two arrays side by side: `columns` of all belong to the first.
 template <class T>
-n3d::MlpRows<T> rows(const Tensor<T>& a, const Tensor<T>& b, int columns, int all) {
+MlpRows<T> rows(const Tensor<T>& a, const Tensor<T>& b, int columns, int all) {
   return {{a, b}, {columns, all - columns}, {columns, all - columns}};
 }
 
 template <class T>
 void def(nb::module_& m) {
-  m.def(
-      "mlp_forward",
-      [](const Widths& widths, bool bias, int hidden_activation, int output_activation, Tensor<const T> params,
-         Tensor<const T> x0, Tensor<const T> x1, Tensor<T> y, Tensor<T> hidden, uintptr_t stream) {
-        const n3d::MlpShape shape = shape_of(widths, bias, hidden_activation, output_activation);
+  def_kernel(
+      m, "mlp_forward",
+      +[](const Widths& widths, bool bias, int hidden_activation, int output_activation, Tensor<const T> params,
+          Tensor<const T> x0, OptionalTensor<const T> x1, Tensor<T> y, OptionalTensor<T> hidden, uintptr_t stream) {
+        const MlpShape shape = shape_of(widths, bias, hidden_activation, output_activation);
         const int columns = static_cast<int>(x0.size(1));
-        n3d::run::mlp_forward<T>({shape, x0.size(0), params, rows(x0, x1, columns, shape.in(0)), y, hidden,
-                                  reinterpret_cast<void*>(stream)});
+        run::mlp_forward<T>(
+            {shape, x0.size(0), params, rows(x0, x1, columns, shape.in(0)), y, hidden, pointer(stream)});
       },
-      nb::call_guard<nb::gil_scoped_release>());
-  m.def(
-      "mlp_backward",
-      [](const Widths& widths, bool bias, int hidden_activation, int output_activation, Tensor<const T> params,
-         Tensor<const T> x0, Tensor<const T> x1, Tensor<const T> y, Tensor<const T> hidden, Tensor<const T> v_y,
-         Tensor<T> v_x0, Tensor<T> v_x1, Tensor<T> partials, Tensor<T> v_params, uintptr_t stream) {
-        const n3d::MlpShape shape = shape_of(widths, bias, hidden_activation, output_activation);
+      "widths", "bias", "hidden_activation", "output_activation", "params", "x0", "x1", "y", "hidden", "stream");
+  def_kernel(
+      m, "mlp_backward",
+      +[](const Widths& widths, bool bias, int hidden_activation, int output_activation, Tensor<const T> params,
+          Tensor<const T> x0, OptionalTensor<const T> x1, Tensor<const T> y, Tensor<const T> hidden,
+          Tensor<const T> v_y, OptionalTensor<T> v_x0, OptionalTensor<T> v_x1, Tensor<T> partials,
+          OptionalTensor<T> v_params, uintptr_t stream) {
+        const MlpShape shape = shape_of(widths, bias, hidden_activation, output_activation);
         const int columns = static_cast<int>(x0.size(1));
-        n3d::run::mlp_backward<T>({shape, x0.size(0), params, rows(x0, x1, columns, shape.in(0)), y, hidden, v_y,
-                                   rows(v_x0, v_x1, columns, shape.in(0)), partials, v_params,
-                                   reinterpret_cast<void*>(stream)});
+        run::mlp_backward<T>({shape, x0.size(0), params, rows(x0, x1, columns, shape.in(0)), y, hidden, v_y,
+                              rows(v_x0, v_x1, columns, shape.in(0)), partials, v_params, pointer(stream)});
       },
-      nb::call_guard<nb::gil_scoped_release>());
+      "widths", "bias", "hidden_activation", "output_activation", "params", "x0", "x1", "y", "hidden", "v_y", "v_x0",
+      "v_x1", "partials", "v_params", "stream");
 }
 
 }  // namespace
@@ -64,7 +65,7 @@ void def(nb::module_& m) {
 void bind_mlp(nb::module_& m) {
   // Scalars that n rows need of `hidden` and of `partials`.
   m.def("mlp_workspace", [](const Widths& widths, int64_t n) {
-    const n3d::MlpShape shape = shape_of(widths, true, 0, 0);
+    const MlpShape shape = shape_of(widths, true, 0, 0);
     return std::pair(shape.hidden_size(n), shape.chunks(n) * shape.partial());
   });
   def<float>(m);

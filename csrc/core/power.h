@@ -16,9 +16,9 @@ N3D_HD double power_of_two(double x) { return exp2(x); }
 N3D_HD float log_of_two(float x) { return log2f(x); }
 N3D_HD double log_of_two(double x) { return log2(x); }
 
-// 1 / x to rounding, for normal x and 1 / x.
-N3D_HD float reciprocal(float x) { return 1 / x; }
-N3D_HD double reciprocal(double x) { return 1 / x; }
+// a / x to rounding, for normal x and 1 / x.
+N3D_HD float quotient(float a, float x) { return a / x; }
+N3D_HD double quotient(double a, double x) { return a / x; }
 
 #ifndef __CUDACC__
 
@@ -32,17 +32,14 @@ N3D_HD f32x fused(f32x a, f32x b, f32x c) {
 #endif
 }
 
-// x = n + r with |r| ≤ ½; 2^r = 1 + r p(r), whose relative error is 9e-8 (least-maximum fit of degree 5); 2ⁿ by adding
-// n to the exponent.
+// x = n + r with |r| ≤ ½; 2^r = 1 + r p(r), whose relative error is 9e-8 (least-maximum fit of degree 5), by Estrin's
+// scheme: callers wait for the result, not for multipliers. 2ⁿ by adding n to the exponent.
 N3D_HD f32x power_of_two(f32x x) {
   constexpr float kRound = 12582912.f;  // 1.5 · 2²³: adding it rounds to an integer, which the low bits then hold
   const f32x shifted = x + kRound, r = x - (shifted - kRound);
-  f32x p = splat(1.326472776e-3f);
-  p = fused(p, r, splat(9.671513131e-3f));
-  p = fused(p, r, splat(5.550733746e-2f));
-  p = fused(p, r, splat(2.402224208e-1f));
-  p = fused(p, r, splat(6.931469776e-1f));
-  p = fused(p, r, splat(1.f));
+  const f32x rr = r * r, high = fused(splat(1.326472776e-3f), r, splat(9.671513131e-3f));
+  const f32x middle = fused(splat(5.550733746e-2f), r, splat(2.402224208e-1f));
+  const f32x low = fused(splat(6.931469776e-1f), r, splat(1.f)), p = fused(fused(high, rr, middle), rr, low);
   return bits_float(float_bits(p) + (float_bits(shifted) << 23));
 }
 
@@ -57,16 +54,17 @@ N3D_HD f32x log_of_two(f32x x) {
   return fused(p, t, to_float(n));
 }
 
-N3D_HD f32x reciprocal(f32x x) {
+N3D_HD f32x quotient(f32x a, f32x x) {
 #if defined(__AVX512F__)
   const f32x r = (f32x)_mm512_rcp14_ps((__m512)x);
 #elif defined(__AVX2__)
   const f32x r = (f32x)_mm256_rcp_ps((__m256)x);
 #else
-  return 1 / x;
+  return a / x;
 #endif
 #if defined(__AVX2__) || defined(__AVX512F__)
-  return fused(r, fused(-x, r, splat(1.f)), r);  // Newton's step
+  const f32x rough = a * r;
+  return fused(rough, fused(-x, r, splat(1.f)), rough);  // Newton's step
 #endif
 }
 

@@ -10,37 +10,18 @@ namespace {
 
 constexpr int64_t kRays = 128;  // a task: some thousand samples
 
+// One ray's three ways; for packs, below, there are overloads.
 template <class T>
-N3D_HD void composite_ray(const CompositeArgs<T>& a, int64_t ray) {
-  const int64_t begin = a.offsets[ray], end = a.offsets[ray + 1];
-  const T stop = static_cast<T>(a.early_stop);
-  T* out = a.out_color + ray * a.channels;
-  for (int64_t c = 0; c < a.channels; ++c) out[c] = 0;
-  Front<T> front;
-  int64_t i = begin;
-  for (; i < end && !(front.transmittance < stop); ++i) {
-    const Exp<T> e = exponentials(-a.sigma[i] * a.dt[i]);
-    const T w = front.add(-e.expm1, e.exp, a.t[i], a.dt[i]);
-    a.weights[i] = w;
-    for (int64_t c = 0; c < a.channels; ++c) out[c] += w * a.color[i * a.channels + c];
-  }
-  front.finish(a, ray, i - begin);
-  for (; i < end; ++i) a.weights[i] = 0;
+N3D_HD void forward(const CompositeArgs<T>& a, int64_t ray) {
+  a.channels == 3 ? composite_ray<3>(a, ray) : composite_ray<0>(a, ray);
 }
-
 template <class T>
-N3D_HD int64_t used_by_ray(const UsedArgs<T>& a, int64_t ray) {
-  const T stop = static_cast<T>(a.early_stop);
-  T transmittance = 1;
-  int64_t i = a.offsets[ray];
-  for (; i < a.offsets[ray + 1] && !(transmittance < stop); ++i)
-    transmittance *= exponentials(-a.sigma[i] * a.dt[i]).exp;
-  return i - a.offsets[ray];
-}
-
-template <class T>
-N3D_HD void ray_vjp(const CompositeVjpArgs<T>& a, int64_t ray) {
+N3D_HD void backward(const CompositeVjpArgs<T>& a, int64_t ray) {
   a.channels == 3 ? composite_ray_vjp<3>(a, ray) : composite_ray_vjp<0>(a, ray);
+}
+template <class T>
+N3D_HD int64_t used(const UsedArgs<T>& a, int64_t ray) {
+  return used_by_ray(a, ray);
 }
 
 #if defined(__AVX2__) || defined(__AVX512F__)
@@ -86,7 +67,7 @@ struct Interleaved {
   }
 };
 
-N3D_HD void composite_ray(const CompositeArgs<float>& a, int64_t ray) {
+N3D_HD void forward(const CompositeArgs<float>& a, int64_t ray) {
   const Interleaved rgb;
   const int64_t begin = a.offsets[ray], end = a.offsets[ray + 1];
   const float stop = static_cast<float>(a.early_stop);
@@ -105,7 +86,7 @@ N3D_HD void composite_ray(const CompositeArgs<float>& a, int64_t ray) {
     depth += w * t;
     // The sum of weights in front of a lane is 1 − T.
     const f32x lag = front.lag + running_sum((1 - absorbed.transmittance) * (t - shift_up<1>(t, front.previous)));
-    distortion += w * (2 * lag + w * dt * (1.f / 3));
+    distortion += distortion_term<float>(w, lag, dt);
     if (a.channels == 3) {
       for (int v = 0; v < 3; ++v)
         colors[v] +=
@@ -127,7 +108,7 @@ N3D_HD void composite_ray(const CompositeArgs<float>& a, int64_t ray) {
   for (; i < end; i += kLanes) store_first(a.weights + i, f32x{}, remaining(i, end));
 }
 
-N3D_HD int64_t used_by_ray(const UsedArgs<float>& a, int64_t ray) {
+N3D_HD int64_t used(const UsedArgs<float>& a, int64_t ray) {
   const int64_t begin = a.offsets[ray], end = a.offsets[ray + 1];
   const float stop = static_cast<float>(a.early_stop);
   float transmittance = 1;
@@ -142,7 +123,7 @@ N3D_HD int64_t used_by_ray(const UsedArgs<float>& a, int64_t ray) {
   return i - begin;
 }
 
-N3D_HD void ray_vjp(const CompositeVjpArgs<float>& a, int64_t ray) {
+N3D_HD void backward(const CompositeVjpArgs<float>& a, int64_t ray) {
   if (a.channels != 3) return composite_ray_vjp<0>(a, ray);
   const Interleaved rgb;
   const int64_t begin = a.offsets[ray], end = a.offsets[ray + 1], stop = begin + a.used[ray];
@@ -168,9 +149,9 @@ N3D_HD void ray_vjp(const CompositeVjpArgs<float>& a, int64_t ray) {
     f32x g = v_opacity + v_depth * t;
     if (v_distortion != 0) {
       const f32x gap = t - shift_up<1>(t, i > begin ? a.t[i - 1] : t[0]);
-      const f32x change = select(lane_numbers() < n, (1 + back.end - 2 * before) * gap, f32x{});
+      const f32x change = select(lane_numbers() < n, apart_step(back.end, before, gap), f32x{});
       const f32x changes = remaining_sum(change), apart = back.apart - shift_down<1>(changes, 0.f);
-      g += v_distortion * (2 * apart + w * dt * (2.f / 3));
+      g += v_distortion * distortion_slope<float>(w, apart, dt);
       back.apart -= changes[0];
     }
     if (a.v_weights) g += load_first(a.v_weights + i, n);
@@ -183,7 +164,7 @@ N3D_HD void ray_vjp(const CompositeVjpArgs<float>& a, int64_t ray) {
     }
     for (int c = 0; c < 3; ++c) g += v_out[c] * permute(rgb.lanes_of(c, colors), rgb.lane[c]);
     const f32x pulls = back.pull + remaining_sum(g * w);
-    store_first(a.v_sigma + i, dt * (g * behind - shift_down<1>(pulls, back.pull)), n);
+    store_first(a.v_sigma + i, dt * tau_slope(g, behind, shift_down<1>(pulls, back.pull)), n);
     back.pull = pulls[0];
     back.behind = before[0];
   }
@@ -202,17 +183,17 @@ void each_ray(int64_t rays, const F& f) {
 
 template <class T>
 void composite(const CompositeArgs<T>& a) {
-  each_ray(a.rays, [&](int64_t ray) { composite_ray(a, ray); });
+  each_ray(a.rays, [&](int64_t ray) { forward(a, ray); });
 }
 
 template <class T>
 void composite_vjp(const CompositeVjpArgs<T>& a) {
-  each_ray(a.rays, [&](int64_t ray) { ray_vjp(a, ray); });
+  each_ray(a.rays, [&](int64_t ray) { backward(a, ray); });
 }
 
 template <class T>
 void composite_used(const UsedArgs<T>& a) {
-  each_ray(a.rays, [&](int64_t ray) { a.used[ray] = used_by_ray(a, ray); });
+  each_ray(a.rays, [&](int64_t ray) { a.used[ray] = used(a, ray); });
 }
 
 N3D_INSTANTIATE(composite, CompositeArgs)

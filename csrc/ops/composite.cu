@@ -10,26 +10,7 @@ namespace {
 template <int kChannels, class T>
 __global__ void composite_rays(CompositeArgs<T> a) {
   const int64_t ray = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
-  if (ray >= a.rays) return;
-  const int64_t channels = kChannels ? kChannels : a.channels;
-  const int64_t end = a.offsets[ray + 1], begin = a.offsets[ray];
-  const T stop = static_cast<T>(a.early_stop);
-  T* out = a.out_color + ray * channels;
-  T sum[kChannels ? kChannels : 1] = {};
-  if (!kChannels)
-    for (int64_t c = 0; c < channels; ++c) out[c] = 0;
-
-  Front<T> front;
-  int64_t i = begin;
-  for (; i < end && !(front.transmittance < stop); ++i) {
-    const Exp<T> e = exponentials(-a.sigma[i] * a.dt[i]);
-    const T w = front.add(-e.expm1, e.exp, a.t[i], a.dt[i]);
-    a.weights[i] = w;
-    for (int64_t c = 0; c < channels; ++c) (kChannels ? sum : out)[c] += w * a.color[i * channels + c];
-  }
-  front.finish(a, ray, i - begin);
-  for (; i < end; ++i) a.weights[i] = 0;
-  for (int c = 0; c < kChannels; ++c) out[c] = sum[c];
+  if (ray < a.rays) composite_ray<kChannels>(a, ray);
 }
 
 template <int kChannels, class T>
@@ -41,13 +22,7 @@ __global__ void composite_rays_vjp(CompositeVjpArgs<T> a) {
 template <class T>
 __global__ void used_rays(UsedArgs<T> a) {
   const int64_t ray = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
-  if (ray >= a.rays) return;
-  const int64_t end = a.offsets[ray + 1], begin = a.offsets[ray];
-  const T stop = static_cast<T>(a.early_stop);
-  T transmittance = 1;
-  int64_t i = begin;
-  for (; i < end && !(transmittance < stop); ++i) transmittance *= exponentials(-a.sigma[i] * a.dt[i]).exp;
-  a.used[ray] = i - begin;
+  if (ray < a.rays) a.used[ray] = used_by_ray(a, ray);
 }
 
 }  // namespace

@@ -62,6 +62,12 @@ struct UsedArgs {
 
 namespace N3D_ISA {
 
+// w_i's part of the distortion; `lag` = Σ_{j<i} w_j (t_i − t_j). Here and below S is the scalar T or a pack of it.
+template <class T, class S>
+N3D_HD S distortion_term(S w, S lag, S dt) {
+  return w * (2 * lag + w * dt * T(1.0 / 3.0));
+}
+
 // What has been gathered in front of the current sample.
 template <class T>
 struct Front {
@@ -76,7 +82,7 @@ struct Front {
   N3D_HD T add(T alpha, T through, T t, T dt) {
     const T w = transmittance * alpha;
     lag += weight * (t - previous);
-    distortion += w * (2 * lag + w * dt * T(1.0 / 3.0));
+    distortion += distortion_term<T>(w, lag, dt);
     weight += w;
     depth += w * t;
     transmittance *= through;
@@ -92,12 +98,60 @@ struct Front {
   }
 };
 
+// One ray. kChannels is the number of channels where the compiler should know it, or 0.
+template <int kChannels, class T>
+N3D_HD void composite_ray(const CompositeArgs<T>& a, int64_t ray) {
+  const int64_t channels = kChannels ? kChannels : a.channels;
+  const int64_t begin = a.offsets[ray], end = a.offsets[ray + 1];
+  const T stop = static_cast<T>(a.early_stop);
+  T* out = a.out_color + ray * channels;
+  T sum[kChannels ? kChannels : 1] = {};
+  if (!kChannels)
+    for (int64_t c = 0; c < channels; ++c) out[c] = 0;
+
+  Front<T> front;
+  int64_t i = begin;
+  for (; i < end && !(front.transmittance < stop); ++i) {
+    const Exp<T> e = exponentials(-a.sigma[i] * a.dt[i]);
+    const T w = front.add(-e.expm1, e.exp, a.t[i], a.dt[i]);
+    a.weights[i] = w;
+    for (int64_t c = 0; c < channels; ++c) (kChannels ? sum : out)[c] += w * a.color[i * channels + c];
+  }
+  front.finish(a, ray, i - begin);
+  for (; i < end; ++i) a.weights[i] = 0;
+  for (int c = 0; c < kChannels; ++c) out[c] = sum[c];
+}
+
+// How many samples of a ray come before the early stop.
+template <class T>
+N3D_HD int64_t used_by_ray(const UsedArgs<T>& a, int64_t ray) {
+  const int64_t end = a.offsets[ray + 1], begin = a.offsets[ray];
+  const T stop = static_cast<T>(a.early_stop);
+  T transmittance = 1;
+  int64_t i = begin;
+  for (; i < end && !(transmittance < stop); ++i) transmittance *= exponentials(-a.sigma[i] * a.dt[i]).exp;
+  return i - begin;
+}
+
 // The way back, from the last used sample to the first. With g_i = ∂L/∂w_i,
 //   ∂L/∂τ_i = g_i T_{i+1} − Σ_{j>i} g_j w_j,   T_{i+1} = T_end + Σ_{j>i} w_j:
 // sums of the weights alone, without exponentials and without dividing by a small T.
 // The distortion's ∂/∂w_i = 2 a_i + ⅔ w_i δ_i with a_i = Σ_j w_j |t_i − t_j|, which changes from one sample to the next
 // by
 //   a_i − a_{i−1} = (Σ_{j<i} w_j − Σ_{j≥i} w_j) (t_i − t_{i−1}) = (1 + T_end − 2 T_i) (t_i − t_{i−1}).
+template <class S>
+N3D_HD S tau_slope(S g, S behind, S pull) {
+  return g * behind - pull;
+}
+template <class T, class S>
+N3D_HD S distortion_slope(S w, S apart, S dt) {
+  return 2 * apart + w * dt * T(2.0 / 3.0);
+}
+template <class T, class S>
+N3D_HD S apart_step(T end, S transmittance, S gap) {
+  return (1 + end - 2 * transmittance) * gap;
+}
+
 template <class T>
 struct Back {
   T end;       // T_end
@@ -107,14 +161,12 @@ struct Back {
 
   N3D_HD Back(T opacity, T last_lag) : end(1 - opacity), behind(1 - opacity), apart(last_lag) {}
 
-  N3D_HD T distortion_slope(T w, T dt) const { return 2 * apart + w * dt * T(2.0 / 3.0); }
-
   // Returns ∂L/∂τ_i and moves in front of sample i; `gap` = t_i − t_{i−1}.
   N3D_HD T add(T g, T w, T gap) {
-    const T v_tau = g * behind - pull;
+    const T v_tau = tau_slope(g, behind, pull);
     pull += g * w;
     behind += w;
-    apart -= (1 + end - 2 * behind) * gap;
+    apart -= apart_step(end, behind, gap);
     return v_tau;
   }
 };
@@ -143,7 +195,7 @@ N3D_HD void composite_ray_vjp(const CompositeVjpArgs<T>& a, int64_t ray) {
   Back<T> back(a.opacity[ray], v_distortion != 0 ? last_lag(weights, t, used) : T(0));
   for (int64_t i = used - 1; i >= 0; --i) {
     const T w = weights[i];
-    T g = v_opacity + v_depth * t[i] + v_distortion * back.distortion_slope(w, dt[i]);
+    T g = v_opacity + v_depth * t[i] + v_distortion * distortion_slope<T>(w, back.apart, dt[i]);
     if (a.v_weights) g += a.v_weights[begin + i];
     for (int64_t c = 0; c < channels; ++c) {
       const T v = v_out ? v_out[c] : T(0);

@@ -99,39 +99,42 @@ N3D_HD void for_packs(const HashGridArgs<T>& a, const Chunk<T>& chunk, const Has
     I index[8];
   };
   const S scale = S{} + T(level.scale);
-  const auto corners_at = [&](int64_t i) {
+  const auto corners_at = [&](int64_t i, Corners& to) {
     S x[3];
     load3(chunk.x, chunk.stride, i, x);
     const GridCell<S, I> at(scale, x);
-    Corners to{{at.frac[0], at.frac[1], at.frac[2]}, {}};
+    for (int d = 0; d < 3; ++d) to.frac[d] = at.frac[d];
     corner_indices<kHashed>(level, at.cell, to.index);
-    return to;
   };
   if (int64_t(level.size * a.features * sizeof(T)) < kAhead) {
     for (int64_t i = begin; i < end; i += kCount) {
-      const Corners now = corners_at(i);
+      Corners now;
+      corners_at(i, now);
       body(i, now.frac, now.index);
     }
     return;
   }
   const T* table = a.table + level.offset * a.features;
   const uint32_t features = a.features;
-  Corners now = corners_at(begin);
-  for (int64_t i = begin; i < end; i += kCount) {
-    const Corners next = corners_at(i + kCount < end ? i + kCount : i);
+  Corners corners[2];  // of this pack and of the next
+  corners_at(begin, corners[0]);
+  for (int64_t i = begin, turn = 0; i < end; i += kCount, turn ^= 1) {
+    const Corners& now = corners[turn];
+    Corners& next = corners[turn ^ 1];
+    corners_at(i + kCount < end ? i + kCount : i, next);
     for (int c = 0; c < 8; c += 2) {
       uint32_t entry[kCount];
       store(entry, next.index[c] * features);
       for (int64_t j = 0; j < kCount; ++j) __builtin_prefetch(table + entry[j]);
     }
     body(i, now.frac, now.index);
-    now = next;
   }
 }
 
 template <bool kHashed, bool kAlong, class T>
 void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_t begin, int64_t end, bool streamed) {
   using S = typename Lanes<T>::S;
+  streamed = streamed && sizeof(S) == 64;  // a part of a cache line, streamed, costs more than the whole
   using I = typename Lanes<T>::I;
   const HashGridLevel& level = a.level[l];
   const T* table = a.table + level.offset * a.features;
@@ -152,6 +155,7 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
     }
     for (uint32_t k = 0; k < pairs; ++k) {
       S sum0{}, sum1{};
+#pragma GCC unroll 8
       for (int c = 0; c < 8; ++c) {
         S t0, t1;
         gather_pair(table, index[c] * pairs + k, t0, t1);

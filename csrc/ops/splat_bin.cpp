@@ -1,42 +1,24 @@
 // From splats to lists of those that touch each tile, by depth.
 //
 // splat_bin writes the records of the splats that can be seen, sorts these by depth (radix sort, stable) and counts the
-// tiles within their boxes. splat_fill finds the cells of each of those tiles that the ellipse touches: entries without
-// any are dropped, the others go to their tiles, splat by splat in order of depth. Threads share the splats in parts.
+// tiles within their boxes. splat_fill takes each record once, in order of depth, and finds the cells of each of its
+// tiles that the ellipse touches; then it deals these hits, which lie in order, out to their tiles. Threads share the
+// splats in parts.
+#include "ops/splat_bin.h"
+
 #include "core/dispatch.h"
 #include "core/lanes.h"
 #include "core/mask.h"
 #include "core/pack.h"
 #include "core/parallel.h"
-#include "ops/splat_raster.h"
+#include "core/rows.h"
 
 namespace n3d::N3D_ISA {
 
 namespace {
 
-constexpr int kDigitBits = 11, kMostParts = 16;
-
-template <class T>
-struct KeyOf;
-template <>
-struct KeyOf<float> {
-  using Bits = uint32_t;
-};
-template <>
-struct KeyOf<double> {
-  using Bits = uint64_t;
-};
-template <class T>
-using Key = typename KeyOf<T>::Bits;
-
-// Orders as the numbers do.
-template <class T>
-N3D_HD Key<T> sort_key(T depth) {
-  Key<T> bits;
-  memcpy(&bits, &depth, sizeof bits);
-  constexpr Key<T> sign = Key<T>(1) << (8 * sizeof bits - 1);
-  return bits & sign ? ~bits : bits | sign;
-}
+constexpr int kAhead = 12;  // records are fetched so many splats early
+constexpr int kDigitBits = 11, kMostParts = 64, kLeastPart = 11;
 
 template <class T>
 struct Item {
@@ -44,15 +26,24 @@ struct Item {
   int32_t splat;
 };
 
-// The number of parts that threads share follows from the problem alone.
-N3D_HD int64_t parts_of(int64_t n) { return n < 4096 ? 1 : n / 2048 < kMostParts ? n / 2048 : kMostParts; }
-N3D_HD int64_t part_begin(int64_t n, int64_t parts, int64_t p) { return n * p / parts; }
+// The parts that threads share follow from the problem alone: 2^bits splats each, bits at least kLeastPart.
+N3D_HD int part_bits(int64_t n) {
+  int bits = kLeastPart;
+  while ((n - 1) >> bits >= kMostParts) ++bits;
+  return bits;
+}
 
 template <class T>
 struct Head {
   int64_t sorted;  // which of the two arrays of items ended up in order
-  int64_t seen[kMostParts], slots[kMostParts];
+  int64_t seen[kMostParts], slots[kMostParts], first_slot[kMostParts];
   Key<T> low[kMostParts], high[kMostParts];
+};
+
+// A tile that a splat touches.
+struct Hit {
+  uint64_t cells;
+  int32_t tile, splat, row;
 };
 
 // How scratch memory is laid out.
@@ -60,18 +51,25 @@ template <class T>
 struct Scratch {
   uint8_t* base;
   int64_t bytes = 0;
-  int64_t parts;
+  int64_t count, parts;
+  int bits;  // of a part
   Head<T>* head;
   Item<T>* items[2];     // (N,)
+  int32_t* tiles;        // (N,) in a splat's box; 0: not seen
   uint32_t* digits;      // (parts, 2^kDigitBits)
   uint32_t* tile_count;  // (parts, tiles): a part's entries in each tile, then where its next one goes
 
-  Scratch(uint8_t* memory, int64_t count, int64_t tiles) : base(memory), parts(parts_of(count)) {
+  Scratch(uint8_t* memory, int64_t n, int64_t image_tiles) : base(memory), count(n), bits(part_bits(n)) {
+    parts = ((n - 1) >> bits) + 1;
     head = take<Head<T>>(1);
-    items[0] = take<Item<T>>(count), items[1] = take<Item<T>>(count);
+    items[0] = take<Item<T>>(n), items[1] = take<Item<T>>(n);
+    tiles = take<int32_t>(n);
     digits = take<uint32_t>(parts << kDigitBits);
-    tile_count = take<uint32_t>(parts * tiles);
+    tile_count = take<uint32_t>(parts * image_tiles);
   }
+  // A part's first splat; that of so many in order of depth.
+  int64_t begin(int64_t p) const { return p << bits < count ? p << bits : count; }
+  int64_t begin_of(int64_t seen, int64_t p) const { return seen * p / parts; }
   template <class U>
   U* take(int64_t n) {
     U* p = reinterpret_cast<U*>(base + bytes);
@@ -80,70 +78,51 @@ struct Scratch {
   }
 };
 
-// p[0], p[stride] … for the first n lanes.
-N3D_HD f32x strided(const float* p, int stride, int n) {
-  if (n >= kLanes) return gather(p, lane_numbers() * stride);
-  f32x v{};
-  for (int i = 0; i < n; ++i) v[i] = p[i * stride];
-  return v;
-}
-N3D_HD double strided(const double* p, int, int) { return *p; }
-
-// Cells first … last hold all pixel centres within `radius` of `center`, along an axis of `size` pixels. False where
-// there are none, and where a number is NaN.
+// Records of a part's splats, whose slots count from the part's first, and the items of those that are seen.
 template <class T>
-N3D_HD bool cells_along(T center, T radius, int64_t size, int32_t& first, int32_t& last) {
-  const T low = center - radius - T(0.5), high = center + radius - T(0.5);
-  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
-  int32_t from = low > 0 ? int32_t(low) : 0;
-  from += T(from) < low;
-  const int32_t to = high < T(size - 1) ? int32_t(high) : int32_t(size - 1);
-  first = from / kCellSize, last = to / kCellSize;
-  return from <= to;
-}
-
-// Records of the splats [begin, end) and the items of those that are seen, which go to `items`; their number.
-template <class T>
-int64_t record(const SplatBinArgs<T>& a, int64_t begin, int64_t end, Item<T>* items, int64_t& slots, Key<T>& low,
-               Key<T>& high) {
+void record(const SplatBinArgs<T>& a, const Scratch<T>& s, int64_t p) {
   using S = typename Lanes<T>::S;
   constexpr int n = Lanes<T>::kCount;
-  constexpr T most = T(1e30);
   const int64_t first_features = a.channels < kRecorded ? a.channels : kRecorded;
-  int64_t seen = 0;
-  slots = 0, low = ~Key<T>(0), high = 0;
+  const int64_t begin = s.begin(p), end = s.begin(p + 1);
+  Item<T>* items = s.items[0] + begin;
+  int64_t seen = 0, slots = 0;
+  Key<T> low = ~Key<T>(0), high = 0;
   for (int64_t i = begin; i < end; i += n) {
     const int m = end - i < n ? int(end - i) : n;
-    const Footprint<S, T> f(strided(a.conic + 3 * i, 3, m), strided(a.conic + 3 * i + 1, 3, m),
-                            strided(a.conic + 3 * i + 2, 3, m), strided(a.opacity + i, 1, m));
+    S conic[3], opacity;
+    load_rows<3>(a.conic + 3 * i, m, conic), load_rows<1>(a.opacity + i, m, &opacity);
+    const Footprint<S, T> f(conic[0], conic[1], conic[2], opacity);
     alignas(64) T out[7][n];
     store(out[0], f.a), store(out[1], f.b), store(out[2], f.c), store(out[3], f.level), store(out[4], f.reach);
     store(out[5], f.rx), store(out[6], f.ry);
     for (int k = 0; k < m; ++k) {
       Splat<T>& g = a.splats[i + k];
       const T o = a.opacity[i + k], depth = a.depth[i + k];
-      int32_t x0, y0, x1, y1;
-      g.slot = int32_t(slots), g.tiles = 0;
-      if (!(o >= T(kAlphaMin) && o < most && depth > -most && depth < most)) continue;
-      if (!(out[0][k] > 0 && out[2][k] > 0 && out[5][k] < most && out[6][k] < most)) continue;
+      SplatBox box;
+      g.slot = int32_t(slots), g.tiles = s.tiles[i + k] = 0;
+      if (!can_be_seen(o, depth, out[0][k], out[2][k], out[5][k], out[6][k])) continue;
       g.x = a.xy[2 * (i + k)], g.y = a.xy[2 * (i + k) + 1];
-      if (!cells_along(g.x, out[5][k], a.width, x0, x1) || !cells_along(g.y, out[6][k], a.height, y0, y1)) continue;
+      if (!box.around(g.x, g.y, out[5][k], out[6][k], a.width, a.height, kCellSize)) continue;
       g.a = out[0][k], g.b = out[1][k], g.c = out[2][k], g.level = out[3][k], g.reach = out[4][k];
       for (int c = 0; c < first_features; ++c) g.feature[c] = a.features[(i + k) * a.channels + c];
-      g.box[0] = x0 | y0 << 16, g.box[1] = x1 | y1 << 16;
-      g.tiles = (x1 / kTileCells - x0 / kTileCells + 1) * (y1 / kTileCells - y0 / kTileCells + 1);
+      box.write(g);
+      g.tiles = (box.x1 / kTileCells - box.x0 / kTileCells + 1) * (box.y1 / kTileCells - box.y0 / kTileCells + 1);
+      s.tiles[i + k] = g.tiles;
       slots += g.tiles;
       const Key<T> key = sort_key(depth);
       low = key < low ? key : low, high = key > high ? key : high;
       items[seen++] = {key, int32_t(i + k)};
     }
   }
-  return seen;
+  Head<T>& h = *s.head;
+  h.seen[p] = seen, h.slots[p] = slots, h.low[p] = low, h.high[p] = high;
 }
 
 // f(part) for each part. Threads share them only where there is much to do: with 26,000 splats two of them took three
-// times as long as one, waiting for one another and for records that lay in the other's cache from the step before.
-constexpr int64_t kShared = 1 << 18;
+// times as long as one, waiting for one another and for records that lay in the other's cache from the step before;
+// with 100,000 three quarters.
+constexpr int64_t kShared = 1 << 16;
 template <class F>
 void each_part(int64_t splats, int64_t parts, const F& f) {
   if (splats >= kShared) return parallel_for(parts, f);
@@ -180,17 +159,16 @@ struct CellTest {
   using S = typename Lanes<T>::S;
   static constexpr int n = Lanes<T>::kCount;
   const Splat<T>& g;
-  int x0, y0, x1, y1;  // the box
+  SplatBox box;
   T k, l;
   uint64_t small = 0;  // where the box has up to 4 × 4 cells: the touched ones, rows of 8 from its first cell
 
-  N3D_HD explicit CellTest(const Splat<T>& splat) : g(splat) {
-    x0 = g.box[0] & 0xffff, y0 = uint32_t(g.box[0]) >> 16, x1 = g.box[1] & 0xffff, y1 = uint32_t(g.box[1]) >> 16;
+  N3D_HD explicit CellTest(const Splat<T>& splat) : g(splat), box(SplatBox::of(splat)) {
     const T h = T(-0.5) * g.b;
     k = h / g.c, l = h / g.a;
-    if (is_small()) small = block(x0, y0, x1, y1);
+    if (is_small()) small = block(box.x0, box.y0, box.x1, box.y1);
   }
-  N3D_HD bool is_small() const { return x1 - x0 < 4 && y1 - y0 < 4; }
+  N3D_HD bool is_small() const { return box.x1 - box.x0 < 4 && box.y1 - box.y0 < 4; }
 
   // Of the 4 × 4 cells from (x, y), those up to (right, bottom); in rows of 8.
   N3D_HD uint64_t block(int x, int y, int right, int bottom) const {
@@ -212,13 +190,13 @@ struct CellTest {
   N3D_HD uint64_t tile(int x, int y) const {
     if (is_small()) {
       constexpr uint64_t column = 0x0101010101010101u;
-      const int u = x0 - x, v = y0 - y;
+      const int u = box.x0 - x, v = box.y0 - y;
       const uint64_t across =
           u >= 0 ? (small & column * (0xffu >> u)) << u : (small & column * (0xffu << -u & 0xff)) >> -u;
       return v >= 0 ? across << 8 * v : across >> -8 * v;
     }
-    const int left = x0 > x ? x0 : x, right = x1 - x < kTileCells ? x1 : x + kTileCells - 1;
-    const int top = y0 > y ? y0 : y, bottom = y1 - y < kTileCells ? y1 : y + kTileCells - 1;
+    const int left = box.x0 > x ? box.x0 : x, right = box.x1 - x < kTileCells ? box.x1 : x + kTileCells - 1;
+    const int top = box.y0 > y ? box.y0 : y, bottom = box.y1 - y < kTileCells ? box.y1 : y + kTileCells - 1;
     uint64_t bits = 0;
     for (int v = top; v <= bottom; v += 4)
       for (int u = left; u <= right; u += 4) bits |= block(u, v, right, bottom) << (kTileCells * (v - y) + u - x);
@@ -226,14 +204,12 @@ struct CellTest {
   }
 };
 
-// f(slot, tile, cells x, cells y) for the tiles of a splat's box.
+// f(tile, cells x, cells y) for the tiles of a splat's box.
 template <class T, class F>
 N3D_HD void each_tile(const Splat<T>& g, int64_t tiles_x, const F& f) {
-  const int x0 = (g.box[0] & 0xffff) / kTileCells, y0 = (uint32_t(g.box[0]) >> 16) / kTileCells;
-  const int x1 = (g.box[1] & 0xffff) / kTileCells, y1 = (uint32_t(g.box[1]) >> 16) / kTileCells;
-  int64_t slot = g.slot;
-  for (int y = y0; y <= y1; ++y)
-    for (int x = x0; x <= x1; ++x) f(slot++, y * tiles_x + x, x * kTileCells, y * kTileCells);
+  const SplatBox box = SplatBox::of(g);
+  for (int y = box.y0 / kTileCells; y <= box.y1 / kTileCells; ++y)
+    for (int x = box.x0 / kTileCells; x <= box.x1 / kTileCells; ++x) f(y * tiles_x + x, x * kTileCells, y * kTileCells);
 }
 
 }  // namespace
@@ -241,24 +217,15 @@ N3D_HD void each_tile(const Splat<T>& g, int64_t tiles_x, const F& f) {
 template <class T>
 void splat_bin(const SplatBinArgs<T>& a) {
   const Scratch<T> s(a.scratch, a.count, tiles_along(a.width, kTileSizeCpu) * tiles_along(a.height, kTileSizeCpu));
-  const auto source = [&](int64_t p) { return part_begin(a.count, s.parts, p); };
-  each_part(a.count, s.parts, [&](int64_t p) {
-    Head<T>& h = *s.head;
-    h.seen[p] = record(a, source(p), source(p + 1), s.items[0] + source(p), h.slots[p], h.low[p], h.high[p]);
-  });
+  each_part(a.count, s.parts, [&](int64_t p) { record(a, s, p); });
+  Head<T>& h = *s.head;
   int64_t seen = 0, slots = 0;
   Key<T> low = ~Key<T>(0), high = 0;
-  int64_t first_slot[kMostParts];
   for (int64_t p = 0; p < s.parts; ++p) {
-    const Head<T>& h = *s.head;
-    first_slot[p] = slots;
+    h.first_slot[p] = slots;
     seen += h.seen[p], slots += h.slots[p];
     low = h.low[p] < low ? h.low[p] : low, high = h.high[p] > high ? h.high[p] : high;
   }
-  each_part(seen, s.parts, [&](int64_t p) {
-    if (first_slot[p] > 0)
-      for (int64_t i = source(p); i < source(p + 1); ++i) a.splats[i].slot += int32_t(first_slot[p]);
-  });
   a.totals[0] = seen, a.totals[1] = slots;
 
   // As few passes as the keys' range allows. The first takes the parts as they were left, with gaps between them.
@@ -268,13 +235,14 @@ void splat_bin(const SplatBinArgs<T>& a) {
   for (int pass = 0; pass < passes; ++pass) {
     const Item<T>* from = s.items[pass % 2];
     Item<T>* to = s.items[1 - pass % 2];
-    const auto dense = [&](int64_t p) { return part_begin(seen, s.parts, p); };
+    const auto left = [&](int64_t p) { return s.begin(p); };
+    const auto dense = [&](int64_t p) { return s.begin_of(seen, p); };
     if (pass == 0)
-      sort_pass(s, seen, from, to, 0, digit, low, source, [&](int64_t p) { return source(p) + s.head->seen[p]; });
+      sort_pass(s, seen, from, to, 0, digit, low, left, [&](int64_t p) { return left(p) + h.seen[p]; });
     else
       sort_pass(s, seen, from, to, pass * digit, digit, low, dense, [&](int64_t p) { return dense(p + 1); });
   }
-  s.head->sorted = passes % 2;
+  h.sorted = passes % 2;
 }
 
 template <class T>
@@ -282,22 +250,38 @@ void splat_fill(const SplatFillArgs<T>& a) {
   const int64_t tiles_x = tiles_along(a.width, kTileSizeCpu), tiles = tiles_x * tiles_along(a.height, kTileSizeCpu);
   const Scratch<T> s(a.scratch, a.count, tiles);
   const Item<T>* items = s.items[s.head->sorted];
-  uint64_t* found = reinterpret_cast<uint64_t*>(a.fill_scratch);  // a slot's cells
-  const auto begin = [&](int64_t p) { return part_begin(a.seen, s.parts, p); };
+  const auto begin = [&](int64_t p) { return s.begin_of(a.seen, p); };
+
+  // Room for a part's hits: all tiles of its boxes.
+  Hit* const hits = reinterpret_cast<Hit*>(a.fill_scratch);
+  int64_t room[kMostParts];
+  each_part(a.seen, s.parts, [&](int64_t p) {
+    room[p] = 0;
+    for (int64_t i = begin(p); i < begin(p + 1); ++i) room[p] += s.tiles[items[i].splat];
+  });
+  Hit *first[kMostParts], *last[kMostParts];
+  for (int64_t p = 0, at = 0; p < s.parts; at += room[p++]) first[p] = hits + at;
 
   parallel_for(s.parts, [&](int64_t p) {
     uint32_t* count = s.tile_count + p * tiles;
     memset(count, 0, tiles * sizeof *count);
+    Hit* to = first[p];
     for (int64_t i = begin(p); i < begin(p + 1); ++i) {
-      if (i + 8 < begin(p + 1)) __builtin_prefetch(a.splats + items[i + 8].splat);
-      const Splat<T>& g = a.splats[items[i].splat];
+      if (i + kAhead < begin(p + 1)) __builtin_prefetch(a.splats + items[i + kAhead].splat, 1);
+      const int32_t splat = items[i].splat;
+      Splat<T>& g = a.splats[splat];
       const CellTest<T> test(g);
-      each_tile(g, tiles_x, [&](int64_t slot, int64_t tile, int x, int y) {
+      const int32_t row = g.slot + int32_t(s.head->first_slot[splat >> s.bits]);
+      int32_t touched = 0;
+      each_tile(g, tiles_x, [&](int64_t tile, int x, int y) {
         const uint64_t cells = test.tile(x, y);
-        found[slot] = cells;
-        count[tile] += cells != 0;
+        *to = {cells, int32_t(tile), splat, row + touched};
+        const int hit = cells != 0;
+        to += hit, touched += hit, count[tile] += hit;
       });
+      g.slot = row, g.tiles = touched;
     }
+    last[p] = to;
   });
   uint32_t sum = 0;
   for (int64_t t = 0; t < tiles; ++t) {
@@ -311,18 +295,9 @@ void splat_fill(const SplatFillArgs<T>& a) {
   a.tile_begin[tiles] = int32_t(sum);
   parallel_for(s.parts, [&](int64_t p) {
     uint32_t* next = s.tile_count + p * tiles;
-    for (int64_t i = begin(p); i < begin(p + 1); ++i) {
-      if (i + 8 < begin(p + 1)) __builtin_prefetch(a.splats + items[i + 8].splat);
-      const int32_t splat = items[i].splat;
-      Splat<T>& g = a.splats[splat];
-      int32_t row = g.slot;
-      each_tile(g, tiles_x, [&](int64_t slot, int64_t tile, int, int) {
-        const uint64_t cells = found[slot];
-        if (!cells) return;
-        const uint32_t to = next[tile]++;
-        a.entry[to] = splat, a.cells[to] = int64_t(cells), a.place[to] = row++;
-      });
-      g.tiles = row - g.slot;
+    for (const Hit* hit = first[p]; hit < last[p]; ++hit) {
+      const uint32_t to = next[hit->tile]++;
+      a.entry[to] = hit->splat, a.cells[to] = int64_t(hit->cells), a.place[to] = hit->row;
     }
   });
 }
@@ -331,7 +306,7 @@ template <class T>
 void splat_scratch(const SplatScratchArgs<T>& a) {
   const int64_t tiles = tiles_along(a.width, kTileSizeCpu) * tiles_along(a.height, kTileSizeCpu);
   a.bytes[0] = Scratch<T>(nullptr, a.count, tiles).bytes;
-  a.bytes[1] = a.slots * int64_t(sizeof(uint64_t));
+  a.bytes[1] = a.slots * int64_t(sizeof(Hit));
 }
 
 N3D_INSTANTIATE(splat_bin, SplatBinArgs)

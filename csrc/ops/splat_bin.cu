@@ -5,7 +5,7 @@
 #include <cub/device/device_scan.cuh>
 
 #include "core/cuda.h"
-#include "ops/splat_raster.h"
+#include "ops/splat_bin.h"
 
 namespace n3d::cuda {
 
@@ -64,17 +64,6 @@ struct FillScratch : Arena {
   }
 };
 
-struct TileBox {
-  int x0, y0, x1, y1;
-  __device__ int width() const { return x1 - x0 + 1; }
-  __device__ int count() const { return width() * (y1 - y0 + 1); }
-};
-
-template <class T>
-__device__ TileBox tile_box(const Splat<T>& g) {
-  return {g.box[0] & 0xffff, int(uint32_t(g.box[0]) >> 16), g.box[1] & 0xffff, int(uint32_t(g.box[1]) >> 16)};
-}
-
 template <class T>
 __device__ bool touches(const Splat<T>& g, int x, int y) {
   const T h = T(-0.5) * g.b, left = T(x * kTileSizeCuda) + T(0.5) - g.x, top = T(y * kTileSizeCuda) + T(0.5) - g.y;
@@ -87,8 +76,8 @@ __device__ bool touches(const Splat<T>& g, int x, int y) {
 template <class T, class F>
 __device__ int each_touched(const Splat<T>& g, bool seen, const F& f) {
   const unsigned all = 0xffffffffu, lane = threadIdx.x % 32;
-  const TileBox box = seen ? tile_box(g) : TileBox{0, 0, -1, -1};
-  const int count = seen ? box.count() : 0;
+  const SplatBox box = seen ? SplatBox::of(g) : SplatBox{0, 0, -1, -1};
+  const int count = seen ? box.width() * box.height() : 0;
   int touched = 0;
   if (count < kMany)
     for (int y = box.y0; y <= box.y1; ++y)
@@ -98,11 +87,12 @@ __device__ int each_touched(const Splat<T>& g, bool seen, const F& f) {
     const int owner = __ffs(large) - 1;
     const Splat<T>* shared =
         reinterpret_cast<const Splat<T>*>(__shfl_sync(all, reinterpret_cast<unsigned long long>(&g), owner));
-    const TileBox b = tile_box(*shared);
+    const SplatBox b = SplatBox::of(*shared);
+    const int tiles = b.width() * b.height();
     int before = 0;
-    for (int i = 0; i < b.count(); i += 32) {
+    for (int i = 0; i < tiles; i += 32) {
       const int at = i + int(lane), x = b.x0 + at % b.width(), y = b.y0 + at / b.width();
-      const bool hit = at < b.count() && touches(*shared, x, y);
+      const bool hit = at < tiles && touches(*shared, x, y);
       const unsigned hits = __ballot_sync(all, hit);
       if (hit) f(*shared, x, y, before + __popc(hits & ((1u << lane) - 1)));
       before += __popc(hits);
@@ -112,29 +102,17 @@ __device__ int each_touched(const Splat<T>& g, bool seen, const F& f) {
   return touched;
 }
 
-// Tiles first … last hold all pixel centres within `radius` of `center`; false where there are none, or NaN.
-template <class T>
-__device__ bool tiles_along_axis(T center, T radius, int64_t size, int& first, int& last) {
-  const T low = center - radius - T(0.5), high = center + radius - T(0.5);
-  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
-  const int from = low > 0 ? int(ceil(low)) : 0, to = high < T(size - 1) ? int(high) : int(size - 1);
-  first = from / kTileSizeCuda, last = to / kTileSizeCuda;
-  return from <= to;
-}
-
 template <class T>
 __device__ bool record(const SplatBinArgs<T>& a, int64_t i, Splat<T>& g) {
-  constexpr T most = T(1e30);
-  const T opacity = a.opacity[i], depth = a.depth[i];
+  const T opacity = a.opacity[i];
   const Footprint<T, T> f(a.conic[3 * i], a.conic[3 * i + 1], a.conic[3 * i + 2], opacity);
   g.x = a.xy[2 * i], g.y = a.xy[2 * i + 1];
   g.a = f.a, g.b = f.b, g.c = f.c, g.level = f.level, g.reach = f.reach;
   for (int c = 0; c < kRecorded; ++c) g.feature[c] = c < a.channels ? a.features[i * a.channels + c] : T(0);
-  TileBox b;
-  const bool seen = opacity >= T(kAlphaMin) && opacity < most && depth > -most && depth < most && f.a > 0 && f.c > 0 &&
-                    f.rx < most && f.ry < most && tiles_along_axis(g.x, f.rx, a.width, b.x0, b.x1) &&
-                    tiles_along_axis(g.y, f.ry, a.height, b.y0, b.y1);
-  if (seen) g.box[0] = b.x0 | b.y0 << 16, g.box[1] = b.x1 | b.y1 << 16;
+  SplatBox box;
+  const bool seen = can_be_seen(opacity, a.depth[i], f.a, f.c, f.rx, f.ry) &&
+                    box.around(g.x, g.y, f.rx, f.ry, a.width, a.height, kTileSizeCuda);
+  if (seen) box.write(g);
   return seen;
 }
 
@@ -148,8 +126,7 @@ __global__ void record_splats(SplatBinArgs<T> a, uint32_t* key, int32_t* order) 
   const int tiles = each_touched(g, seen, [](const Splat<T>&, int, int, int) {});
   if (!there) return;
   g.tiles = tiles, g.slot = 0;
-  const uint32_t bits = __float_as_uint(float(a.depth[i]));
-  key[i] = tiles == 0 ? 0xffffffffu : bits >> 31 ? ~bits : bits | 0x80000000u;
+  key[i] = tiles == 0 ? 0xffffffffu : sort_key(float(a.depth[i]));
   order[i] = int32_t(i);
 }
 

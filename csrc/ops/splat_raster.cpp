@@ -21,6 +21,12 @@ constexpr int kAhead = 4;  // splats' records are fetched so many entries early
 N3D_HD f32x same(f32x, float a) { return splat(a); }
 N3D_HD double same(double, double a) { return a; }
 
+// Writes `a` where the mask holds.
+N3D_HD void put_where(Mask m, f32x a, float* to) { store(to, select(m, a, load(to))); }
+N3D_HD void put_where(Mask m, int32_t a, int32_t* to) { store(to, select(m, i32x{} + a, load(to))); }
+N3D_HD void put_where(bool m, double a, double* to) { *to = m ? a : *to; }
+N3D_HD void put_where(bool m, int32_t a, int32_t* to) { *to = m ? a : *to; }
+
 // Pixels that have not stopped in front of entry i.
 N3D_HD Mask before(f32x, int32_t i, const int32_t* stopped) { return less(i32x{} + i, load(stopped)); }
 N3D_HD bool before(double, int32_t i, const int32_t* stopped) { return i < *stopped; }
@@ -40,6 +46,9 @@ struct TilePlace {
         py[c][i] = T(y + c * kCellSize + i / kCellSize) + T(0.5);
       }
   }
+  // Of pixels [v, v + kCount) of a cell. Packs of four or more have the same columns, hence the same x.
+  N3D_HD auto x_of(int cell, int v) const { return load(px[cell % kTileCells] + v % kCellSize); }
+  N3D_HD auto y_of(int cell, int v) const { return load(py[cell / kTileCells] + v); }
   N3D_HD bool whole() const { return x + kTile <= width && y + kTile <= height; }
   N3D_HD bool inside(int cell, int lane) const {
     return x + cell % kTileCells * kCellSize + lane % kCellSize < width &&
@@ -73,6 +82,25 @@ struct Features {
   N3D_HD const T* of(int64_t i) const { return base + i * stride; }
 };
 
+// The splat's α at pixels [v, v + kCount) of a cell, 0 where it covers nothing. `among`: which of the covered pixels
+// count.
+template <class T, class F>
+N3D_HD typename Lanes<T>::S alpha_at(const Splat<T>& g, const TilePlace<T>& place, int cell, int v, const F& among) {
+  using S = typename Lanes<T>::S;
+  const S dx = place.x_of(cell, v) - g.x, dy = place.y_of(cell, v) - g.y;
+  const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
+  const auto covered = among(at_least(e, same(S{}, T(kLevelMin))));
+  return only(covered, minimum(power_of_two(e), same(S{}, T(kAlphaMax))));
+}
+
+// f(whether the features are finite, as a constant).
+template <int kChannels, class T, class F>
+N3D_HD void if_finite(const T* feature, const F& f) {
+  T none = 0;  // NaN where one of them is not
+  for (int c = 0; c < kChannels; ++c) none += feature[c] * T(0);
+  none == 0 ? f(std::true_type()) : f(std::false_type());
+}
+
 // The pixels of a cell on the way forward.
 template <int kChannels, class T>
 struct alignas(64) FrontCell {
@@ -89,44 +117,43 @@ struct FrontTile {
   uint64_t live;  // cells with pixels that have not
 };
 
-// One entry on one cell. Returns whether it was blended to any pixel.
-template <int kChannels, class T>
-N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const T* px, const T* py,
+// One entry on one cell. Returns whether it was blended to any pixel. Where α is 0 so is w, which multiplies features;
+// of these kFinite says that they are, else they have to be kept from such pixels.
+template <bool kFinite, int kChannels, class T>
+N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const TilePlace<T>& place,
                        int32_t i, int cell, FrontTile<kChannels, T>& tile) {
   using S = typename Lanes<T>::S;
-  constexpr int n = Lanes<T>::kCount;
+  constexpr int n = Lanes<T>::kCount, kPacks = kCellPixels / n;
   FrontCell<kChannels, T>& p = tile.cells[cell];
-  bool blended = false, stopping = false;
-  for (int v = 0; v < kCellPixels; v += n) {
-    const S dx = load(px + v) - g.x, dy = load(py + v) - g.y;
-    const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
-    const auto covered = at_least(e, same(S{}, T(kLevelMin)));
-    const S alpha = minimum(power_of_two(e), same(S{}, T(kAlphaMax))), through = load(p.through + v);
-    S next = fused_where(covered, -through, alpha, through);
-    const auto dying = less(next, load(p.least + v));  // covered, that is: elsewhere T stays, and is no less
-    auto takes = covered;
-    if (__builtin_expect(any(dying), 0)) {
-      const uint32_t bits = lane_bits(dying);
-      for (int k = 0; k < n; ++k)
-        if (bits >> k & 1) {
-          tile.end[cell][v + k] = p.through[v + k];
-          tile.stopped[cell][v + k] = i;
-          p.least[v + k] = -1;
-        }
-      takes = but_not(covered, dying), next = select(dying, S{}, next);
-      stopping = true;
-    }
-    const S w = select(takes, through * alpha, S{});
-    store(p.through + v, next);
-    for (int c = 0; c < kChannels; ++c) store(p.sum[c] + v, fused_where(takes, w, feature[c], load(p.sum[c] + v)));
-    blended |= any(takes);
+  S next[kPacks], w[kPacks], margin = same(S{}, T(1)), most{};
+  for (int k = 0; k < kPacks; ++k) {
+    const S alpha = alpha_at(g, place, cell, k * n, [](auto covered) { return covered; });
+    const S through = load(p.through + k * n);
+    next[k] = fused(-through, alpha, through), w[k] = through * alpha;
+    margin = minimum(margin, next[k] - load(p.least + k * n));
   }
-  if (stopping) {
+  if (__builtin_expect(any(less(margin, S{})), 0)) {  // pixels die: covered ones, elsewhere T stays, and is no less
     bool live = false;
-    for (int k = 0; k < kCellPixels; ++k) live |= p.through[k] > 0;
+    for (int k = 0; k < kPacks; ++k) {
+      const auto dying = less(next[k], load(p.least + k * n));
+      put_where(dying, load(p.through + k * n), tile.end[cell] + k * n);
+      put_where(dying, same(S{}, T(-1)), p.least + k * n);
+      put_where(dying, i, tile.stopped[cell] + k * n);
+      next[k] = select(dying, S{}, next[k]), w[k] = select(dying, S{}, w[k]);
+      live |= any(less(S{}, next[k]));
+    }
     if (!live) tile.live &= ~(uint64_t(1) << cell);
   }
-  return blended;
+  for (int k = 0; k < kPacks; ++k) {
+    store(p.through + k * n, next[k]);
+    for (int c = 0; c < kChannels; ++c) {
+      const S sum = load(p.sum[c] + k * n);
+      store(p.sum[c] + k * n,
+            kFinite ? fused(w[k], feature[c], sum) : fused_where(less(S{}, w[k]), w[k], feature[c], sum));
+    }
+    most = maximum(most, w[k]);
+  }
+  return any(less(S{}, most));
 }
 
 // Channels [c0, c0 + kChannels) of a tile.
@@ -161,12 +188,14 @@ void blend_tile(const SplatRasterArgs<T>& a, int64_t t, int64_t c0) {
       const T* f = features.of(a.entry[at]);
       S feature[kChannels];
       for (int c = 0; c < kChannels; ++c) feature[c] = same(S{}, f[c]);
-      for (; todo; todo &= todo - 1) {
-        const int cell = __builtin_ctzll(todo);
-        const uint64_t any = blend_cell<kChannels>(g, feature, place.px[cell % kTileCells], place.py[cell / kTileCells],
-                                                   int32_t(at - begin), cell, tile);
-        blended |= any << cell;
-      }
+      if_finite<kChannels>(f, [&](auto finite) {
+        for (; todo; todo &= todo - 1) {
+          const int cell = __builtin_ctzll(todo);
+          const uint64_t any =
+              blend_cell<decltype(finite)::value, kChannels>(g, feature, place, int32_t(at - begin), cell, tile);
+          blended |= any << cell;
+        }
+      });
     }
     a.cells[at] = int64_t(blended);
   }
@@ -233,21 +262,17 @@ constexpr int row_place(int q) {
 
 // One entry on one cell, on the way back: T and what lies behind move in front of it. With d = ⟨∂L/∂colour, c_i⟩ −
 // behind, ∂L/∂α_i = T_i d, and in front of the splat behind ← behind + α_i d.
-template <int kChannels, bool kAbs, class T>
-N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const T* px, const T* py,
-                         int32_t i, BackCell<kChannels, T>& p, Sums<kChannels, kAbs, T>& sums) {
+template <bool kFinite, int kChannels, bool kAbs, class T>
+N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[kChannels], const TilePlace<T>& place,
+                         int cell, const T* alphas, BackCell<kChannels, T>& p, Sums<kChannels, kAbs, T>& sums) {
   using S = typename Lanes<T>::S;
-  constexpr int n = Lanes<T>::kCount;
-  for (int v = 0; v < kCellPixels; v += n) {
-    const S dx = load(px + v) - g.x, dy = load(py + v) - g.y;
-    const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
-    const auto covered = at_least(e, same(S{}, T(kLevelMin))) & before(S{}, i, p.stopped + v);
-    const S full = power_of_two(e), most = same(S{}, T(kAlphaMax)), alpha = minimum(full, most);
-    const auto free = covered & less(full, most);
+  for (int v = 0; v < kCellPixels; v += Lanes<T>::kCount) {
+    const S dx = place.x_of(cell, v) - g.x, dy = place.y_of(cell, v) - g.y, alpha = load(alphas + v);
+    const auto covered = less(S{}, alpha), free = covered & less(alpha, same(S{}, T(kAlphaMax)));
     const S behind_through = load(p.through + v), behind = load(p.behind + v);
-    const S through = select(covered, behind_through * reciprocal(1 - alpha), behind_through);
+    const S through = select(covered, quotient(behind_through, 1 - alpha), behind_through);
     store(p.through + v, through);
-    const S w = select(covered, through * alpha, S{});
+    const S w = through * alpha;
     S d = -behind;
     for (int c = 0; c < kChannels; ++c) {
       const S v_color = load(p.v_image[c] + v);
@@ -255,8 +280,9 @@ N3D_HD void unblend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature
       S& total = sums.of[Sums<kChannels, kAbs, T>::kFeature + c];
       total = fused(w, v_color, total);
     }
-    store(p.behind + v, select(covered, fused(alpha, d, behind), behind));
-    const S s = select(free, w * d, S{}), sx = s * dx, sy = s * dy;
+    const S ahead = fused(alpha, d, behind);
+    store(p.behind + v, kFinite ? ahead : select(covered, ahead, behind));
+    const S s = only(free, w * d), sx = s * dx, sy = s * dy;
     S* const sum = sums.of;
     sum[kSum] += s, sum[kSumX] += sx, sum[kSumY] += sy;
     sum[kSumXX] = fused(sx, dx, sum[kSumXX]), sum[kSumXY] = fused(sx, dy, sum[kSumXY]);
@@ -273,6 +299,8 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
   using S = typename Lanes<T>::S;
   const TilePlace<T> place(t, a.width, a.height);
   const Features<T> features(a.splats, a.features, a.channels, c0);
+  int visited[kCells];  // the cells of an entry, and its α there
+  alignas(64) T alphas[kCells][kCellPixels];
   BackCell<kChannels, T> cells[kCells];
   memset(cells, 0, sizeof cells);
   for (int cell = 0; cell < kCells; ++cell) {
@@ -304,39 +332,39 @@ void unblend_tile(const SplatRasterVjpArgs<T>& a, int64_t t, int64_t c0) {
       __builtin_prefetch(a.splats + a.entry[at - kAhead]);
       if (kChannels > kRecorded) __builtin_prefetch(features.of(a.entry[at - kAhead]));
     }
-    uint64_t todo = uint64_t(a.cells[at]);
     const Splat<T>& g = a.splats[a.entry[at]];
     const T* f = features.of(a.entry[at]);
     S feature[kChannels];
     for (int c = 0; c < kChannels; ++c) feature[c] = same(S{}, f[c]);
     Sums<kChannels, kAbs, T> sums;
-    for (; todo; todo &= todo - 1) {
-      const int cell = __builtin_ctzll(todo);
-      unblend_cell<kChannels, kAbs>(g, feature, place.px[cell % kTileCells], place.py[cell / kTileCells],
-                                    int32_t(at - begin), cells[cell], sums);
+    // All α first: it is a chain of some 40 cycles, and what follows another; together a cell fills a core's registers,
+    // so that the next would not be begun meanwhile.
+    int visits = 0;
+    for (uint64_t todo = uint64_t(a.cells[at]); todo; todo &= todo - 1, ++visits) {
+      const int cell = visited[visits] = __builtin_ctzll(todo);
+      for (int v = 0; v < kCellPixels; v += Lanes<T>::kCount)
+        store(alphas[visits] + v, alpha_at(g, place, cell, v, [&](auto covered) {
+                return covered & before(S{}, int32_t(at - begin), cells[cell].stopped + v);
+              }));
     }
+    if_finite<kChannels>(f, [&](auto finite) {
+      for (int k = 0; k < visits; ++k)
+        unblend_cell<decltype(finite)::value, kChannels, kAbs>(g, feature, place, visited[k], alphas[k],
+                                                               cells[visited[k]], sums);
+    });
     sum_lanes(sums.of, a.rows + int64_t(a.place[at]) * kSplatScalars);
   }
 }
 
-// Sums a splat's rows, in the order of its tiles.
+// From a splat's rows, in the order of its tiles, to its gradients.
 template <class T>
-void gather_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
+void sum_rows(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels) {
   const Splat<T>& g = a.splats[i];
   T row[kSplatScalars] = {}, sums[kSplatScalars];
   for (int64_t slot = g.slot; slot < g.slot + g.tiles; ++slot)
     for (int k = 0; k < kSplatScalars; ++k) row[k] += a.rows[slot * kSplatScalars + k];
   for (int q = 0; q < kSplatScalars; ++q) sums[q] = row[row_place<T>(q)];
-  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
-  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
-  T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
-  if (g.tiles) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
-  const auto put = [&](T* out, const T* v, int n) {
-    for (int k = 0; k < n; ++k) out[n * i + k] = c0 ? out[n * i + k] + v[k] : v[k];
-  };
-  put(a.v_xy, v_xy, 2), put(a.v_conic, v_conic, 3), put(a.v_opacity, &v_opacity, 1);
-  if (a.v_xy_abs)
-    for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
+  store_gradients(a, i, c0, channels, sums);
 }
 
 // f(number of channels as a constant), of a group.
@@ -368,7 +396,7 @@ void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
     });
     const int64_t channels = a.channels - c0 < kGroup ? a.channels - c0 : kGroup;
     parallel_chunks(a.count, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) gather_rows(a, i, c0, channels);
+      for (int64_t i = begin; i < end; ++i) sum_rows(a, i, c0, channels);
     });
   }
   if (a.v_background)

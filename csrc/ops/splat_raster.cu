@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<
         T v[kSplatScalars] = {};
         if (covered) {
           const T full = power_of_two(e), alpha = minimum(full, T(kAlphaMax));
-          through *= reciprocal(1 - alpha);
+          through = quotient(through, 1 - alpha);
           const T w = through * alpha;
           T d = -behind;
           for (int c = 0; c < kChannels; ++c) {
@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(kTilePixels) unblend_tiles(SplatRasterVjpArgs<
 }
 
 template <class T>
-__global__ void gather_rows(SplatRasterVjpArgs<T> a, int64_t c0, int channels) {
+__global__ void sum_rows(SplatRasterVjpArgs<T> a, int64_t c0, int channels) {
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (i >= a.count) return;
   const Splat<T>& g = a.splats[i];
@@ -231,16 +231,7 @@ __global__ void gather_rows(SplatRasterVjpArgs<T> a, int64_t c0, int channels) {
     const T* row = a.rows + (a.ordered ? int64_t(g.slot + k) : i) * kSplatScalars;
     for (int q = 0; q < kSplatScalars; ++q) sums[q] += row[q];
   }
-  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
-  for (int c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
-  T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
-  if (g.tiles > 0) splat_gradients(g, a.opacity[i], sums, v_xy, v_conic, &v_opacity);
-  const auto put = [&](T* out, const T* v, int n) {
-    for (int k = 0; k < n; ++k) out[n * i + k] = c0 ? out[n * i + k] + v[k] : v[k];
-  };
-  put(a.v_xy, v_xy, 2), put(a.v_conic, v_conic, 3), put(a.v_opacity, &v_opacity, 1);
-  if (a.v_xy_abs)
-    for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
+  store_gradients(a, i, c0, channels, sums);
 }
 
 // One block per channel; the same tree of sums each time.
@@ -294,7 +285,7 @@ void splat_raster_vjp(const SplatRasterVjpArgs<T>& a) {
                             : (a.ordered ? unblend_kernel<false, true, T>(n) : unblend_kernel<false, false, T>(n));
     if (!a.ordered) cudaMemsetAsync(a.rows, 0, a.count * kSplatScalars * sizeof(T), where);
     kernel<<<tiles, kTilePixels, 0, where>>>(a, c0);
-    if (a.count > 0) gather_rows<<<blocks(a.count), kThreads, 0, where>>>(a, c0, int(n));
+    if (a.count > 0) sum_rows<<<blocks(a.count), kThreads, 0, where>>>(a, c0, int(n));
   }
   if (a.v_background) sum_tiles<<<unsigned(a.channels), kThreads, 0, where>>>(a, int64_t(tiles));
   check("splat_raster_vjp");

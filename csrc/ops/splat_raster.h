@@ -10,66 +10,11 @@
 #include "core/hd.h"
 #include "core/power.h"
 #include "core/splat.h"
+#include "ops/splat_bin.h"
 
 namespace n3d {
 
-constexpr int kSplatScalars = 16;  // of a `Splat`, and of the row of gradients that a tile leaves for a splat
-constexpr int kGroup = 8;          // channels that are blended together; of more, each group walks the splats anew
-constexpr int kRecorded = 4;       // channels that a `Splat` has room for: a colour, which thus costs no second line
-
-// Pixels come in tiles, which one thread (one block of threads) works on. On the CPU a tile has 8 × 8 cells of 4 × 4
-// pixels: an entry has a bit for each cell that its ellipse touches, and the pixels of a cell are computed together.
-constexpr int kCellSize = 4, kCellPixels = kCellSize * kCellSize, kTileCells = 8;
-constexpr int kTileSizeCpu = kCellSize * kTileCells, kTileSizeCuda = 16;
-
-N3D_HD int64_t tiles_along(int64_t size, int tile) { return (size + tile - 1) / tile; }
-
-// What blending needs of one splat, in one cache line (of float).
-template <class T>
-struct alignas(kSplatScalars * sizeof(T)) Splat {
-  T x, y;                // centre, pixels
-  T a, b, c;             // of the exponent: Q's xx/2, xy and yy/2 times log₂ e
-  T level;               // log₂ of the opacity
-  T feature[kRecorded];  // the first
-  T reach;               // the largest a dx² + b dx dy + c dy² at which it is still blended, and a hair more
-  int32_t box[2];        // first and last cell that it may touch: column, and row << 16
-  int32_t slot;          // its first row of gradients; after `splat_bin`: the tiles in its box have numbers from here
-  int32_t tiles;         // how many rows, one a tile it touches; 0: not seen
-};
-
-template <class T>
-struct SplatScratchArgs {
-  int64_t* bytes;  // (2,) of scratch memory: for `splat_bin`, and for `splat_fill` with so many slots. On the host
-  int64_t count, slots, width, height;
-};
-
-// Entries are pairs of a splat and a tile that it touches: in the order of their tiles and there by depth.
-template <class T>
-struct SplatBinArgs {
-  const T* xy;        // (N, 2)
-  const T* conic;     // (N, 3) Q as xx, xy, yy
-  const T* depth;     // (N,)
-  const T* opacity;   // (N,)
-  const T* features;  // (N, C)
-  Splat<T>* splats;   // (N,)
-  uint8_t* scratch;   // splat_scratch; `splat_fill` reads there what `splat_bin` left
-  int64_t* totals;    // (2,): splats that are seen, and the slots to make room for. On the host
-  int64_t count, channels, width, height;
-  void* stream;
-};
-
-template <class T>
-struct SplatFillArgs {
-  Splat<T>* splats;
-  uint8_t* scratch;
-  int32_t* tile_begin;  // (tiles + 1,) first entry of each tile
-  int32_t* entry;       // (slots,) its splat
-  int64_t* cells;       // (slots,) CPU: which cells of its tile an entry touches, a bit each
-  int32_t* place;       // (slots,) its row among those of gradients
-  uint8_t* fill_scratch;
-  int64_t count, seen, slots, width, height;
-  void* stream;
-};
+constexpr int kGroup = 8;  // channels that are blended together; of more, each group walks the splats anew
 
 template <class T>
 struct SplatRasterArgs {
@@ -116,44 +61,11 @@ struct SplatRasterVjpArgs {
 
 namespace N3D_ISA {
 
-constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
-constexpr double kLevelMin = -7.994353436858858;  // log₂ kAlphaMin
-
-// Where a splat can be seen at all. Anything that is not finite, or no ellipse, is not.
-template <class S, class T>
-struct Footprint {
-  S a, b, c, level, reach;
-  S rx, ry;  // half the sides of the ellipse's box; NaN or ∞ where there is no ellipse
-
-  N3D_HD Footprint(S xx, S xy, S yy, S opacity) {
-    a = T(0.5 * kLog2E) * xx, b = T(kLog2E) * xy, c = T(0.5 * kLog2E) * yy;
-    level = log_of_two(opacity);
-    const S extent = level - T(kLevelMin);
-    // a c − b²/4 by Kahan's difference of products: thin ellipses cancel most of it.
-    const S h = T(0.5) * b, hh = h * h;
-    const S det = fused(a, c, -hh) - fused(h, h, -hh), scale = extent / det;
-    rx = square_root(scale * c), ry = square_root(scale * a);
-    // Rounding of the exponent may reach a few units of the largest of its terms.
-    reach = extent + T(1e-4) + T(1e-6) * (a * rx * rx + c * ry * ry);
-    rx = rx * T(1.0001) + T(1e-3), ry = ry * T(1.0001) + T(1e-3);
-  }
-};
-
-// The least a dx² + b dx dy + c dy² over the rectangle [x0, x1] × [y0, y1] around the splat's centre. Where the centre
-// is outside, the least value lies on a side that faces it: for each of two sides, the parabola's bottom, clamped to
-// it. k = −b / 2c, l = −b / 2a.
-template <class S, class T>
-N3D_HD S least_exponent(const Splat<T>& g, T k, T l, S x0, S y0, S x1, S y1) {
-  const S x = maximum(x0, minimum(x1, S{})), y = maximum(y0, minimum(y1, S{}));
-  const S v = maximum(y0, minimum(y1, k * x)), u = maximum(x0, minimum(x1, l * y));
-  return minimum(x * (g.a * x + g.b * v) + g.c * v * v, u * (g.a * u + g.b * y) + g.c * y * y);
-}
-
-// e at (dx, dy) from the centre. a … level: the splat's, as packs or scalars.
+// e at (dx, dy) from the centre. a … level: the splat's, as packs or scalars. What depends on dx alone stands apart:
+// packs of pixels one above the other share it.
 template <class S>
 N3D_HD S exponent(S dx, S dy, S a, S b, S c, S level) {
-  const S slope = fused(b, dy, a * dx);
-  return fused(-dy, c * dy, fused(-dx, slope, level));
+  return fused(-dy, fused(c, dy, b * dx), fused(-dx, a * dx, level));
 }
 
 // What a splat's row of gradients holds: with s = ∂L/∂α · α of its pixels where α was not capped, and g = ∂L/∂colour,
@@ -182,6 +94,22 @@ N3D_HD void splat_gradients(const Splat<T>& g, T opacity, const T* sums, T* v_xy
   v_conic[1] = -sums[kSumXY];
   v_conic[2] = T(-0.5) * sums[kSumYY];
   *v_opacity = sums[kSum] / opacity;
+}
+
+// Splat i's gradients from the sums of its rows, those of channels [c0, c0 + channels); later groups of channels add to
+// what the first has written.
+template <class T>
+N3D_HD void store_gradients(const SplatRasterVjpArgs<T>& a, int64_t i, int64_t c0, int64_t channels, const T* sums) {
+  const T* v_features = sums + sum_feature(a.v_xy_abs != nullptr);
+  for (int64_t c = 0; c < channels; ++c) a.v_features[i * a.channels + c0 + c] = v_features[c];
+  T v_xy[2] = {}, v_conic[3] = {}, v_opacity = 0;
+  if (a.splats[i].tiles > 0) splat_gradients(a.splats[i], a.opacity[i], sums, v_xy, v_conic, &v_opacity);
+  const auto put = [&](T* out, const T* v, int n) {
+    for (int k = 0; k < n; ++k) out[n * i + k] = c0 ? out[n * i + k] + v[k] : v[k];
+  };
+  put(a.v_xy, v_xy, 2), put(a.v_conic, v_conic, 3), put(a.v_opacity, &v_opacity, 1);
+  if (a.v_xy_abs)
+    for (int k = 0; k < 2; ++k) a.v_xy_abs[2 * i + k] = T(kLn2) * sums[kSumAbsX + k];
 }
 
 }  // namespace N3D_ISA

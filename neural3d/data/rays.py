@@ -66,7 +66,8 @@ class ImageSource:
         sizes = torch.tensor([v.camera.width * v.camera.height for v in self.views])
         self.first = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]).to(device)
         self.widths = torch.tensor([v.camera.width for v in self.views], device=device)
-        self._same_size = len({(v.camera.width, v.camera.height) for v in self.views}) == 1
+        alike = len({(v.camera.width, v.camera.height) for v in self.views}) == 1
+        self._each = int(sizes[0]) if alike else None  # pixels of every view
 
         channels = 4 if scene.has_alpha else 3
         pixels = np.full((int(sizes.sum()), channels), 255, np.uint8)
@@ -105,8 +106,8 @@ class ImageSource:
 
     def rays(self, pixel: Int[Tensor, "R"]) -> RayBatch:
         """The rays of given pixels: indices into `pixels`."""
-        if self._same_size:
-            view = torch.div(pixel, int(self.first[1]), rounding_mode="floor")
+        if self._each:
+            view = torch.div(pixel, self._each, rounding_mode="floor")
         else:
             view = torch.searchsorted(self.first, pixel, right=True) - 1
         within = pixel - self.first[view]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-C0 = 0.28209479177387814  # Y_0, by which f_dc becomes a colour
+from neural3d.ops.spherical_harmonics import Y0
+
+C0 = Y0  # by which f_dc becomes a colour
 COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}  # per channel, by degree
 CUT = "Of the harmonics of degree 4, those up to degree 3 were read."
 FLAT = 1e-3  # thickness of a splat that has none, as a share of its smaller width

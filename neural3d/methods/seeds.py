@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.fields.gaussians import Gaussians
+from neural3d.ops.spherical_harmonics import Y0
 
 if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 ENOUGH = 100  # sparse points below which random ones are added
-DC = 0.28209479177387814  # Y₀: a colour c is the coefficient (c − ½) / Y₀
 
 
 def seed_splats(scene: Scene, *, random_points: int, most: int, sh_degree: int, opacity: float) -> Gaussians:
@@ -42,7 +42,7 @@ def seed_splats(scene: Scene, *, random_points: int, most: int, sh_degree: int, 
         scales.clamp(min=1e-7).log()[:, None].repeat(1, 3),  # 1e-7: points on top of each other
         torch.tensor([1.0, 0, 0, 0]).repeat(n, 1),
         torch.full((n,), math.log(opacity / (1 - opacity))),
-        (colors - 0.5) / DC,
+        (colors - 0.5) / Y0,
         torch.zeros(n, (sh_degree + 1) ** 2 - 1, 3),
     )
 

@@ -45,9 +45,11 @@ def adam_step(
         raise ValueError(f"step counts from 1, not {step}")
     width = param.shape[-1] if skip_untouched and param.ndim > 0 else 1
     rows = param.numel() // width if width else 0
+    beta1, beta2 = betas
     native(param.device).adam_step(
-        param, grad, m, v, rows, width, skip_untouched,
-        lr, *betas, eps, 1 - betas[0] ** step, 1 - betas[1] ** step, stream(param.device),
+        param=param, grad=grad, m=m, v=v, rows=rows, width=width, skip_untouched=skip_untouched, lr=lr,
+        beta1=beta1, beta2=beta2, eps=eps, correction1=1 - beta1**step, correction2=1 - beta2**step,
+        stream=stream(param.device),
     )  # fmt: skip
 
 

@@ -47,8 +47,8 @@ class _Composite(torch.autograd.Function):
         weights = torch.empty_like(sigma)
         used = offsets.new_empty(rays, dtype=torch.int32)
         native(color.device).composite(
-            sigma, color, t, dt, offsets, out_color, opacity, depth, distortion, weights, used, early_stop,
-            stream(color.device),
+            sigma=sigma, color=color, t=t, dt=dt, offsets=offsets, out_color=out_color, opacity=opacity, depth=depth,
+            distortion=distortion, weights=weights, used=used, early_stop=early_stop, stream=stream(color.device),
         )  # fmt: skip
         ctx.save_for_backward(color, t, dt, weights, opacity, used, offsets)
         ctx.set_materialize_grads(False)
@@ -57,10 +57,15 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_color, v_opacity, v_depth, v_weights, v_distortion):
-        color, *rest = ctx.saved_tensors
+        color, t, dt, weights, opacity, used, offsets = ctx.saved_tensors
         v_out = [None if v is None else v.contiguous() for v in (v_color, v_opacity, v_depth, v_distortion, v_weights)]
+        v_color, v_opacity, v_depth, v_distortion, v_weights = v_out
         v_sigma, v_rgb = color.new_empty(color.shape[0]), torch.empty_like(color)
-        native(color.device).composite_vjp(color, *rest, *v_out, v_sigma, v_rgb, stream(color.device))
+        native(color.device).composite_vjp(
+            color=color, t=t, dt=dt, weights=weights, opacity=opacity, used=used, offsets=offsets,
+            v_out_color=v_color, v_opacity=v_opacity, v_depth=v_depth, v_distortion=v_distortion, v_weights=v_weights,
+            v_sigma=v_sigma, v_color=v_rgb, stream=stream(color.device),
+        )  # fmt: skip
         return v_sigma, v_rgb, None, None, None, None
 
 
@@ -105,7 +110,9 @@ def used_samples(
     sigma = check("sigma", sigma, (None,))
     dt, offsets = check("dt", dt, sigma.shape, sigma), _check_offsets(offsets, sigma)
     used = offsets.new_empty(offsets.shape[0] - 1)
-    native(sigma.device).composite_used(sigma, dt, offsets, used, early_stop, stream(sigma.device))
+    native(sigma.device).composite_used(
+        sigma=sigma, dt=dt, offsets=offsets, used=used, early_stop=early_stop, stream=stream(sigma.device)
+    )
     return used
 
 

@@ -15,6 +15,7 @@ import functools
 import math
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def hash_grid_position_gradient(
 
 def _encode(positions: Tensor, direction: Tensor | None, table: Tensor, spec: HashGridSpec) -> Tensor:
     out = table.new_empty(positions.shape[0], spec.width)
-    return _run("hash_grid_encode", spec, positions, direction, table, None, out)
+    return _run("hash_grid_encode", spec, out, positions, direction, table=table)
 
 
 def _scatter(
@@ -162,42 +163,36 @@ def _scatter(
 ) -> Tensor:
     if into is None:
         into = v_features.new_zeros(spec.entries, spec.features)
-    return _run("hash_grid_scatter", spec, positions, direction, None, v_features, into)
+    return _run("hash_grid_scatter", spec, into, positions, direction, v_features=v_features)
 
 
 def _position(
     positions: Tensor, direction: Tensor | None, table: Tensor, v_features: Tensor, spec: HashGridSpec
 ) -> Tensor:
     out = table.new_empty(positions.shape[0], 3)
-    return _run("hash_grid_position", spec, positions, direction, table, v_features, out)
+    return _run("hash_grid_position", spec, out, positions, direction, table=table, v_features=v_features)
 
 
 def _run(
-    name: str,
-    spec: HashGridSpec,
-    positions: Tensor,
-    direction: Tensor | None,
-    table: Tensor | None,
-    v_features: Tensor | None,
-    out: Tensor,
+    name: str, spec: HashGridSpec, out: Tensor, positions: Tensor, direction: Tensor | None, **others: Tensor
 ) -> Tensor:
+    """Fills `out`. others: of table and v_features those that the kernel takes."""
     n = positions.shape[0]
-    positions = check("positions", positions, (None, 3), like=out)
-    if direction is not None:
-        direction = check("direction", direction, (n, 3), like=out)
-    if table is not None:
-        table = check("table", table, (spec.entries, spec.features), like=out)
-    if v_features is not None:
-        v_features = check("v_features", v_features, (n, spec.width), like=out)
+    shapes = {"table": (spec.entries, spec.features), "v_features": (n, spec.width)}
+    given: dict[str, Any] = {key: check(key, tensor, shapes[key], like=out) for key, tensor in others.items()}
+    given["positions"] = check("positions", positions, (None, 3), like=out)
+    given["direction"] = None if direction is None else check("direction", direction, (n, 3), like=out)
     workspace = bound = None
     if served_by_cpu(out.device):
         workspace = _workspace(out, n, spec)
-    elif table is None and v_features is not None and torch.are_deterministic_algorithms_enabled():
-        workspace, bound = _fixed_point(out, direction, v_features, spec)
+    elif name == "hash_grid_scatter" and torch.are_deterministic_algorithms_enabled():
+        workspace, bound = _fixed_point(out, direction, others["v_features"], spec)
+    if name == "hash_grid_scatter":
+        given["bound"] = bound
     if n:
         getattr(native(out.device), name)(
-            positions, direction, table, v_features, out, workspace, bound, n, spec.features, spec._native_levels,
-            stream(out.device),
+            **given, out=out, workspace=workspace, features=spec.features, levels=spec._native_levels,
+            stream=stream(out.device),
         )  # fmt: skip
     return out
 

@@ -81,7 +81,7 @@ def check_widths(widths: Sequence[int]) -> None:
 
 
 class _Net(NamedTuple):
-    """The first four arguments of the kernels."""
+    """What the kernels must know of a network, by their arguments' names."""
 
     widths: list[int]
     bias: bool
@@ -118,7 +118,9 @@ def _describe(
 
 def _forward(net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor, hidden: Tensor | None) -> Tensor:
     y = x0.new_empty(x0.shape[0], net.widths[-1])
-    native(x0.device).mlp_forward(*net, params, x0, x1, y, hidden, stream(x0.device))
+    native(x0.device).mlp_forward(
+        **net._asdict(), params=params, x0=x0, x1=x1, y=y, hidden=hidden, stream=stream(x0.device)
+    )
     return y
 
 
@@ -186,5 +188,6 @@ def _backward(
     kernels = native(x0.device)
     partials = x0.new_empty(0 if v_params is None else kernels.mlp_workspace(net.widths, len(x0))[1])
     kernels.mlp_backward(
-        *net, params, x0, x1, y, hidden, v_y.contiguous(), v_x0, v_x1, partials, v_params, stream(x0.device)
-    )
+        **net._asdict(), params=params, x0=x0, x1=x1, y=y, hidden=hidden, v_y=v_y.contiguous(), v_x0=v_x0, v_x1=v_x1,
+        partials=partials, v_params=v_params, stream=stream(x0.device),
+    )  # fmt: skip

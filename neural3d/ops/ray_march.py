@@ -61,7 +61,9 @@ def pack_bits(
     if out is None:
         out = torch.empty(levels, resolution**3 // 8, dtype=torch.uint8, device=density.device)
     threshold = torch.as_tensor(threshold, dtype=torch.float32, device=density.device).reshape(1)
-    native(density.device).pack_bits(density, threshold, out, resolution, stream(density.device))
+    native(density.device).pack_bits(
+        density=density, threshold=threshold, bits=out, resolution=resolution, stream=stream(density.device)
+    )
     return out
 
 
@@ -121,18 +123,21 @@ def ray_march(
     table, tail = _lattice(float(step_min), float(step_max), float(cone_angle), device)
     new = functools.partial(torch.empty, device=device)
     first = new(rays, dtype=torch.int32)
-    march = functools.partial(
-        native(device).ray_march,
-        origins, directions, check("t_min", t_min, (rays,), origins), check("t_max", t_max, (rays,), origins),
-        None if jitter is None else check("jitter", jitter, (rays,), origins), bits.contiguous(), resolution,
-        table, tail, step_min, step_max, cone_angle, max(0, max_samples_per_ray), stream(device), first,
+    march = dict(
+        origins=origins, directions=directions, t_min=check("t_min", t_min, (rays,), origins),
+        t_max=check("t_max", t_max, (rays,), origins),
+        jitter=None if jitter is None else check("jitter", jitter, (rays,), origins), bits=bits.contiguous(),
+        resolution=resolution, table=table, tail=tail, step_min=step_min, step_max=step_max, cone=cone_angle,
+        most=max(0, max_samples_per_ray), stream=stream(device), first=first,
     )  # fmt: skip
     counts = new(rays, dtype=torch.int64)
-    march(counts=counts)
+    native(device).ray_march_count(**march, counts=counts)
     offsets = _offsets(counts)
     n = int(offsets[-1])
     samples = Samples(new(n, 3), new(n), new(n), new(n, dtype=torch.int32), offsets)
-    march(offsets=offsets, positions=samples.positions, t=samples.t, dt=samples.dt, ray=samples.ray)
+    native(device).ray_march_fill(
+        **march, offsets=offsets, positions=samples.positions, t=samples.t, dt=samples.dt, ray=samples.ray
+    )
     return samples
 
 
@@ -152,7 +157,9 @@ def ray_aabb(
     origins, directions = _check_rays(origins, directions)
     aabb = check("aabb", aabb, (2, 3), origins)
     t_min, t_max = origins.new_empty(origins.shape[0]), origins.new_empty(origins.shape[0])
-    native(origins.device).ray_aabb(origins, directions, aabb, t_min, t_max, stream(origins.device))
+    native(origins.device).ray_aabb(
+        origins=origins, directions=directions, aabb=aabb, t_min=t_min, t_max=t_max, stream=stream(origins.device)
+    )
     return t_min, t_max
 
 
@@ -165,7 +172,9 @@ class _RayPoints(torch.autograd.Function):
         ctx.save_for_backward(t, offsets)
         positions = origins.new_empty(t.shape[0], 3)
         device = origins.device
-        native(device).ray_points(origins, directions, t, offsets, positions, stream(device))
+        native(device).ray_points(
+            origins=origins, directions=directions, t=t, offsets=offsets, positions=positions, stream=stream(device)
+        )
         return positions
 
     @staticmethod
@@ -174,7 +183,8 @@ class _RayPoints(torch.autograd.Function):
         t, offsets = ctx.saved_tensors
         v_origins, v_directions = (t.new_empty(offsets.shape[0] - 1, 3) for _ in range(2))
         native(t.device).ray_points_vjp(
-            t, offsets, v_positions.contiguous(), v_origins, v_directions, stream(t.device)
+            t=t, offsets=offsets, v_positions=v_positions.contiguous(), v_origins=v_origins, v_directions=v_directions,
+            stream=stream(t.device),
         )  # fmt: skip
         return v_origins, v_directions, None, None
 
@@ -200,7 +210,8 @@ def compact(samples: Samples, counts: Int[Tensor, "R"]) -> tuple[Samples, Int[Te
     kept = Samples(new(n, 3), new(n), new(n), new(n, dtype=torch.int32), offsets)
     indices = new(n, dtype=torch.int64)
     native(device).compact(
-        samples.positions, samples.t, samples.dt, samples.offsets,
-        offsets, kept.positions, kept.t, kept.dt, kept.ray, indices, stream(device),
+        positions=samples.positions, t=samples.t, dt=samples.dt, offsets=samples.offsets, new_offsets=offsets,
+        new_positions=kept.positions, new_t=kept.t, new_dt=kept.dt, new_ray=kept.ray, indices=indices,
+        stream=stream(device),
     )  # fmt: skip
     return kept, indices

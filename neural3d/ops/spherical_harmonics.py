@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 MAX_LEVELS = 4
+Y0 = 0.28209479177387814  # Y_0^0 = √(1 / 4π)
 
 
 def spherical_harmonics(directions: Float[Tensor, "*batch 3"], levels: int = MAX_LEVELS) -> Float[Tensor, "*batch n"]:
@@ -26,7 +27,7 @@ def spherical_harmonics(directions: Float[Tensor, "*batch 3"], levels: int = MAX
     if not 1 <= levels <= MAX_LEVELS:
         raise ValueError(f"levels must be 1 to {MAX_LEVELS}, not {levels}")
     x, y, z = directions.unbind(-1)
-    terms = [torch.full_like(x, 0.28209479177387814)]  # √(1 / 4π)
+    terms = [torch.full_like(x, Y0)]
     if levels > 1:
         c = 0.4886025119029199  # √(3 / 4π)
         terms += [-c * y, c * z, -c * x]

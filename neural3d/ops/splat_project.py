@@ -30,6 +30,7 @@ from torch import Tensor
 from neural3d.ops.native import check, native, stream
 
 LENSES = ("pinhole", "orthographic", "fisheye")
+_INPUTS = ("means", "quats", "scales", "opacities", "sh_dc", "sh_rest", "camera", "intrinsics")
 BANDS = (0, 3, 8, 15)  # harmonics beyond the constant one, by degree
 
 
@@ -55,8 +56,9 @@ class _SplatProject(torch.autograd.Function):
         color = means.new_empty(n, 0 if sh_dc is None else 3)
         slopes = means.new_empty(9, -(-n // 16) * 16) if differentiable and sh_dc is not None else None
         native(means.device).splat_project(
-            *inputs, view, xy, conic, depth, opacity, color, radius, slopes, stream(means.device)
-        )
+            **dict(zip(_INPUTS, inputs)), view=view, xy=xy, conic=conic, depth=depth, opacity=opacity, color=color,
+            radius=radius, slopes=slopes, stream=stream(means.device),
+        )  # fmt: skip
         ctx.save_for_backward(*inputs, color, radius, slopes)
         ctx.view = view
         ctx.mark_non_differentiable(radius)
@@ -69,12 +71,16 @@ class _SplatProject(torch.autograd.Function):
         *inputs, color, radius, slopes = ctx.saved_tensors
         means = inputs[0]
         module = native(means.device)
-        v_out = [None if v is None else v.contiguous() for v in (v_xy, v_conic, v_depth, v_opacity, v_color)]
+        v_out = dict(v_xy=v_xy, v_conic=v_conic, v_depth=v_depth, v_opacity=v_opacity, v_color=v_color)
+        v_out = {name: None if v is None else v.contiguous() for name, v in v_out.items()}
         v_in = [torch.empty_like(x) if need else None for x, need in zip(inputs, ctx.needs_input_grad)]
         partial = None
         if any(ctx.needs_input_grad[6:8]):
             partial = means.new_empty(-(-len(means) // module.SPLAT_BLOCK), module.CAMERA_SUMS)
-        module.splat_project_vjp(*inputs, ctx.view, color, radius, slopes, *v_out, *v_in, partial, stream(means.device))
+        module.splat_project_vjp(
+            **dict(zip(_INPUTS, inputs)), view=ctx.view, color=color, radius=radius, slopes=slopes, **v_out,
+            **{f"v_{name}": v for name, v in zip(_INPUTS, v_in)}, partial=partial, stream=stream(means.device),
+        )  # fmt: skip
         return *v_in, None, None
 
 

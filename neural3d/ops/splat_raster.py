@@ -12,18 +12,15 @@ conventions of the paper's code and of gsplat; csrc/core/splat.h holds the const
 
 from __future__ import annotations
 
-import threading
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.ops.native import check, native, served_by_cpu, stream
+from neural3d.ops.native import check, native, stream
+from neural3d.ops.splat_bin import RECORD, Bins, kept_memory, splat_bin
 
-_RECORD = 16  # scalars of a splat's record and of a row of gradients (kSplatScalars in csrc/ops/splat_raster.h)
-_GROUP = 8  # channels that one pass blends (kGroup there)
+_GROUP = 8  # channels that one pass blends (kGroup in csrc/ops/splat_raster.h)
 _LARGEST = 1 << 16  # pixels along a side
-_kept = threading.local()
 
 
 def splat_raster(
@@ -78,28 +75,16 @@ class _SplatRaster(torch.autograd.Function):
         depth, opacity = check("depth", depth, (n,), features), check("opacity", opacity, (n,), features)
         if background is not None:
             background = check("background", background, (channels,), features)
-        kernels, where = native(features.device), stream(features.device)
-
-        splats = features.new_empty(n, _RECORD)
-        scratch = _scratch("bin", features, kernels.splat_scratch(opacity, 0, width, height)[0], torch.uint8)
-        seen, slots = kernels.splat_bin(xy, conic, depth, opacity, features, splats, scratch, width, height, where)
-        if slots >= 1 << 31:
-            raise RuntimeError(f"splats touch {slots} tiles, 2³¹ or more: they are too many or too large")
-        tile = kernels.splat_tile
-        tiles = -(-width // tile) * -(-height // tile)
-        tile_begin, entry, place = (splats.new_empty(k, dtype=torch.int32) for k in (tiles + 1, slots, slots))
-        cells = splats.new_empty(slots, dtype=torch.int64)
-        more = _scratch("fill", features, kernels.splat_scratch(opacity, slots, width, height)[1], torch.uint8)
-        kernels.splat_fill(splats, scratch, tile_begin, entry, cells, place, more, seen, width, height, where)
-
+        bins = splat_bin(xy, conic, depth, opacity, features, width, height)
         image, alpha = features.new_empty(height, width, channels), features.new_empty(height, width, 1)
-        through, stopped = splats.new_empty(tiles * tile**2), splats.new_empty(tiles * tile**2, dtype=torch.int32)
-        kernels.splat_raster(
-            splats, features, background, tile_begin, entry, cells, image, alpha, through, stopped, where
+        pixels = (len(bins.tile_begin) - 1) * native(features.device).splat_tile ** 2
+        through, stopped = features.new_empty(pixels), features.new_empty(pixels, dtype=torch.int32)
+        native(features.device).splat_raster(
+            splats=bins.splats, features=features, background=background, tile_begin=bins.tile_begin, entry=bins.entry,
+            cells=bins.cells, image=image, alpha=alpha, through=through, stopped=stopped,
+            stream=stream(features.device),
         )  # fmt: skip
-        ctx.save_for_backward(
-            splats, opacity, features, background, tile_begin, entry, cells, place, through, stopped
-        )  # fmt: skip
+        ctx.save_for_backward(opacity, features, background, through, stopped, *bins)
         ctx.xy_abs_grad = xy_abs_grad
         ctx.set_materialize_grads(False)
         return image, alpha
@@ -109,7 +94,8 @@ class _SplatRaster(torch.autograd.Function):
     def backward(ctx, v_image, v_alpha):
         if v_image is None and v_alpha is None:
             return (None,) * 9
-        splats, opacity, features, background, tile_begin, entry, *rest = ctx.saved_tensors
+        opacity, features, background, through, stopped, *bins = ctx.saved_tensors
+        bins = Bins(*bins)
         height, width = (v_image if v_image is not None else v_alpha).shape[:2]
         n, channels = features.shape
         v_image = features.new_zeros(height, width, channels) if v_image is None else v_image.contiguous()
@@ -117,23 +103,12 @@ class _SplatRaster(torch.autograd.Function):
         v_xy, v_conic, v_opacity = (features.new_empty(n, *k) for k in ((2,), (3,), ()))
         v_features = torch.empty_like(features)
         v_background = None if background is None else torch.empty_like(background)
-        rows = _scratch("rows", features, _RECORD * max(entry.numel(), n), features.dtype)
-        v_tile = features.new_empty(tile_begin.numel() - 1, channels)
+        rows = kept_memory("rows", features, RECORD * max(len(bins.entry), n), features.dtype)
+        v_tile = features.new_empty(len(bins.tile_begin) - 1, channels)
         native(features.device).splat_raster_vjp(
-            splats, opacity, features, background, tile_begin, entry, *rest, v_image, v_alpha, rows, v_tile,
-            v_xy, v_conic, v_opacity, v_features, v_background, ctx.xy_abs_grad,
-            torch.are_deterministic_algorithms_enabled(), stream(features.device),
+            opacity=opacity, features=features, background=background, through=through, stopped=stopped,
+            **bins._asdict(), v_image=v_image, v_alpha=v_alpha, rows=rows, v_tile=v_tile, v_xy=v_xy, v_conic=v_conic,
+            v_opacity=v_opacity, v_features=v_features, v_background=v_background, v_xy_abs=ctx.xy_abs_grad,
+            ordered=torch.are_deterministic_algorithms_enabled(), stream=stream(features.device),
         )  # fmt: skip
         return v_xy, v_conic, None, v_opacity, v_features, v_background, None, None, None
-
-
-def _scratch(name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Memory for use within a call; on the CPU kept for the next, as fresh pages would cost more than using them."""
-    if not served_by_cpu(like.device):
-        return like.new_empty(size, dtype=dtype)
-    key = f"{name} {dtype}"
-    kept: Tensor | None = getattr(_kept, key, None)
-    if kept is None or kept.numel() < size:
-        kept = like.new_empty(size + size // 4, dtype=dtype)
-        setattr(_kept, key, kept)
-    return kept[:size]

@@ -35,7 +35,7 @@ class _Ssim(torch.autograd.Function):
         sums = image.new_empty(kernels.ssim_pieces(height, width * channels), dtype=torch.float64)
         mean = image.new_empty(())
         partials = image.new_empty(3, *image.shape) if needed else None
-        kernels.ssim(image, truth, partials, sums, mean, stream(image.device))
+        kernels.ssim(image=image, truth=truth, partials=partials, sums=sums, mean=mean, stream=stream(image.device))
         ctx.save_for_backward(image, truth, partials)
         return mean
 
@@ -44,7 +44,10 @@ class _Ssim(torch.autograd.Function):
     def backward(ctx, v_mean):
         image, truth, partials = ctx.saved_tensors
         v_image = torch.empty_like(image)
-        native(image.device).ssim_vjp(image, truth, partials, v_mean.contiguous(), v_image, stream(image.device))
+        native(image.device).ssim_vjp(
+            image=image, truth=truth, partials=partials, v_mean=v_mean.contiguous(), v_image=v_image,
+            stream=stream(image.device),
+        )  # fmt: skip
         return v_image, None
 
 

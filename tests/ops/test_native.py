@@ -98,3 +98,22 @@ def test_the_command_line_says_so():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and "NEURAL3D_ISA=sse" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_none_for_a_tensor_is_an_error_that_names_it(device):
+    """Optional ones take None; a null pointer where the kernel reads would be a crash. Nothing goes by position."""
+    kernels, x = native.native(torch.device(device)), torch.rand(4, device=device)
+    arguments = dict(param=x, grad=x.clone(), m=x.clone(), v=x.clone(), rows=4, width=1, skip_untouched=False, lr=0.0,
+                     beta1=0.9, beta2=0.99, eps=1e-8, correction1=1.0, correction2=1.0, stream=0)  # fmt: skip
+    kernels.adam_step(**arguments)
+    for name in ("param", "grad", "m", "v"):
+        with pytest.raises(TypeError, match=f"adam_step: {name} must be a tensor, not None"):
+            kernels.adam_step(**arguments | {name: None})
+    for wrong in (x.double(), x[::2], "x"):
+        with pytest.raises(TypeError):
+            kernels.adam_step(**arguments | {"grad": wrong})
+    with pytest.raises(TypeError):
+        kernels.adam_step(*arguments.values())
+    image, mean, sums = torch.rand(8, 8, 3, device=device), x.new_empty(()), x.new_zeros(1, dtype=torch.float64)
+    kernels.ssim(image=image, truth=image, partials=None, sums=sums, mean=mean, stream=0)
+    assert abs(float(mean) - 1) < 1e-6
