@@ -58,7 +58,7 @@ def require_writable(path: Path, size: int = 0, folder: bool = False) -> None:
 
     size: bytes it will take, as far as known: DiskFull where they are not free. folder: `path` is to be one.
     """
-    with writing(path, size):
+    with writing(path):
         if path.exists() and path.is_dir() != folder:
             raise UserError(f"{path} is a {'file' if folder else 'folder'} already; choose another name.")
         inside = path / "trial" if folder and path.exists() else path
@@ -68,6 +68,7 @@ def require_writable(path: Path, size: int = 0, folder: bool = False) -> None:
         finally:
             with contextlib.suppress(OSError):
                 trial.unlink()
+    require_room(path, size)  # last: /proc and its like have none either, but that is not what is wrong
 
 
 def _part(path: Path) -> Path:

@@ -1,6 +1,8 @@
 """The exceptions that speak to users."""
 
 import re
+import shlex
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -24,6 +26,11 @@ class OutOfMemory(UserError):
     """Good input, but more than the machine holds."""
 
     exit_code = 3
+
+
+def command_line(*words: str | Path) -> str:
+    """A command to copy: paths are quoted where a shell asks for it."""
+    return f"neural3d {shlex.join(map(str, words))}"
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:

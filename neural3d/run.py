@@ -37,6 +37,8 @@ from neural3d.methods.choice import choose
 from neural3d.plain import from_plain, read_json
 from neural3d.render import RenderOut
 from neural3d.scene import Data, Scene
+from neural3d.scene.exposure import exposure_spread
+from neural3d.scene.observed import observed_points
 from neural3d.scene.stored import read_scene
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
@@ -100,7 +102,8 @@ def configure(
     deterministic: bool = False,
     tell: Callable[[str, str], None] = lambda method, reason: None,
 ) -> tuple[RunConfig, Data]:
-    """Resolves what a user asks for: the method's defaults, then the ready scene's [method.NAME], then `settings`.
+    """Resolves what a user asks for: the method's defaults, with a gain for each photo where these were exposed
+    differently, then the ready scene's [method.NAME], then `settings`.
 
     method: a name, or auto: what suits the data (methods.choice); `tell` is then given the name and the reason.
     settings: key=value of the method's configuration, or scene.key=value of the scene's options.
@@ -132,10 +135,21 @@ def configure(
             f"{scene} has {len(loaded.views)} photo(s) with a pose, but a scene takes at least {FEWEST_VIEWS}: "
             "take more photos, in small steps around the subject, and find their cameras with neural3d process."
         )
-    config = override(chosen.Config(), loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
+    config = _measured(chosen.Config(), loaded)
+    config = override(config, loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
     config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")
     path = str(find_scene(scene))
     return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
+
+
+def _measured(config: Any, data: Data) -> Any:
+    """The defaults, with a gain for each photo where the photos ask for it."""
+    if isinstance(data, Scene) and hasattr(config, "exposure"):
+        stops = exposure_spread(data, observed_points(data))
+        if stops is not None:
+            data.notes.append(f"photos differ by {stops:.1f} stops: each gets a gain of its own (exposure=true)")
+            return dataclasses.replace(config, exposure=True)
+    return config
 
 
 def _value(text: str) -> Any:
@@ -187,12 +201,9 @@ class Run:
 def read_config(directory: Path) -> RunConfig:
     """RUN/config.json. Raises UserError where `directory` is no run."""
     path = directory / "config.json"
-    try:
-        return from_plain(RunConfig, read_json(path), str(path))
-    except FileNotFoundError:
-        raise UserError(
-            f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote."
-        ) from None
+    if not path.is_file():
+        raise UserError(f"{directory}: not a run (no config.json); give the folder that `neural3d train` wrote.")
+    return from_plain(RunConfig, read_json(path), str(path))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neural3d.checkpoint import load_state
 from neural3d.disk import remove_parts, require_room, write_whole, writing
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 from neural3d.lock import Lock
 from neural3d.methods import method_class
 from neural3d.methods.abilities import Renderable
@@ -241,7 +241,8 @@ class Trainer:
 def require_no_run(directory: Path) -> None:
     if (directory / CHECKPOINT).exists():
         raise UserError(
-            f"{directory}: already holds a run; continue it with --resume {directory}, or choose another --out."
+            f"{directory}: already holds a run; go on with {command_line('train', '--resume', directory)}, or choose "
+            "another --out."
         )
 
 

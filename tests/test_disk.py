@@ -14,7 +14,7 @@ from toy import ball_capture
 
 from neural3d.checkpoint import load_state, save_state
 from neural3d.cli import main
-from neural3d.disk import replacing, require_writable, write_whole
+from neural3d.disk import MIB, replacing, require_writable, write_whole
 from neural3d.errors import DiskFull, UserError
 from neural3d.files.meshes import write_mesh
 from neural3d.files.splats import write_splats
@@ -118,6 +118,9 @@ def test_places_that_cannot_be_written_are_known_before(tmp_path, name, folder, 
     (tmp_path / "file.txt").write_text("mine")
     with pytest.raises(UserError, match=message):
         require_writable(tmp_path / name, folder=folder)
+    with pytest.raises(UserError) as told:
+        require_writable(tmp_path / name, MIB, folder)
+    assert told.value.exit_code == 2, "in /proc nothing is free, but that is not what is wrong"
     require_writable(tmp_path / "there" / "new.glb")
     require_writable(tmp_path / "there", folder=True)
     require_writable(tmp_path / "v1.2" / "run", folder=True)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import fnmatch
 import graphlib
 import importlib.metadata
 import re
@@ -227,3 +228,15 @@ def test_readme_lists_every_reader(monkeypatch):
 
     text = readme_tables.README.read_text(encoding="utf-8")
     assert readme_tables.captures() in text and readme_tables.with_tables(text) == text
+
+
+def test_tables_of_results_name_tests_that_are_there():
+    """What shows that a format is read, or what a fault comes to, is looked for where the table says."""
+    named = 0
+    for table in sorted((ROOT / "benchmarks" / "results").glob("f*ts_*.md")):
+        for path, _, name in re.findall(r"`(tests/[\w/]+\.py)(::([\w*]+))?`", table.read_text()):
+            assert (ROOT / path).is_file(), f"{table.name}: {path}"
+            tests = re.findall(r"\ndef (\w+)", (ROOT / path).read_text())
+            assert fnmatch.filter(tests, name or "test_*"), f"{table.name}: {path}::{name}"
+            named += 1
+    assert named > 40

@@ -18,9 +18,10 @@ SMALL = ["log2_table=11", "levels=4", "max_resolution=32", "samples_per_batch=40
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     capture = ball_capture(folder / "capture", train=4, test=1, size=16)
-    Trainer.create(folder / "run", *configure(capture, "ngp", SMALL), torch.device("cpu")).fit(1, previews=False)
+    Trainer.create(folder / "a run", *configure(capture, "ngp", SMALL), torch.device("cpu")).fit(1, previews=False)
     (folder / "file").write_text("mine")
-    return folder / "run"
+    (folder / "film.mp4").write_bytes(b"")
+    return folder / "a run"
 
 
 @pytest.mark.parametrize(
@@ -70,11 +71,18 @@ def test_the_end_of_memory_is_a_sentence(run, tmp_path, capsys, monkeypatch):
         (["render", "{run}", "--out", "{run}/../file"], "is a file already"),
         (["render", "{run}", "--out", "{tmp}/x.mp4", "--frames", "0"], "--frames must be at least 1"),
         (["render", "{run}", "--out", "{tmp}/x.mp4", "--fps", "nan"], "--fps must be at least"),
+        (["render", "{run}", "{run}/../capture"], "capture is a capture; pictures go into a folder of their own"),
         (["eval", "{run}", "--mesh", "{tmp}/no.ply"], "no.ply is no file"),
         (["eval", "{run}", "--lpips", "{tmp}/no.pt"], "no.pt is no file"),
         (["reconstruct", "{run}", "{tmp}/no.ply", "--out", "{tmp}/x.glb"], "no.ply does not exist"),
         (["convert", "{run}/../file", "/proc/x.glb"], "cannot"),
         (["demo", "--out", "/proc/x"], "/proc/x cannot be written"),
+        (["demo", "{run}/../capture"], "holds other things (test); the demo makes a scene of its own"),
+        (["process", "{run}/..", "{tmp}/x"], "Of a film, give the file itself: {run}/../film.mp4"),
+        (["info", "{run}/.."], "Of a film, give the file itself"),
+        (["train", "{run}", "{tmp}/x"], "It is a run; to go on with it: neural3d train --resume '{run}'."),
+        (["eval", "{run}/../film.mp4"], "film.mp4: not a run"),
+        (["train", "--resume", "{run}/../film.mp4"], "film.mp4: not a run"),
         (["train", "{run}/../capture", "--out", "/proc/x"], "/proc/x cannot be written"),
         (["train", "{run}/../capture", "--out", "{run}"], "already holds a run"),
         (["train", "{run}/../capture", "--out", "{tmp}/x", "--seed", "-1"], "a seed must be from 0"),
@@ -94,5 +102,5 @@ def test_before_anything_is_loaded(run, tmp_path, monkeypatch, capsys, words, me
     with pytest.raises(SystemExit) as stop:
         main([word.format(run=run, tmp=tmp_path) for word in words])
     assert stop.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    assert message.format(run=run) in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 
 # What is said names files, and these may be called anything: brackets are no markup, ":car:" is no picture, lines are
 # left to the terminal to break, so that a path can be copied. What is to be coloured comes as `coloured`.
@@ -50,10 +49,6 @@ def given_once(command: Any) -> None:
 def say_next(*words: str | Path) -> None:
     """How to go on, as a command to copy: in one line, paths quoted where a shell asks for it."""
     console.print(f"next: {command_line(*words)}")
-
-
-def command_line(*words: str | Path) -> str:
-    return f"neural3d {shlex.join(map(str, words))}"
 
 
 def coloured(text: str, style: str = "yellow") -> Text:

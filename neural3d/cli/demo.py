@@ -11,9 +11,10 @@ from neural3d.cli.console import NOWHERE, Device, OutOption, Output, Seed, conso
 from neural3d.cli.evaluate import print_scores
 from neural3d.cli.train import fit
 from neural3d.disk import require_writable
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 from neural3d.lock import Lock
 
+SCENE = "scene"  # the folder in the run's that its photos are made in
 SECONDS = 105.0  # for all of it but the imports, on any machine: what is slower gets fewer photos and fewer steps
 PHOTOS = 0.2  # share of that in which training photos are made
 LEAST = 0.2  # share that training gets at least
@@ -42,12 +43,17 @@ class Demo:
         out = Path("neural3d-demo") if self.out == NOWHERE else self.out
         if (out / "config.json").exists():
             raise UserError(f"{out}: already holds a run; choose another --out, or delete it.")
+        if out.is_dir() and (others := sorted(p.name for p in out.iterdir() if p.name not in (SCENE, LOCK))):
+            raise UserError(
+                f"{out} holds other things ({others[0]}); the demo makes a scene of its own, so choose a new folder. "
+                f"Of photos or a capture: {command_line('train', out)}."
+            )
         device = resolve_device(self.device)
         console.print("Rendering the demo scene: up to 40 training views and 8 held-out views, 200 × 200")
         started = time.perf_counter()
         require_writable(out, folder=True)
         with Lock(out / LOCK, out):
-            scene = make_demo_scene(out / "scene", seed=self.seed, seconds=PHOTOS * SECONDS)
+            scene = make_demo_scene(out / SCENE, seed=self.seed, seconds=PHOTOS * SECONDS)
         config, loaded = configure(scene / "scene.toml", "splat", seed=self.seed)
         trainer = Trainer.create(out, config, loaded, device)
         # How long the photos took tells how fast this machine is today: scores and mesh are given as much.

@@ -15,13 +15,12 @@ from neural3d.cli.console import (
     StageProgress,
     at_least,
     coloured,
-    command_line,
     console,
     option,
 )
 from neural3d.cli.written import Up, print_mesh, units_of
 from neural3d.disk import require_writable
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 
 if TYPE_CHECKING:
     from torch import Tensor

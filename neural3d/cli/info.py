@@ -12,7 +12,7 @@ import tyro
 from rich.table import Table
 
 from neural3d.cli.console import coloured, console, option, print_pairs, print_table, say_next
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 from neural3d.methods import METHODS
 
 
@@ -117,5 +117,5 @@ def describe_run(path: Path) -> None:
             results = read_json(path / "eval.json")["results"]
             pairs += [(f"eval: {k}", f"{v:.3f}") for k, v in results.items() if k != "per_image"]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{path / 'eval.json'}: damaged; write it anew: neural3d eval {path}.") from None
+            raise UserError(f"{path / 'eval.json'}: damaged; write it anew: {command_line('eval', path)}.") from None
     print_pairs(str(path), pairs + [(k, str(v)) for k, v in config.settings.items()])

@@ -57,6 +57,7 @@ class Render:
         from neural3d.render.paths import camera_path, depth_span, suited_path
         from neural3d.render.splat_view import open_splats
         from neural3d.run import load, resolve_device
+        from neural3d.scene.readers import holds_capture
 
         transparent = self.background == "transparent"
         film = self.out.suffix.lower() == ".mp4"
@@ -64,6 +65,8 @@ class Render:
             raise UserError(f"{self.out}: an .mp4 film cannot be transparent; give a folder, for PNGs with alpha.")
         if self.out.suffix.lower() in (".mov", ".avi", ".mkv", ".webm", ".gif", ".png", ".jpg"):
             raise UserError(f"{self.out}: films are written as .mp4, pictures into a folder; choose one of the two.")
+        if not film and self.out.is_dir() and holds_capture(self.out):
+            raise UserError(f"{self.out} is a capture; pictures go into a folder of their own, lest they replace its.")
         at_least(frames=(self.frames, 1), fps=(1 if self.fps is None else self.fps, 0.1))
         require_writable(self.out, folder=not film)
         if is_splat_file(self.path_):

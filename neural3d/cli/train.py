@@ -16,7 +16,6 @@ from neural3d.cli.console import (
     OutOption,
     Output,
     Seed,
-    command_line,
     console,
     option,
     progress_bar,
@@ -25,7 +24,7 @@ from neural3d.cli.console import (
 from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
 from neural3d.disk import require_writable, writing
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer

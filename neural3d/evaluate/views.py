@@ -17,6 +17,7 @@ from neural3d.run import Run, write_json
 from neural3d.scene import Data, Scene, View
 
 LABELS = ("truth", "result")
+GAIN = "PSNR after the gain of each channel that brings a picture nearest to its photo"
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
@@ -36,6 +37,14 @@ def truth(scene: Scene, view: View, background: str | None = None) -> Float[Tens
     return image[..., :3] * image[..., 3:] + color * (1 - image[..., 3:])
 
 
+def with_gain(got: Float[Tensor, "H W 3"], want: Float[Tensor, "H W 3"]) -> Float[Tensor, "H W 3"]:
+    """A picture as exposed as the photo: nobody knows how a photo that was not trained on was exposed.
+
+    The gain of each channel is the least-squares one, Σ got·want / Σ got².
+    """
+    return (got * (got * want).sum((0, 1)) / got.square().sum((0, 1)).clamp(min=1e-12)).clamp(0, 1)
+
+
 def evaluate(
     run: Run,
     *,
@@ -50,6 +59,7 @@ def evaluate(
 
     PSNR is the mean of the per-image values, SSIM 11 × 11 with σ = 1.5 as published, both on sRGB values in [0, 1]
     without clipping the truth; renders are clipped. Pixels outside a view's mask count as they are in the photo.
+    Where photos have gains (exposure=true), also psnr_gain: see `with_gain`.
     background: white or black, for alpha images; default the scene's. lpips_weights: a local file (see metrics.Lpips).
     pictures: truth beside result as RUN/eval/NNN.png; sheet: the first four of them in one picture.
     Raises UserError for an empty split or a missing photo.
@@ -66,12 +76,15 @@ def evaluate(
         raise UserError(f"{run.directory}: the split '{split}' has no views; choose among {known}.")
     lpips = Lpips.load(lpips_weights) if lpips_weights else None
     color = background_color(scene, background)
+    gains = run.config.settings.get("exposure", False)
     per_image = []
     rows: list[list[Tensor]] = []
     for n, view in enumerate(views):
         want = truth(scene, view, background)
         got = method.render(view.camera, color).rgb.cpu().clamp(0, 1)
         row: dict[str, Any] = {"name": view.name, "psnr": psnr(got, want), "ssim": ssim(got, want)}
+        if gains:
+            row["psnr_gain"] = psnr(with_gain(got, want), want)
         if lpips is not None:
             row["lpips"] = lpips(got, want)
         per_image.append(row)
@@ -96,6 +109,7 @@ def evaluate(
             if all(v.lens is None for v in views)
             else "photos are resampled to pinhole copies: same focal length, cut to what the photo covers",
             "psnr": "mean of per-image PSNR, sRGB in [0, 1]",
+            **({"psnr_gain": GAIN} if gains else {}),
             "ssim": "11x11 Gaussian window, sigma 1.5, valid region, mean over channels",
         },
         "results": {**results, "per_image": per_image},

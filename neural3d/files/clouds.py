@@ -224,8 +224,22 @@ def _extra(path: Path, module: str, extra: str) -> Any:
         ) from None
 
 
+def _check_las(path: Path) -> None:
+    """Raises ValueError where the header says more records than there is room for: laspy reads billions of empty ones.
+
+    Variable length records, and from version 1.4 on extended ones, behind the points (ASPRS, LAS 1.4 R15).
+    """
+    with path.open("rb") as file:
+        head = file.read(247)
+    for place, least, since in ((100, 54, 0), (243, 60, 4)):  # of the number; bytes of a record; minor version
+        number = int.from_bytes(head[place : place + 4], "little")
+        if len(head) > 25 and head[25] >= since and least * number > path.stat().st_size:
+            raise ValueError(f"its header says {number:,} records, but it has {path.stat().st_size:,} bytes")
+
+
 def _read_las(path: Path) -> Cloud:
     laspy = _extra(path, "laspy", "las")
+    _check_las(path)
     found = laspy.read(path)
     names = set(found.point_format.dimension_names)
     colors = None

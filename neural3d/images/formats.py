@@ -28,6 +28,7 @@ RAW = (
     ".fff", ".iiq", ".x3f", ".mrw", ".rwl", ".erf", ".kdc", ".dcr",
 )  # fmt: skip
 PHOTOS = PICTURES + HEIC + RAW
+VAST, DENSEST = 2**26, 10_000  # pixels; of those, in a byte of the file: one bit of an even grey takes 1/8,000 in PNG
 EXTRAS = {"heic": (HEIC, "pillow_heif", "HEIC"), "raw": (RAW, "rawpy", "camera raw")}
 
 
@@ -61,16 +62,27 @@ def open_photo(path: Path, quick: bool = False) -> Image.Image:
 
         pillow_heif.register_heif_opener()
     if path.suffix.lower() not in TIFF:
-        return _scaled_key(Image.open(path))
+        picture = Image.open(path)
+        _check_size(path, *picture.size)
+        return _scaled_key(picture)
     page = largest_page(path)
-    if page and page.deep and (picture := open_deep(path, page)):
-        return _with_exif(picture, path)
+    if page:
+        _check_size(path, page.width, page.height)
+    if page and page.deep and (deep := open_deep(path, page)):
+        return _with_exif(deep, path)
     picture = Image.open(path)
+    _check_size(path, *picture.size)
     if page and page.number:
         picture.seek(page.number)
     if picture.format == "TIFF":  # Pillow turns it when it is loaded
         picture.info["original_orientation"] = picture.getexif().get(ORIENTATION, 1)
     return picture
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    """What a few damaged bytes say of a picture's size would be believed, and gigabytes of black be made for it."""
+    if width * height > max(VAST, DENSEST * path.stat().st_size):
+        raise OSError(f"its header says {width} × {height} pixels, but it has {path.stat().st_size} bytes")
 
 
 def _scaled_key(picture: Image.Image) -> Image.Image:
@@ -83,6 +95,7 @@ def _scaled_key(picture: Image.Image) -> Image.Image:
 def read_size(path: Path) -> tuple[int, int, bool]:
     """Width, height and whether there is alpha, by the header alone. Raises what `open_photo` raises."""
     if path.suffix.lower() in TIFF and (page := largest_page(path)) and page.deep:
+        _check_size(path, page.width, page.height)
         return page.width, page.height, page.alpha
     with open_photo(path) as picture:
         return *picture.size, picture.has_transparency_data

@@ -21,6 +21,12 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and path.is_file()
 
 
+def videos_in(folder: Path) -> str:
+    """For errors about a folder without photos: that it is a film that lies there. Empty where none does."""
+    videos = sorted(path for path in folder.iterdir() if is_video(path)) if folder.is_dir() else []
+    return f" Of a film, give the file itself: {videos[0]}." if videos else ""
+
+
 def write_sharpest_frames(video: Path, folder: Path, count: int, report: Callable[[int, int], None]) -> list[str]:
     """Cuts the video into `count` stretches of equal length and writes the sharpest frame of each; their names.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -98,8 +99,9 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
 
 def cannot(run: Path, method: object, ability: type) -> UserError:
     """What a run is told that is asked for an ability it does not have."""
+    name = shlex.quote(str(run))
     others = [
-        f"{deed} (neural3d {how.format(run=run)})" for kind, (deed, how) in DEEDS.items() if isinstance(method, kind)
+        f"{deed} (neural3d {how.format(run=name)})" for kind, (deed, how) in DEEDS.items() if isinstance(method, kind)
     ]
     can = ", ".join(others) or "only be trained further: no command asks for what it has learnt"
     return UserError(f"{run}: this run cannot {DEEDS[ability][0]}; it can {can}.")

@@ -16,17 +16,16 @@ from neural3d.geometry.bounds import every_nth, in_picture, seen_by
 from neural3d.geometry.cameras import Camera, project, unproject
 from neural3d.geometry.lenses import lens_of
 from neural3d.images.reading import read_image
+from neural3d.scene.exposure import exposure_spread, small_size
+from neural3d.scene.observed import Observed, observed_points
 from neural3d.scene.photos import available_memory
 from neural3d.scene.plausible import implausible
 from neural3d.scene.readers import READERS
-from neural3d.scene.readers.colmap import find_model, read_observations
 from neural3d.scene.scene import Scene, View
 from neural3d.shapes.shape import load_parts, read_shape
 
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
-STOPS = 0.2  # standard deviation of exposure, in factors of two of light, from which it is worth modelling
 LOOKS = 16  # photos decoded for a judgement
-Observed = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # see colmap.read_observations
 
 
 def describe(scene: Scene) -> list[tuple[str, str]]:
@@ -58,7 +57,7 @@ def describe(scene: Scene) -> list[tuple[str, str]]:
 
 def suspicions(scene: Scene) -> list[str]:
     """One sentence for each thing that looks wrong, the gravest first. Decodes up to LOOKS photos."""
-    observed = _observed(scene)
+    observed = observed_points(scene)
     found = [
         *implausible(scene),
         *_looking_away(scene),
@@ -219,29 +218,15 @@ def reprojection_error(scene: Scene, observed: Observed | None = None) -> float 
 
     None where there is no model, or its points are in another frame than the capture's cameras.
     """
+    observed = observed_points(scene) if observed is None else observed
     capture_from_scene = torch.linalg.inv(scene.scene_from_capture)
     errors = []
-    for view, xy, _, points in _some(scene, _observed(scene) if observed is None else observed, 50):
-        seen, _ = view.camera.moved(capture_from_scene).project(points)
-        errors.append((seen - xy).norm(dim=-1))
+    for view in every_nth(scene.views, 50):
+        if view.name in observed and len(observed[view.name][0]):
+            xy, _, points = (torch.from_numpy(a) for a in observed[view.name])
+            seen, _ = view.camera.moved(capture_from_scene).project(points)
+            errors.append((seen - xy / scene.downscale).norm(dim=-1))
     return torch.cat(errors).median().item() if errors else None
-
-
-def _observed(scene: Scene) -> Observed:
-    """`read_observations` of the COLMAP model whose points the scene has; nothing where it has no such."""
-    folder = find_model(scene.path if scene.path.is_dir() else scene.path.parent)
-    if folder is None or scene.points is None or any("brought into" in note for note in scene.notes):
-        return {}
-    return read_observations(folder)
-
-
-def _some(scene: Scene, observed: Observed, most: int) -> list[tuple[View, Tensor, np.ndarray, Tensor]]:
-    """Some views; the loaded pixels (M, 2) where COLMAP saw points; their ids; their places in the capture's frame."""
-    views = [v for v in every_nth(scene.views, most) if v.name in observed and len(observed[v.name][0])]
-    return [
-        (view, torch.from_numpy(xy / scene.downscale), ids, torch.from_numpy(points))
-        for view, (xy, ids, points) in ((v, observed[v.name]) for v in views)
-    ]
 
 
 def _twins(scene: Scene) -> list[str]:
@@ -292,7 +277,7 @@ def _pixels(scene: Scene) -> list[str]:
     empty = []
     for view in every_nth(scene.views, LOOKS):
         try:
-            pixels = read_image(view.image_path, *_small(view), alpha=True)
+            pixels = read_image(view.image_path, *small_size(view), alpha=True)
         except UserError as error:
             return [str(error)]
         if pixels[..., 3].max() == 0:
@@ -300,32 +285,14 @@ def _pixels(scene: Scene) -> list[str]:
     return [f"Photos are completely transparent ({_names(empty)})."] if empty else []
 
 
-def _small(view: View) -> tuple[int, int]:
-    shrink = max(1, min(view.camera.width, view.camera.height) // 200)
-    return view.camera.width // shrink, view.camera.height // shrink
-
-
 def _exposure(scene: Scene, observed: Observed) -> list[str]:
-    """Compares the light of the same points in different photos: each photo's median ratio to the points' means."""
-    observations = _some(scene, observed, LOOKS)
-    if len(observations) < 3:
+    try:
+        stops = exposure_spread(scene, observed)
+    except UserError as error:
+        return [str(error)]
+    if stops is None:
         return []
-    ids, stops, which = [], [], []
-    for i, (view, xy, point_ids, _) in enumerate(observations):
-        width, height = _small(view)
-        pixels = read_image(view.image_path, width, height, alpha=False).mean(-1)
-        x, y = (xy.numpy() * [width / view.camera.width, height / view.camera.height]).astype(int).T
-        light = (pixels[y.clip(0, height - 1), x.clip(0, width - 1)] / 255) ** 2.2
-        ids.append(point_ids)
-        stops.append(np.log2(light.clip(min=1e-3)))
-        which.append(np.full(len(point_ids), i))
-    _, point, shared = np.unique(np.concatenate(ids), return_inverse=True, return_counts=True)
-    light, photo = np.concatenate(stops), np.concatenate(which)
-    offset = light - (np.bincount(point, light) / shared)[point]
-    medians = [np.median(offset[(photo == i) & (shared[point] > 1)]) for i in range(len(observations))]
-    if not np.std(medians) > STOPS:
-        return []
-    return [f"Exposure varies by {np.ptp(medians):.1f} stops between photos: train with --set exposure=true."]
+    return [f"Exposure varies by {stops:.1f} stops between photos: splat and ngp give each a gain; lock it next time."]
 
 
 def describe_shape(path: Path) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import numpy as np
 from neural3d.errors import UserError
 from neural3d.images.formats import PICTURES, is_photo, missing_readers, open_photo, upright_srgb
 from neural3d.images.reading import read_header
-from neural3d.images.video import is_video, write_sharpest_frames
+from neural3d.images.video import is_video, videos_in, write_sharpest_frames
 from neural3d.scene.capture import MASK_FOLDERS
 from neural3d.scene.masks import pair_masks, write_mask
 from neural3d.scene.readers import holds_capture
@@ -117,7 +117,7 @@ def require_footage(path: Path) -> Footage:
         raise UserError(f"{path} is neither a folder of photos nor a video that is known by its ending.")
     if holds_capture(path):
         raise UserError(f"{path} is a capture with poses already; train on it as it is, or give its folder of photos.")
-    raise UserError(f"{path} holds no photos ({', '.join(PICTURES)}, HEIC or camera raw).")
+    raise UserError(f"{path} holds no photos ({', '.join(PICTURES)}, HEIC or camera raw).{videos_in(path)}")
 
 
 def read_intrinsics(folder: Path) -> tuple[float, float, float, float] | None:

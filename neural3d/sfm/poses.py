@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
 from neural3d.scene.objects import holds_captures
 from neural3d.sfm.footage import find_footage
 
@@ -51,6 +51,6 @@ def with_poses(
     else:
         raise UserError(
             f"{out} was made of other photos ({report.source}, or these before they changed); delete it, or make a "
-            f"capture elsewhere: neural3d process {scene} CAPTURE."
+            f"capture elsewhere: {command_line('process', scene, 'CAPTURE')}."
         )
     return out

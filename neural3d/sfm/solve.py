@@ -31,6 +31,7 @@ from neural3d.disk import MIB, free_space, no_room, require_writable, writing
 from neural3d.errors import UserError
 from neural3d.geometry.lenses import LENSES
 from neural3d.lock import Lock
+from neural3d.plain import from_plain, read_json
 from neural3d.scene import gps
 from neural3d.sfm.footage import CameraGroup, Footage, Staged, link_or_copy, require_footage, stage
 from neural3d.sfm.reasons import doubts, read_evidence, remedy, why_missing
@@ -345,8 +346,9 @@ def conclude(
 
 
 def read_report(capture: Path) -> SfmReport | None:
-    """The report of a capture that `process` made; None where there is none."""
+    """The report of a capture that `process` made; None where there is none, or a damaged one."""
+    path = capture / REPORT
     try:
-        return SfmReport(**json.loads((capture / REPORT).read_text()))
-    except (OSError, ValueError, TypeError):
+        return from_plain(SfmReport, read_json(path), str(path))
+    except (FileNotFoundError, UserError):
         return None

@@ -65,8 +65,10 @@ def load_shape(path: Path) -> Shape:
     points = mesh.vertices
     low, high = points.min(0), points.max(0)
     side = float((high - low).max())
-    if side == 0:
+    if side < 1e-150:  # of which numbers in double make nothing any more
         raise UserError(f"{path}: all {len(points)} points lie at one place; a surface needs points that spread.")
+    if not side < 1e150:
+        raise UserError(f"{path}: its points reach so far that nothing can be computed; correct them.")
     scale = 2 * HALF_SIDE / side
     middle = (low + high) / 2
     turn = scene_turn(path)

@@ -140,6 +140,25 @@ def test_las(tmp_path):
         read_cloud(tmp_path / "d.las")
 
 
+@pytest.mark.parametrize("place", [100, 243])
+def test_las_with_more_records_than_bytes(tmp_path, place):
+    """laspy would read billions of empty ones."""
+    pytest.importorskip("laspy", reason="laspy, which reads .las, is not installed")
+    data = bytearray(write_las(tmp_path / "a.las").read_bytes())
+    data[25] = 4 if place == 243 else data[25]
+    struct.pack_into("<I", data, place, 2**32 - 1)
+    (tmp_path / "a.las").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.las.*says 4,294,967,295 records, but it has 1,787 bytes"):
+        read_cloud(tmp_path / "a.las")
+
+
+@pytest.mark.parametrize(("factor", "message"), [(1e-320, "lie at one place"), (1e305, "reach so far")])
+def test_sizes_of_which_nothing_can_be_computed(tmp_path, factor, message):
+    with pytest.raises(UserError, match=f"a.xyz.*{message}"):
+        load_data(write(tmp_path / "a.xyz", NORMALS * factor))
+    assert load_data(write(tmp_path / "b.xyz", NORMALS * 1e-100)).vertices.std() > 0.1
+
+
 def test_laz(tmp_path):
     laspy = pytest.importorskip("laspy", reason="laspy, which reads .laz, is not installed")
     laspy.read(write_las(tmp_path / "a.las")).write(tmp_path / "a.laz")

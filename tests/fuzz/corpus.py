@@ -7,14 +7,19 @@ test beside and benchmarks/fuzz.py) take all that is here.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import captures
 import numpy as np
 import torch
 import trimesh
+from dng import write_dng
+from files import test_clouds, test_ksplat
+from neural3d.viewer.open import open_subject
 from PIL import Image
 from scene.readers import (
     test_bundler,
@@ -28,17 +33,20 @@ from scene.readers import (
 from splats import synthetic_gaussians
 from toy import ball_capture
 
+from neural3d.cli.console import console
 from neural3d.cli.info import describe_run
+from neural3d.cli.process import print_report
 from neural3d.data.object_rays import ObjectSource
 from neural3d.files.splats import describe_splats, read_splats, write_splats
 from neural3d.images.reading import read_image, read_mask
+from neural3d.images.video import write_sharpest_frames
 from neural3d.loading import load_data, load_scene
 from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
 from neural3d.run import configure, load
 from neural3d.scene.doctor import describe, suspicions
 from neural3d.scene.objects import meshes_of, shots_of, write_captures
-from neural3d.sfm.footage import find_footage
+from neural3d.sfm.footage import find_footage, require_footage
 from neural3d.sfm.footage_doctor import describe_footage
 from neural3d.sfm.solve import read_report
 from neural3d.shapes.category import ShapeSet
@@ -83,8 +91,9 @@ CAPTURES: dict[str, Callable[[Path], object]] = {  # "reader", or "reader: varia
 }
 MESHES = (".glb", ".obj", ".off", ".ply", ".stl")
 CLOUDS = (".pcd", ".ply", ".pts", ".xyz", ".xyzn")
+LAS = tuple(end for end, name in ((".las", "laspy"), (".laz", "lazrs")) if find_spec(name))
 SPLATS = (".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".gs.glb")
-PICTURES = (".png", ".jpg", ".tif")
+PICTURES = (".png", ".jpg", ".tif", ".webp", ".bmp")
 
 
 def read_capture(folder: Path) -> None:
@@ -107,6 +116,49 @@ def write_cloud(path: Path) -> None:
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(mesh.vertices.copy()))
     cloud.normals = open3d.utility.Vector3dVector(mesh.vertex_normals.copy())
     open3d.io.write_point_cloud(str(path), cloud)
+
+
+def write_table(path: Path) -> None:
+    test_clouds.write(path, test_clouds.POINTS, test_clouds.NORMALS, header="x,y,z,nx,ny,nz\n", delimiter=",")
+
+
+def write_las(path: Path) -> None:
+    if path.suffix == ".las":
+        test_clouds.write_las(path)
+    else:
+        import laspy
+
+        laspy.read(test_clouds.write_las(path.with_suffix(".las"))).write(path)
+        path.with_suffix(".las").unlink()
+
+
+def write_e57(path: Path) -> None:
+    import pye57
+
+    file = pye57.E57(str(path), mode="w")
+    data = {f"cartesian{a}": test_clouds.POINTS[:, k] for k, a in enumerate("XYZ")}
+    data |= {f"color{c}": test_clouds.BYTES[:, k].astype(np.uint16) for k, c in enumerate(("Red", "Green", "Blue"))}
+    file.write_scan_raw(data)
+    file.close()
+
+
+def write_painted(path: Path) -> None:
+    """With a texture: inside the file, or beside it."""
+    mesh = trimesh.creation.box()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    mesh.visual = trimesh.visual.TextureVisuals(mesh.vertices[:, :2] + 0.5, image=picture)
+    mesh.export(path)
+
+
+def write_dng_picture(path: Path) -> None:
+    write_dng(path, np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+
+
+def write_heic(path: Path) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    write_picture(path)
 
 
 def write_picture(path: Path) -> None:
@@ -165,9 +217,16 @@ def read_objects(folder: Path) -> None:
     meshes_of(objects, "test")
 
 
-def write_film(folder: Path) -> None:
+def write_film(path: Path) -> None:
     rng = np.random.default_rng(0)
-    save_film(folder / "film.mp4", [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
+    save_film(path, [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)])
+
+
+def read_film(path: Path) -> None:
+    """As `info` and then `process` do."""
+    describe_footage(require_footage(path))
+    with tempfile.TemporaryDirectory() as frames:
+        write_sharpest_frames(path, Path(frames), 3, lambda *_: None)
 
 
 def write_path(folder: Path) -> None:
@@ -189,9 +248,17 @@ def write_toml(folder: Path) -> None:
     (folder / "scene.toml").write_text(TOML)
 
 
-def write_report(folder: Path) -> None:
+def write_report(path: Path) -> None:
     text = '{"source": "p", "photos_hash": "h", "options": {}, "photos": 9, "registered": 8, "cameras": 1, "error": 0.6'
-    (folder / "process.json").write_text(text + ', "points": 99, "missing": {}, "doubts": []}')
+    path.write_text(text + ', "points": 99, "missing": {"9.jpg": "dark"}, "doubts": [], "tried": ["a", "b"]}')
+
+
+def show_report(path: Path) -> None:
+    """As `train` does of photos whose cameras it has found earlier."""
+    if report := read_report(path.parent):
+        with console.capture():
+            print_report(report)
+        assert report.under_half in (True, False)
 
 
 def one(name: str, write: Callable[[Path], object], read: Callable[[Path], object]) -> Input:
@@ -211,6 +278,23 @@ CORPUS: dict[str, Input] = {
         )
         for end in SPLATS
     },
+    **{f"cloud {end}": one(f"cloud{end}", write_table, load_data) for end in (".csv", ".txt")},
+    **{f"cloud {end}": one(f"cloud{end}", write_las, load_data) for end in LAS},
+    **({"cloud .e57": one("cloud.e57", write_e57, load_data)} if find_spec("pye57") else {}),
+    **{
+        f"painted {end}": Input(
+            lambda folder, end=end: write_painted(folder / f"mesh{end}"),
+            lambda folder, end=end: open_subject(folder / f"mesh{end}", "cpu"),
+        )
+        for end in (".glb", ".gltf", ".obj")
+    },
+    "splats .ksplat": one(
+        "splats.ksplat",
+        lambda path: path.write_bytes(test_ksplat.by_hand(1, 1)),
+        lambda path: describe_splats(path, read_splats(path)),
+    ),
+    **({"picture .heic": one("picture.heic", write_heic, read_picture)} if find_spec("pillow_heif") else {}),
+    **({"picture .dng": one("picture.dng", write_dng_picture, read_picture)} if find_spec("rawpy") else {}),
     **{f"picture {end}": one(f"picture{end}", write_picture, read_picture) for end in PICTURES},
     "run config.json": Input(write_run, read_run, "config.json"),
     "run scene.json": Input(write_run, read_run, "scene.json"),
@@ -222,6 +306,6 @@ CORPUS: dict[str, Input] = {
     ),
     "photos": Input(write_photos, read_photos),
     "captures of objects": Input(write_objects, read_objects),
-    "film": Input(write_film, read_photos),
-    "process.json": Input(write_report, read_report),
+    "film": one("film.mp4", write_film, read_film),
+    "process.json": one("process.json", write_report, show_report),
 }

@@ -2,14 +2,19 @@
 
 import io
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from dng import write_dng
 from PIL import Image, ImageCms
 
+from neural3d.errors import UserError
 from neural3d.images import formats
 from neural3d.images.exif import read_shot
+from neural3d.images.reading import read_header, read_image
 from neural3d.sfm.footage import find_footage, require_footage, stage
 from neural3d.sfm.footage_doctor import describe_footage
 
@@ -121,3 +126,33 @@ def test_damage_is_told_photo_by_photo(tmp_path):
     _, unreadable, _ = stage(find_footage(tmp_path), tmp_path / "out" / "images", 0, lambda *_: None)
     assert sorted(unreadable) == ["cut.heic", "no.nef"]
     assert all(why.startswith("cannot be read (") for why in unreadable.values())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "deep.tif"])
+def test_sizes_that_the_file_cannot_hold(tmp_path, name):
+    """A few damaged bytes in a header ask for gigabytes."""
+    path, vast = tmp_path / name, 65000
+    if name == "deep.tif":
+        tifffile.imwrite(path, np.zeros((40, 50), np.uint16))
+    else:
+        Image.new("L", (50, 40)).save(path)
+    data = path.read_bytes()
+    for was, becomes in [
+        (struct.pack(">II", 50, 40), struct.pack(">II", vast, vast)),  # PNG
+        (struct.pack(">HH", 40, 50), struct.pack(">HH", vast, vast)),  # JPEG
+        *((struct.pack("<HHII", tag, kind, 1, side), struct.pack("<HHII", tag, kind, 1, vast))
+          for tag, side in ((256, 50), (257, 40)) for kind in (3, 4)),
+    ]:  # fmt: skip
+        data = data.replace(was, becomes)
+    if name == "a.png":  # its header is summed
+        data = data[:29] + struct.pack(">I", zlib.crc32(data[12:29])) + data[33:]
+    path.write_bytes(data)
+    for read in (read_header, lambda path: read_image(path, 50, 40, False)):
+        with pytest.raises(UserError, match=f"{name}.*{vast} × {vast} pixels, but it has {len(data)} bytes"):
+            read(path)
+
+
+def test_large_even_pictures_are_read(tmp_path):
+    """As masks are."""
+    Image.new("1", (12000, 9000), 1).save(tmp_path / "mask.png")
+    assert read_header(tmp_path / "mask.png")[:2] == (12000, 9000)

@@ -97,6 +97,7 @@ def test_whatever_has_the_methods_is_able(tmp_path):
         def render(self, camera, background=None): ...
 
     assert isinstance(Stub(), Renderable) and not isinstance(Stub(), (Meshable, Reconstructive, Generative))
-    assert str(cannot(tmp_path, Stub(), Meshable)) == (
-        f"{tmp_path}: this run cannot give a mesh; it can render pictures (neural3d render {tmp_path})."
+    run = tmp_path / "my run"
+    assert str(cannot(run, Stub(), Meshable)) == (
+        f"{run}: this run cannot give a mesh; it can render pictures (neural3d render '{run}')."
     )

@@ -10,9 +10,7 @@ from captures import (
     OPENCV_PARAMS,
     WIDTH,
     cloud,
-    names,
     ring,
-    write_binary_model,
     write_blender,
     write_colmap,
     write_transforms,
@@ -120,25 +118,3 @@ def test_empty_and_damaged_photos(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 4), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     found(load_scene(tmp_path, aabb=[[-1, -1, -1], [1, 1, 1]]), "r_4.png is damaged")
-
-
-@pytest.mark.parametrize("stops,alarm", [(0.0, False), (1.0, True)])
-def test_exposure(tmp_path, stops, alarm):
-    """All photos show the same grey; half of them with one stop less light (in sRGB: 2^(−1/2.2) of the value)."""
-    cameras = ring("PINHOLE", count=24)
-    colmap(tmp_path, cameras)
-    for i, name in enumerate(names(cameras)):
-        value = round(200 * 2 ** (-(stops if i % 4 < 2 else 0) / 2.2))
-        Image.fromarray(np.full((HEIGHT, WIDTH, 3), value, np.uint8)).save(tmp_path / "images" / name)
-    observe_in_all(tmp_path, cameras)
-    sentences = [s for s in suspicions(load_scene(tmp_path)) if "Exposure varies by 1.0 stops" in s]
-    assert bool(sentences) == alarm
-
-
-def observe_in_all(root, cameras) -> None:
-    """Rewrites the model so that every camera sees every point."""
-    points = cloud(radius=0.3)
-    poses = [np.linalg.inv(c.world_from_camera.numpy()) for c in cameras]
-    pixels = [c.project(torch.from_numpy(points))[0].tolist() for c in cameras]
-    seen = [[(x, y, j) for j, (x, y) in enumerate(xy)] for xy in pixels]
-    write_binary_model(root / "sparse/0", cameras, poses, seen, points)

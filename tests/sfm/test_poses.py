@@ -9,7 +9,7 @@ from captures import ring, write_picture, write_transforms
 from neural3d.errors import UserError
 from neural3d.loading import load_scene
 from neural3d.sfm.footage import find_footage
-from neural3d.sfm.solve import REPORT, SfmOptions, SfmReport, photos_hash
+from neural3d.sfm.solve import REPORT, SfmOptions, SfmReport, photos_hash, read_report
 
 
 @pytest.fixture
@@ -54,6 +54,16 @@ def test_a_capture_of_other_photos_is_neither_taken_nor_lost(photos):
     with pytest.raises(UserError, match="photos-capture was made of other photos"):
         load_scene(folder)
     assert len(calls) == 1 and (folder.parent / "photos-capture" / "transforms.json").is_file()
+
+
+@pytest.mark.parametrize("key, value", [("registered", "three"), ("missing", ["a.png"]), ("error", None), ("new", 1)])
+def test_a_damaged_report_is_none(tmp_path, key, value):
+    """And is not believed until something divides by its text."""
+    made = dataclasses.asdict(SfmReport("photos", "hash", {}, 3, 3, 1, 0.5, 0, {"a.png": "dark"}, []))
+    (tmp_path / REPORT).write_text(json.dumps(made))
+    assert dataclasses.asdict(read_report(tmp_path)) == made
+    (tmp_path / REPORT).write_text(json.dumps(made | {key: value}))
+    assert read_report(tmp_path) is None
 
 
 def test_a_capture_is_taken_as_it_is(photos, tmp_path, capsys):

@@ -10,7 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from neural3d.config import nearest
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
+from neural3d.images.video import videos_in
 from neural3d.scene.capture import Capture
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers import (
@@ -75,7 +76,10 @@ def open_capture(path: Path, options: SceneOptions) -> Capture:
         )
     if options.reader:
         raise UserError(f"{path} holds nothing for the reader '{name}', which was asked for: {READERS[name].files}.")
-    raise UserError(f"{path} holds neither a capture nor photos; looked for captures of {_programs()}.")
+    instead = videos_in(path)
+    if (path / "config.json").is_file():
+        instead = f" It is a run; to go on with it: {command_line('train', '--resume', path)}."
+    raise UserError(f"{path} holds neither a capture nor photos; looked for captures of {_programs()}.{instead}")
 
 
 def find_capture(path: Path, asked: str | None = None) -> tuple[str, Path | None]:
