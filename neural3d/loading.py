@@ -13,7 +13,7 @@ from neural3d.scene.objects import holds_captures, load_captures
 from neural3d.scene.options import make_options, read_toml
 from neural3d.scene.panorama import cut_panoramas
 from neural3d.scene.photos import check_cameras, check_photos, choose_downscale
-from neural3d.scene.readers import open_capture
+from neural3d.scene.readers import OPTIONS, open_capture
 from neural3d.scene.scene import Data, Scene
 from neural3d.scene.splits import make_split
 from neural3d.sfm.poses import with_poses
@@ -67,11 +67,11 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
     if path.suffix == ".toml":
         toml = path
         path, values, methods = read_toml(toml)
-        make_options(values, f"{toml}, [scene]")
+        make_options(values, f"{toml}, [scene]", OPTIONS)
         if not path.exists():
             raise UserError(f"{toml}: its path {path} does not exist; correct it there.")
     given = {key: value for key, value in overrides.items() if value is not None}
-    options = make_options({**values, **given}, "load_scene")
+    options = make_options({**values, **given}, "load_scene", OPTIONS)
     path = with_poses(path, path.parent)
     capture = open_capture(path, options)
     check_cameras(capture)

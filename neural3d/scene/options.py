@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from neural3d.config import nearest
 from neural3d.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,7 @@ class SceneOptions:
     background: "white" | "black", what pictures with alpha are composited on.
     masks: "ignore" (masked pixels do not count) | "alpha" (masks are the subject's silhouette).
     up: "x", "-x", "y", "-y", "z", "-z" of the capture's frame, or "guess"; None: "z" where the format says so.
-    calibration_size: [width, height] of the pictures that IDR cameras were calibrated for.
-    world_mat: what IDR's world_mat maps to: "pixels" | "normalised" ([-1, 1]) | "extrinsics" (camera frame).
+    special: what only one reader's captures need, each reader's as its own `Reader.options`; flat keys for the user.
     """
 
     reader: str | None = None
@@ -42,52 +44,58 @@ class SceneOptions:
     background: str | None = None
     masks: str | None = None
     up: str | None = None
-    calibration_size: Any = None
-    world_mat: str | None = None
+    special: tuple[Any, ...] = ()
+
+    def of(self, kind: type[T]) -> T:
+        """One reader's own options, which may not have been said."""
+        return next((own for own in self.special if isinstance(own, kind)), kind())
 
 
 _CHOICES = {
     "background": ("white", "black"),
     "masks": ("ignore", "alpha"),
-    "world_mat": ("pixels", "normalised", "extrinsics"),
     "up": ("x", "-x", "y", "-y", "z", "-z", "guess"),
 }
 
 
-def make_options(values: dict[str, Any], where: str) -> SceneOptions:
-    """Checked options; UserError names the key, what is allowed, and the nearest known key for an unknown one."""
-    known = [f.name for f in fields(SceneOptions)]
+def make_options(values: dict[str, Any], where: str, kinds: Sequence[type] = ()) -> SceneOptions:
+    """Checked options; UserError names the key, what is allowed, and the nearest known key for an unknown one.
+
+    kinds: of options that single readers have (`readers.OPTIONS`).
+    """
+    common = {f.name for f in fields(SceneOptions)} - {"special"}
+    own = {kind: {f.name for f in fields(kind)} & values.keys() for kind in kinds}
+    known = common.union(*({f.name for f in fields(kind)} for kind in kinds))
     for key, value in values.items():
         if key not in known:
             raise nearest(key, known, "key", where)
         if value is not None and key in _CHOICES and value not in _CHOICES[key]:
             raise UserError(f"{where}: {key} = {value!r} must be one of {', '.join(_CHOICES[key])}.")
-    options = SceneOptions(**values)
+    special = tuple(kind(**{key: values[key] for key in keys}) for kind, keys in own.items() if keys)
+    options = SceneOptions(**{key: value for key, value in values.items() if key in common}, special=special)
     _check(options, where)
+    for told in special:
+        told.check(where)
     return options
 
 
 def _check(options: SceneOptions, where: str) -> None:
-    if options.downscale is not None and not (_whole(options.downscale) and options.downscale >= 1):
+    if options.downscale is not None and not whole(options.downscale):
         raise UserError(f"{where}: downscale = {options.downscale!r} must be a whole number from 1.")
-    if not (_whole(options.train_views) and options.train_views >= 0):
+    if not whole(options.train_views, 0):
         raise UserError(f"{where}: train_views = {options.train_views!r} must be a whole number; 0 means all.")
     if not isinstance(options.split, str) or not re.fullmatch(r"capture|none|every:([2-9]|[1-9]\d+)", options.split):
         raise UserError(f"{where}: split = {options.split!r} must be 'capture', 'none' or 'every:N' with N from 2.")
     if options.aabb is not None and not _is_box(options.aabb):
         raise UserError(f"{where}: aabb = {options.aabb!r} must be [[x0, y0, z0], [x1, y1, z1]], x0 < x1 and so on.")
-    if options.calibration_size is not None:
-        size = options.calibration_size
-        if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(_whole(n) and n > 0 for n in size)):
-            raise UserError(f"{where}: calibration_size = {size!r} must be [width, height] in pixels.")
     if options.unbounded is not None and not isinstance(options.unbounded, bool):
         raise UserError(f"{where}: unbounded = {options.unbounded!r} must be true or false.")
     if options.images is not None and not isinstance(options.images, str):
         raise UserError(f"{where}: images = {options.images!r} must be the name of a folder.")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_box(value: Any) -> bool:

@@ -7,6 +7,7 @@ from captures import HEIGHT, WIDTH, ring, write_blender, write_transforms
 from neural3d.errors import UserError
 from neural3d.loading import load_scene, ready_scenes
 from neural3d.scene.options import make_options, read_toml
+from neural3d.scene.readers import OPTIONS
 
 
 def blender(path, count=20):
@@ -64,13 +65,21 @@ def test_broken_scene_file(tmp_path, text, message):
         {"aabb": "big"},
         {"unbounded": "yes"},
         {"calibration_size": [1600]},
+        {"calibration_size": [1600, 0]},
+        {"world_mat": "metres"},
         {"images": 4},
         {"up": "w"},
     ],
 )
 def test_refused_values(values):
     with pytest.raises(UserError, match=rf"here: {next(iter(values))} = .* must be"):
-        make_options(values, "here")
+        make_options(values, "here", OPTIONS)
+
+
+def test_what_one_reader_needs_is_no_option_of_another(tmp_path):
+    write_transforms(tmp_path, ring())
+    with pytest.raises(UserError, match=r"read by 'transforms', whose captures know no world_mat; leave that out"):
+        load_scene(tmp_path, world_mat="pixels")
 
 
 def test_ready_scenes_are_valid(monkeypatch):
@@ -80,7 +89,7 @@ def test_ready_scenes_are_valid(monkeypatch):
     for path in ready.values():
         capture, values, _ = read_toml(path)
         assert capture.is_absolute()
-        make_options(values, str(path))
+        make_options(values, str(path), OPTIONS)
 
 
 def test_ready_scene_by_name(data_dir, monkeypatch):

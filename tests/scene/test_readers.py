@@ -1,6 +1,8 @@
 """Known cameras in, the same cameras out: every reader on small captures written here."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from PIL import Image
 from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.loading import load_scene
-from neural3d.scene import Scene
+from neural3d.scene import Scene, readers
 
 CENTRE = (1.0, -2.0, 0.5)
 BOX = np.array([[0.2, -2.9, 0.0], [1.8, -1.1, 1.0]])
@@ -83,6 +85,14 @@ def test_transforms_with_reduced_photos(tmp_path):
     scene = load_scene(tmp_path, images="images_2")
     assert scene.views[3].image().shape == (HEIGHT // 2, WIDTH // 2, 3)
     check_cameras(scene, dict(zip(names(cameras), cameras)))
+
+
+def test_every_reader_is_in_the_table():
+    """One module, one READER (transforms has BLENDER too); what serves several has none."""
+    modules = {path.stem: importlib.import_module(f"neural3d.scene.readers.{path.stem}")
+               for path in Path(readers.__file__).parent.glob("*.py") if path.stem != "__init__"}  # fmt: skip
+    told = {x for module in modules.values() for x in vars(module).values() if isinstance(x, readers.reader.Reader)}
+    assert told == set(readers.READERS.values()) and len(told) == len({x.name for x in told}) == 16
 
 
 def test_a_reader_can_be_chosen(tmp_path):

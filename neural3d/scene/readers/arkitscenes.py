@@ -24,6 +24,7 @@ from neural3d.scene.capture import Capture, Frame, pose_from
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.arkit import FULL, MOST, arkit_capture, points_of_depth
 from neural3d.scene.readers.files import guarded, numbers, unplaced_note
+from neural3d.scene.readers.reader import Reader
 
 TRAJECTORY = "lowres_wide.traj"
 PHOTOS = ("wide", "vga_wide", "lowres_wide")  # the finest first
@@ -96,3 +97,9 @@ def _camera(file: Path, pose: np.ndarray) -> Camera:
     middle = np.array([cx, cy]) + 0.5 * max(width, height) / FULL
     params = torch.tensor([fx, fy, *middle], dtype=torch.float64)
     return Camera("PINHOLE", int(width), int(height), params, pose_from(pose, str(file)))
+
+
+READER = Reader(
+    "arkitscenes", "ARKitScenes, raw or 3DOD",
+    "lowres_wide.traj with lowres_wide (or vga_wide, wide) and its intrinsics", find_arkitscenes, read_arkitscenes,
+)  # fmt: skip

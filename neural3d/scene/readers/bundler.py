@@ -30,6 +30,7 @@ from neural3d.scene.readers.files import (
     recognised,
     unplaced_note,
 )
+from neural3d.scene.readers.reader import Reader
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
 FOCAL = r"\s+0\s+[-+.\deE]+$"  # what Bundler's list says after a name, of photos whose EXIF told the focal length
@@ -121,3 +122,8 @@ def _lists(file: Path, project: Path) -> Iterator[Path]:
     for folder in dict.fromkeys((file.parent, project, project / "prepare")):
         for pattern in LISTS:
             yield from (p for p in sorted(folder.glob(pattern)) if p.is_file())
+
+
+READER = Reader(
+    "bundler", "Bundler, RealityCapture", "bundle.out or NAME.out with a list of its photos", find_bundler, read_bundler
+)

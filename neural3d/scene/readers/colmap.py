@@ -20,6 +20,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
 from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from, read_json
 from neural3d.scene.options import SceneOptions
+from neural3d.scene.readers.reader import Reader
 
 MODEL_IDS = [
     "SIMPLE_PINHOLE",
@@ -292,3 +293,10 @@ def _photos_text(path: Path) -> list[Photo]:
 def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = np.array([words[:7] for words in filter(None, _lines(path))], dtype=np.float64).reshape(-1, 7)
     return table[:, 0].astype(np.int64), table[:, 1:4], table[:, 4:].astype(np.uint8)
+
+
+READER = Reader(
+    "colmap", "COLMAP, text or binary, every camera model",
+    "cameras and images (.bin or .txt) in sparse/0, sparse, colmap/sparse/0, colmap or the folder itself",
+    lambda path: path if find_model(path) else None, read_colmap,
+)  # fmt: skip

@@ -12,7 +12,10 @@ focal lengths of a few units, or exactly the identity. `[scene] world_mat` overr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +25,39 @@ from neural3d.geometry.cameras import Camera
 from neural3d.images.formats import PICTURES
 from neural3d.images.reading import read_header
 from neural3d.scene.capture import Capture, Frame, find_mask, pose_from
-from neural3d.scene.options import SceneOptions
+from neural3d.scene.options import SceneOptions, whole
+from neural3d.scene.readers.reader import Reader, named
 
 FILES = ("cameras_sphere.npz", "cameras.npz")  # NeuS's normalised file first
 IMAGE_FOLDERS = ("image", "images", "rgb", ".")
 DTU_FOCAL, DTU_SIZE = 2892.3, (1600, 1200)  # the one camera of the DTU data set, often shipped with smaller photos
 
 
+WORLD_MATS = ("pixels", "normalised", "extrinsics")
+
+
+@dataclass(frozen=True)
+class IdrOptions:
+    """What these captures may need to be told; None leaves it to the guess.
+
+    calibration_size: [width, height] of the pictures that cameras were calibrated for.
+    world_mat: what it maps to: "pixels" | "normalised" ([-1, 1]) | "extrinsics" (camera frame).
+    """
+
+    calibration_size: Any = None
+    world_mat: str | None = None
+
+    def check(self, where: str) -> None:
+        size = self.calibration_size
+        if size is not None and not (isinstance(size, (list, tuple)) and len(size) == 2 and all(map(whole, size))):
+            raise UserError(f"{where}: calibration_size = {size!r} must be [width, height] in pixels.")
+        if self.world_mat not in (None, *WORLD_MATS):
+            raise UserError(f"{where}: world_mat = {self.world_mat!r} must be one of {', '.join(WORLD_MATS)}.")
+
+
 def read_idr(path: Path, options: SceneOptions) -> Capture:
     """The capture of a cameras.npz file and the photos beside it, paired in the order of numbers and of names."""
-    matrices = _load(path)
+    matrices, told = _load(path), options.of(IdrOptions)
     numbers = sorted((int(m[1]), m[1]) for key in matrices if (m := re.fullmatch(r"world_mat_(\d+)", key)))
     if not numbers:
         raise UserError(f"{path} holds no world_mat_0, world_mat_1, …; is it a camera file of IDR, NeuS or DVR?")
@@ -44,8 +70,8 @@ def read_idr(path: Path, options: SceneOptions) -> Capture:
         size = read_header(photo)[:2]
         k, pose = _decompose(matrices[f"world_mat_{digits}"], where)
         camera_mat = matrices.get(f"camera_mat_{digits}")
-        k = _to_pixels(k, camera_mat, size, options, where)
-        k = _to_photo(k, size, options, where, capture.notes)
+        k = _to_pixels(k, camera_mat, size, told.world_mat, where)
+        k = _to_photo(k, size, told.calibration_size, where, capture.notes)
         params = torch.tensor([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], dtype=torch.float64)
         camera = Camera("PINHOLE", *size, params, pose_from(pose, where))
         mask = find_mask(photo, images, path.parent) or _numbered_mask(path.parent, number)
@@ -101,10 +127,10 @@ def _decompose(world_mat: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarra
 
 
 def _to_pixels(
-    k: np.ndarray, camera_mat: np.ndarray | None, size: tuple[int, int], options: SceneOptions, where: str
+    k: np.ndarray, camera_mat: np.ndarray | None, size: tuple[int, int], world_mat: str | None, where: str
 ) -> np.ndarray:
     """K to pixels with centres at +0.5, from whichever convention world_mat follows."""
-    kind = options.world_mat or _convention(k, size, where)
+    kind = world_mat or _convention(k, size, where)
     if kind == "extrinsics":
         if camera_mat is None:
             raise UserError(f"{where} is a pose without intrinsics and there is no camera_mat; add it to the file.")
@@ -131,13 +157,14 @@ def _convention(k: np.ndarray, size: tuple[int, int], where: str) -> str:
     )
 
 
-def _to_photo(k: np.ndarray, size: tuple[int, int], options: SceneOptions, where: str, notes: list[str]) -> np.ndarray:
+def _to_photo(
+    k: np.ndarray, size: tuple[int, int], calibrated: Sequence[int] | None, where: str, notes: list[str]
+) -> np.ndarray:
     """K for the photo, which may be a smaller or centrally cropped copy of what the camera was calibrated for.
 
     MonoSDF cuts DTU's 1600×1200 to the central 1200×1200 and shrinks that to 384×384; in general: the largest central
     part of the calibrated picture that has the photo's shape, resized.
     """
-    calibrated = options.calibration_size
     if calibrated is None:
         if k[0, 2] < size[0] and k[1, 2] < size[1] and size != DTU_SIZE:
             return k
@@ -167,3 +194,8 @@ def _box(matrices: dict[str, np.ndarray], digits: str, path: Path) -> np.ndarray
         raise UserError(f"{path}: scale_mat_{digits} must be a 4×4 matrix of scale and offset; repair it.")
     centre, radius = scale_mat[:3, 3], np.cbrt(abs(np.linalg.det(scale_mat[:3, :3])))
     return np.stack([centre - radius, centre + radius])
+
+
+READER = Reader(
+    "idr", "IDR, NeuS, DVR, MonoSDF", ", ".join(FILES), named(*FILES), read_idr, options=IdrOptions, unnamed=".npz"
+)

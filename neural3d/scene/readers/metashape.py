@@ -27,6 +27,7 @@ from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.brown import Brown, fitting_note, panorama
 from neural3d.scene.readers.files import find_photos, guarded, make_frames, numbers, recognised, unplaced_note
 from neural3d.scene.readers.points import adopt_cloud
+from neural3d.scene.readers.reader import Reader
 
 PROJECTIONS = {
     "frame": "perspective",
@@ -208,3 +209,8 @@ def _lens(file: Path, sensor: Element) -> tuple[str, int, int, torch.Tensor, flo
 
 
 _NAMES = ("f", "cx", "cy", "b1", "b2", "k1", "k2", "k3", "k4", "p1", "p2")
+
+
+READER = Reader(
+    "metashape", "Metashape, rigs too", "cameras.xml; points from a .ply beside", find_metashape, read_metashape
+)

@@ -16,6 +16,7 @@ from neural3d.errors import UserError
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import read_header
 from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, pose_from
+from neural3d.scene.readers.reader import Reader, named
 
 NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
 TRIPLE = rf"\(?\s*({NUMBER})[\s,]+({NUMBER})[\s,]+({NUMBER})\s*\)?"
@@ -74,3 +75,8 @@ def read_box(path: Path) -> np.ndarray | None:
         return None
     corners = np.array([float(number) for number in match.groups()]).reshape(2, 3)
     return np.sort(corners, axis=0)
+
+
+READER = Reader(
+    "middlebury", "Middlebury", "NAME_par.txt", named("*_par.txt"), lambda file, options: read_middlebury(file)
+)

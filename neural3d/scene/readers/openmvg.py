@@ -29,6 +29,7 @@ from neural3d.scene.readers.files import (
     recognised,
     unplaced_note,
 )
+from neural3d.scene.readers.reader import Reader
 
 DISTORTION = {  # where the coefficients are, and how many of them there are: radial ones, then tangential ones
     "pinhole": ("", 0, 0),
@@ -113,3 +114,6 @@ def _lens(file: Path, kind: str, entry: dict[str, Any]) -> tuple[str, int, int, 
     lens = Brown(width, height, focal, focal, cx, cy, tuple(k[:radial]), p1, p2, projection=projection)
     model, params, error = lens.colmap()
     return model, width, height, params, error
+
+
+READER = Reader("openmvg", "OpenMVG", "sfm_data.json in the folder or one below it", find_openmvg, read_openmvg)

@@ -20,6 +20,7 @@ from neural3d.scene.capture import Capture, pose_from
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.brown import Brown, fitting_note, panorama
 from neural3d.scene.readers.files import find_photos, guarded, make_frames, numbers, points_of, recognised
+from neural3d.scene.readers.reader import Reader
 
 RADIAL = {  # the number of radial coefficients, by projection_type
     "perspective": 2, "simple_radial": 1, "radial": 2, "brown": 3,
@@ -101,3 +102,8 @@ def _lens(file: Path, name: str, entry: dict[str, Any]) -> tuple[str, int, int, 
         width, height, fx, fy, *middle, radial, number("p1", 0.0), number("p2", 0.0), prism, projection=projection
     ).colmap()
     return model, width, height, params, error
+
+
+READER = Reader(
+    "opensfm", "OpenSfM, OpenDroneMap", "reconstruction.json in the folder or in opensfm", find_opensfm, read_opensfm
+)

@@ -18,6 +18,7 @@ from neural3d.errors import UserError
 from neural3d.scene.capture import Capture, Frame, find_picture, read_json
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.arkit import arkit_camera, arkit_capture, points_of_depth
+from neural3d.scene.readers.reader import Reader
 
 KINDS = (
     ("corrected_cameras", "corrected_images"),
@@ -80,3 +81,9 @@ def _number(file: Path, entry: dict[str, Any], key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise UserError(f"{file}: '{key}' must be a finite number, not {value!r}; export the capture again.")
     return float(value)
+
+
+READER = Reader(
+    "polycam", "Polycam, raw export",
+    "keyframes/corrected_cameras with corrected_images, or keyframes/cameras with images", find_polycam, read_polycam,
+)  # fmt: skip

@@ -23,6 +23,7 @@ from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.brown import Brown, fitting_note
 from neural3d.scene.readers.files import find_photos, guarded, make_frames, numbers, read_lines, recognised
 from neural3d.scene.readers.points import adopt_cloud
+from neural3d.scene.readers.reader import Reader
 
 FILM = 36.0  # mm, the width of the film that f is given for
 ANGLES = ("x", "y", "alt", "heading", "pitch", "roll", "f")
@@ -98,3 +99,10 @@ def _lens(a: dict[str, float], width: int, height: int) -> Brown:
 
 
 _READ = {*ANGLES, *MATRIX, "px", "py", "k1", "k2", "k3", "k4", "t1", "t2"}
+
+
+READER = Reader(
+    "realitycapture", "RealityCapture, RealityScan",
+    "NAME.csv of internal and external camera parameters; points from a .ply beside",
+    find_realitycapture, read_realitycapture,
+)  # fmt: skip

@@ -26,6 +26,7 @@ from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.scene.capture import Capture, Frame, find_picture, head_of, read_json
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.arkit import MOST, arkit_camera
+from neural3d.scene.readers.reader import Reader
 
 LAYOUTS = (("metadata", "rgbd"), ("metadata.json", "rgb"), ("metadata.json", "rgbd"))
 INSIDE = re.compile(r"metadata|rgbd/\d+\.jpg")
@@ -112,3 +113,8 @@ def _unpacked(file: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{file} cannot be unpacked beside it ({error}); unzip it elsewhere, and give that.") from None
     return folder
+
+
+READER = Reader(
+    "record3d", "Record3D", "NAME.r3d; metadata with rgbd; metadata.json with rgb", find_record3d, read_record3d
+)

@@ -17,6 +17,7 @@ from neural3d.images.reading import read_header
 from neural3d.scene.capture import Capture, Frame, find_picture, head_of, read_json
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.arkit import arkit_camera, arkit_capture, points_of_depth
+from neural3d.scene.readers.reader import Reader
 
 
 def find_scanner3d(path: Path) -> Path | None:
@@ -60,3 +61,8 @@ def _matrix(file: Path, numbers: object, side: int) -> np.ndarray:
     if not np.isfinite(matrix).all():
         raise UserError(f"{file}: a matrix of {side} × {side} numbers is missing or damaged; share the scan again.")
     return matrix
+
+
+READER = Reader(
+    "scanner3d", "3D Scanner App, all data", "frame_00000.json with frame_00000.jpg", find_scanner3d, read_scanner3d
+)

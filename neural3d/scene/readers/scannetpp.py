@@ -16,6 +16,7 @@ from neural3d.scene.capture import Capture, find_picture, read_json
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.colmap import is_model, read_colmap
 from neural3d.scene.readers.files import guarded
+from neural3d.scene.readers.reader import Reader
 
 LAYOUTS = {"dslr": ("resized_images", "resized_anon_masks"), "iphone": ("rgb", "rgb_masks")}
 
@@ -55,3 +56,9 @@ def _split(capture: Capture, lists: dict[str, Any]) -> None:
     names = {name: split for split in ("train", "test") for name in lists.get(split, [])}
     for frame in capture.frames:
         frame.split = names.get(frame.name)
+
+
+READER = Reader(
+    "scannetpp", "ScanNet++", "dslr/colmap with dslr/resized_images, or iphone/colmap with iphone/rgb",
+    find_scannetpp, read_scannetpp,
+)  # fmt: skip

@@ -26,6 +26,7 @@ from neural3d.scene.capture import Capture, Frame, pose_from
 from neural3d.scene.options import SceneOptions
 from neural3d.scene.readers.arkit import MOST, arkit_capture, points_of_depth
 from neural3d.scene.readers.files import guarded, head, numbers
+from neural3d.scene.readers.reader import Reader
 
 FILM, MATRIX, ODOMETRY, FRAMES = "rgb.mp4", "camera_matrix.csv", "odometry.csv", "rgb-frames"
 POSE, PINHOLE = ("x", "y", "z", "qx", "qy", "qz", "qw"), ("fx", "fy", "cx", "cy")
@@ -92,3 +93,6 @@ def _photos(folder: Path) -> dict[int, Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return {_number(photo): photo for photo in sorted(frames.glob("frame_*.jpg"))}
+
+
+READER = Reader("stray", "Stray Scanner", "rgb.mp4 with camera_matrix.csv and odometry.csv", find_stray, read_stray)

@@ -22,6 +22,10 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES
 from neural3d.images.reading import read_header
 from neural3d.scene.capture import Capture, Frame, find_mask, find_picture, in_any_case, pose_from, read_json
+from neural3d.scene.options import SceneOptions
+from neural3d.scene.readers.align import adopt_points
+from neural3d.scene.readers.colmap import find_model
+from neural3d.scene.readers.reader import Reader, named
 
 OPENCV_FROM_OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 NGP_HALF_CUBE = 0.5 / 0.33  # instant-ngp maps x to 0.33 x + 0.5 and looks at the unit cube
@@ -225,3 +229,19 @@ def read_ply_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if colours.shape[:1] != points.shape[:1]:
         colours = np.full((len(points), 3), 128)
     return points, colours[:, :3].astype(np.uint8)
+
+
+def _read(file: Path, options: SceneOptions) -> Capture:
+    capture = read_transforms(file, options.images)
+    if capture.points is None and (model := find_model(file.parent)):
+        adopt_points(capture, model)
+    return capture
+
+
+READER = Reader(
+    "transforms", "nerfstudio, instant-ngp", "transforms.json", named("transforms.json"), _read, unnamed=".json"
+)
+BLENDER = Reader(
+    "blender", "NeRF's synthetic scenes, BlenderNeRF", "transforms_{train,val,test}.json",
+    named("transforms_train.json"), lambda file, options: read_blender(file.parent),
+)  # fmt: skip
