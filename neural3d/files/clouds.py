@@ -225,16 +225,32 @@ def _extra(path: Path, module: str, extra: str) -> Any:
 
 
 def _check_las(path: Path) -> None:
-    """Raises ValueError where the header says more records than there is room for: laspy reads billions of empty ones.
+    """Raises ValueError where the file says more records than it has room for.
 
-    Variable length records, and from version 1.4 on extended ones, behind the points (ASPRS, LAS 1.4 R15).
+    Variable length records, from version 1.4 on extended ones behind the points (ASPRS, LAS 1.4 R15): laspy reads
+    billions of empty ones. Chunks of compressed points (LAZ, whose table is told of where points begin, or at the end
+    of the file): lazrs ends the process for want of memory.
     """
+    size = path.stat().st_size
+
+    def integer(data: bytes, place: int) -> int:
+        return int.from_bytes(data[place : place + 4], "little")
+
     with path.open("rb") as file:
         head = file.read(247)
-    for place, least, since in ((100, 54, 0), (243, 60, 4)):  # of the number; bytes of a record; minor version
-        number = int.from_bytes(head[place : place + 4], "little")
-        if len(head) > 25 and head[25] >= since and least * number > path.stat().st_size:
-            raise ValueError(f"its header says {number:,} records, but it has {path.stat().st_size:,} bytes")
+        said = [54 * integer(head, 100)]
+        if len(head) == 247 and head[25] >= 4:
+            said.append(60 * integer(head, 243))
+        if len(head) > 104 and head[104] & 128:
+            file.seek(integer(head, 96))
+            table = int.from_bytes(file.read(8), "little", signed=True)
+            if table == -1:
+                file.seek(max(0, size - 8))
+                table = int.from_bytes(file.read(8), "little", signed=True)
+            file.seek(min(max(0, table), size))
+            said.append(integer(file.read(8), 4))  # a byte each, at the very least
+    if max(said) > size:
+        raise ValueError(f"it says that it has {max(said):,} bytes of records, but all of it has {size:,}")
 
 
 def _read_las(path: Path) -> Cloud:

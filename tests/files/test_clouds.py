@@ -148,7 +148,7 @@ def test_las_with_more_records_than_bytes(tmp_path, place):
     data[25] = 4 if place == 243 else data[25]
     struct.pack_into("<I", data, place, 2**32 - 1)
     (tmp_path / "a.las").write_bytes(data)
-    with pytest.raises(UserError, match=r"a\.las.*says 4,294,967,295 records, but it has 1,787 bytes"):
+    with pytest.raises(UserError, match=r"a\.las.* bytes of records, but all of it has 1,787"):
         read_cloud(tmp_path / "a.las")
 
 
@@ -163,6 +163,19 @@ def test_laz(tmp_path):
     laspy = pytest.importorskip("laspy", reason="laspy, which reads .laz, is not installed")
     laspy.read(write_las(tmp_path / "a.las")).write(tmp_path / "a.laz")
     check(tmp_path / "a.laz", colors=True)
+    data = bytearray((tmp_path / "a.laz").read_bytes())
+    points = struct.unpack_from("<I", data, 96)[0]
+    table = struct.unpack_from("<q", data, points)[0]
+    assert struct.unpack_from("<II", data, table) == (0, 1)  # one chunk
+    struct.pack_into("<I", data, table + 4, 2**32 - 1)
+    (tmp_path / "b.laz").write_bytes(data)
+    with pytest.raises(UserError, match=r"b\.laz.*4,294,967,295 bytes of records"):  # of which lazrs dies
+        read_cloud(tmp_path / "b.laz")
+    (tmp_path / "c.laz").write_bytes(
+        data[:points] + struct.pack("<q", -1) + data[points + 8 :] + struct.pack("<q", table)
+    )
+    with pytest.raises(UserError, match=r"c\.laz.*4,294,967,295 bytes of records"):
+        read_cloud(tmp_path / "c.laz")
 
 
 def test_e57_moves_each_scan_to_its_place(tmp_path):
