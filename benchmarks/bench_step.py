@@ -65,20 +65,20 @@ def main() -> None:
 
             def counted(batch, progress, generator, inner=inner):
                 nonlocal marched, composited, rays
-                losses, figures = inner(batch, progress, generator)
-                marched += round(figures["marched_per_ray"] * len(batch))
-                composited += round(figures["samples_per_ray"] * len(batch))
+                losses, metrics = inner(batch, progress, generator)
+                marched += round(metrics["marched_per_ray"] * len(batch))
+                composited += round(metrics["samples_per_ray"] * len(batch))
                 rays += len(batch)
-                return losses, figures
+                return losses, metrics
 
             trainer.players[0].loss = counted
             begin = time.perf_counter()
             trainer.fit(trainer.step + options.steps, previews=False)
             seconds = time.perf_counter() - begin
-            figures = [1e3 * seconds / options.steps, rays / seconds, composited / seconds, marched / seconds]
+            metrics = [1e3 * seconds / options.steps, rays / seconds, composited / seconds, marched / seconds]
             print(f"\n{name}, after {options.warmup} steps:")
             print(table(
-                ["ms a step", "rays/s", "composited samples/s", "marched samples/s"], [[f"{x:,.0f}" for x in figures]]
+                ["ms a step", "rays/s", "composited samples/s", "marched samples/s"], [[f"{x:,.0f}" for x in metrics]]
             ))  # fmt: skip
             label_parts(trainer)
             with profile(activities=[ProfilerActivity.CPU]) as profiler:

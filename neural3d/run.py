@@ -5,7 +5,7 @@ RUN/scene.json               cameras, bounds, split: enough to render without th
 RUN/checkpoint.safetensors   parameters, optimizer, random state, step (exact resume)
 RUN/metrics.jsonl            one line per report
 RUN/previews/                truth beside result while training
-RUN/eval.json, RUN/eval/     figures and pictures of the last evaluation
+RUN/eval.json, RUN/eval/     metrics and pictures of the last evaluation
 """
 
 from __future__ import annotations

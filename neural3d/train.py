@@ -152,10 +152,10 @@ class Trainer:
                 if stop() or (progress >= 1.0 if minutes else self.step >= steps):
                     break
                 losses: dict[str, Tensor] = {}
-                figures: dict[str, Any] = {}
+                metrics: dict[str, Any] = {}
                 for player in self.players:
                     losses[player.name], told, count = self._turn(player, progress)
-                    figures |= told
+                    metrics |= told
                     drawn += count
                 self.method.after_step(self.step, progress, self.generator, self.players)
                 self.step += 1
@@ -165,7 +165,7 @@ class Trainer:
                     each = {f"{name}_loss": float(loss.detach()) for name, loss in losses.items()}
                     line = {"step": self.step, "progress": round(progress, 4), "loss": sum(each.values())}
                     line |= each if len(each) > 1 else {}
-                    line |= {name: float(value() if callable(value) else value) for name, value in figures.items()}
+                    line |= {name: float(value() if callable(value) else value) for name, value in metrics.items()}
                     rate = round(drawn / (now - last_report))
                     line |= {f"{self.source.unit}_per_s": rate, "seconds": round(self.seconds, 2)}
                     if not math.isfinite(line["loss"]):
@@ -188,7 +188,7 @@ class Trainer:
         self.saved = saver.saved
 
     def _turn(self, player: Player, progress: float) -> tuple[Tensor, dict[str, Any], int]:
-        """(loss and figures of the last of the player's updates, how much all of them drew)"""
+        """(loss and metrics of the last of the player's updates, how much all of them drew)"""
         if len(self.players) > 1:
             only(player, self.players)
         for group in player.optimizer.param_groups:
@@ -196,12 +196,12 @@ class Trainer:
         drawn = 0
         for _ in range(player.updates):
             batch = self.source.draw(self.method.batch_size, self.generator)
-            terms, figures = player.loss(batch, progress, self.generator)
+            terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
             player.optimizer.step()
             drawn += len(batch)
-        return loss, figures, drawn
+        return loss, metrics, drawn
 
     def preview(self) -> None:
         """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.

@@ -72,11 +72,11 @@ def test_commands_on_photos_and_meshes(folder, capsys):
 def test_colours_come_only_from_us(monkeypatch, capsys):
     """On a terminal, too: what is coloured is what was asked for, and the bar shows its text as it is."""
     terminal = Console(file=io.StringIO(), force_terminal=True, width=40, **console.AS_IT_IS)
-    terminal.print(coloured("suspicious:"), NAME)
+    terminal.print(coloured("warning:"), NAME)
     terminal.print(coloured("note", "red") + ": " + NAME)
     shown = terminal.file.getvalue()
-    assert [Text.from_ansi(line).plain for line in shown.splitlines()] == [f"suspicious: {NAME}", f"note: {NAME}"]
-    assert shown.startswith("\x1b[33msuspicious:\x1b[0m")
+    assert [Text.from_ansi(line).plain for line in shown.splitlines()] == [f"warning: {NAME}", f"note: {NAME}"]
+    assert shown.startswith("\x1b[33mwarning:\x1b[0m")
     print_error(UserError(NAME))
     assert capsys.readouterr().err == f"error: {NAME}\n"
     monkeypatch.setattr(console, "console", terminal)

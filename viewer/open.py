@@ -30,7 +30,7 @@ from neural3d.render.splat_view import open_splats
 from neural3d.run import Run, load, resolve_device
 from neural3d.scene import Scene
 from neural3d.shapes.category import ShapeSet
-from neural3d.shapes.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_turn
+from neural3d.shapes.shape import HALF_SIDE, STRAYS, is_shape_file, load_parts, scene_rotation
 
 if TYPE_CHECKING:
     from neural3d.viewer.live import Live
@@ -217,7 +217,7 @@ def _fitted(path: Path, points: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndar
     low, high = points.min(0), points.max(0)
     scale = 2 * HALF_SIDE / (float((high - low).max()) or 1.0)  # all at one place: any scale will do
     matrix = np.eye(4)
-    matrix[:3, :3] = scale * scene_turn(path)
+    matrix[:3, :3] = scale * scene_rotation(path)
     matrix[:3, 3] = -matrix[:3, :3] @ ((low + high) / 2)
     half = np.abs(matrix[:3, :3] @ (high - low)) / 2
     return matrix, torch.from_numpy(np.stack([-half, half])).float()

@@ -102,7 +102,7 @@ def print_mesh_scores(report: dict[str, Any]) -> None:
         f"completeness counts {protocol['completeness']} ({results['seen']:.0%} of its area)"
     )
     for note in report["notes"]:
-        console.print(coloured("suspicious:"), note)
+        console.print(coloured("warning:"), note)
 
 
 def print_category_scores(report: dict[str, Any]) -> None:

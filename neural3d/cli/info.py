@@ -32,7 +32,7 @@ class Info:
 
         from neural3d.files.splats import describe_splats, is_splat_file, read_splats
         from neural3d.loading import load_scene
-        from neural3d.scene.doctor import describe, describe_shape, suspicions
+        from neural3d.scene.doctor import describe, describe_shape, warnings
         from neural3d.scene.objects import holds_captures, load_captures
         from neural3d.sfm.footage import find_footage
         from neural3d.sfm.footage_doctor import describe_footage
@@ -61,8 +61,8 @@ class Info:
         print_pairs(str(path), describe(scene))
         for note in scene.notes:
             console.print(f"note: {note}")
-        for doubt in suspicions(scene):
-            console.print(coloured("suspicious:"), doubt)
+        for doubt in warnings(scene):
+            console.print(coloured("warning:"), doubt)
 
 
 def print_settings(method: str) -> None:

@@ -101,7 +101,7 @@ def print_report(report: SfmReport) -> None:
         for attempt in report.tried:
             console.print(f"tried: {attempt}")
     for doubt in report.doubts:
-        console.print(coloured("suspicious:"), doubt)
+        console.print(coloured("warning:"), doubt)
     for name, why in list(report.missing.items())[:SHOWN]:
         console.print(coloured("not registered:"), f"{name}: {why}")
     if len(report.missing) > SHOWN:

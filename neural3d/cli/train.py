@@ -107,7 +107,7 @@ class Train:
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
-        for note in [*trainer.scene.notes, *trainer.method.forecast()]:
+        for note in [*trainer.scene.notes, *trainer.method.memory_estimate()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
         if isinstance(trainer.scene, Scene):

@@ -68,7 +68,7 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
     words = {name: np.asarray(vertex[name], np.uint32) for name in WORDS}
     position, scale = (_shares(words[name], THIRDS) for name in ("packed_position", "packed_scale"))
     color = _shares(words["packed_color"], COLORS)
-    turn = (_shares(words["packed_rotation"], QUARTERS) - 0.5) * np.sqrt(2)
+    rotation = (_shares(words["packed_rotation"], QUARTERS) - 0.5) * np.sqrt(2)
     planes = np.zeros((n, 0), np.float32)
     if sh is not None:
         stored = np.stack([sh[f"f_rest_{k}"] for k in range(columns)], 1).astype(np.float32)
@@ -78,7 +78,7 @@ def unpack(path: Path, ply: Ply, notes: list[str]) -> dict[str, np.ndarray]:
     return {
         "means": between(LIMITS[0], position).astype(np.float64),
         "log_scales": between(LIMITS[1], scale).astype(np.float32),
-        "quats": from_smallest_three(turn, (words["packed_rotation"] >> np.uint32(30)).astype(np.int64)),
+        "quats": from_smallest_three(rotation, (words["packed_rotation"] >> np.uint32(30)).astype(np.int64)),
         "opacity_logits": logits_from_bytes((words["packed_color"] & np.uint32(255)).astype(np.uint8)),
         "sh_dc": ((between(LIMITS[2], color[:, :3]) - 0.5) / C0).astype(np.float32),
         "sh_rest": harmonics(planes, notes),
@@ -100,9 +100,9 @@ def pack(arrays: dict[str, np.ndarray], comments: list[str]) -> tuple[bytes, lis
         limits += ends
         shares.append(((value - low) / np.where(high > low, high - low, 1)).clip(0, 1))
     three, largest = smallest_three(arrays["quats"])
-    turn = largest.astype(np.uint32) << np.uint32(30) | _word(three / np.sqrt(2) + 0.5, QUARTERS)
+    rotation = largest.astype(np.uint32) << np.uint32(30) | _word(three / np.sqrt(2) + 0.5, QUARTERS)
     alpha = opacity_bytes(arrays["opacity_logits"])[:, None] / 255
-    words = [_word(shares[0], THIRDS), turn, _word(shares[1], THIRDS), _word(np.hstack([shares[2], alpha]), COLORS)]
+    words = [_word(shares[0], THIRDS), rotation, _word(shares[1], THIRDS), _word(np.hstack([shares[2], alpha]), COLORS)]
     rest = arrays["sh_rest"].swapaxes(1, 2).reshape(n, 3 * arrays["sh_rest"].shape[1])
     header = [
         *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)),

@@ -103,7 +103,7 @@ def _unpack(path: Path, meta: dict[str, Any], load: Callable[[str], bytes]) -> S
     logarithm = low + (high - low) * (bits / 65535)
     quats, sh0 = texels("quats"), texels("sh0")
     known = quats[:, 3] >= LARGEST_W  # of others no rotation is known; they are left out by whoever called
-    turn = from_smallest_three((quats[:, :3] / 255 - 0.5) * np.sqrt(2), np.where(known, quats[:, 3] - LARGEST_W, 0))
+    rotation = from_smallest_three((quats[:, :3] / 255 - 0.5) * np.sqrt(2), np.where(known, quats[:, 3] - LARGEST_W, 0))
     color = numbers("sh0", sh0 if version == 1 else sh0[:, :3])
     rest = np.zeros((n, 0, 3), np.float32)
     if meta.get("shN"):
@@ -113,7 +113,7 @@ def _unpack(path: Path, meta: dict[str, Any], load: Callable[[str], bytes]) -> S
         arrays={
             "means": (np.sign(logarithm) * np.expm1(np.abs(logarithm))).astype(np.float32),
             "log_scales": numbers("scales", texels("scales")[:, :3]),
-            "quats": turn * known[:, None].astype(np.float32),
+            "quats": rotation * known[:, None].astype(np.float32),
             "opacity_logits": color[:, 3] if version == 1 else logits_from_bytes(sh0[:, 3]),
             "sh_dc": color[:, :3],
             "sh_rest": rest,

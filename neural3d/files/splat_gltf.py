@@ -230,7 +230,7 @@ def _matrix(node: dict) -> Float[torch.Tensor, "4 4"]:
     if "matrix" in node:
         return torch.tensor(node["matrix"], dtype=torch.float64).reshape(4, 4).T
     matrix = torch.eye(4, dtype=torch.float64)
-    turn = rotation_from_quaternion(torch.tensor(node.get("rotation", [0, 0, 0, 1]), dtype=torch.float64).roll(1))
-    matrix[:3, :3] = turn * torch.tensor(node.get("scale", [1, 1, 1]), dtype=torch.float64)
+    rotation = rotation_from_quaternion(torch.tensor(node.get("rotation", [0, 0, 0, 1]), dtype=torch.float64).roll(1))
+    matrix[:3, :3] = rotation * torch.tensor(node.get("scale", [1, 1, 1]), dtype=torch.float64)
     matrix[:3, 3] = torch.tensor(node.get("translation", [0, 0, 0]), dtype=torch.float64)
     return matrix

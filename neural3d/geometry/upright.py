@@ -45,11 +45,11 @@ def file_from_own(path: Path, up: str | None, native_up: Sequence[float] | Tenso
     of which the writer of .spz turns y and z around. Raises UserError for an unknown `up`.
     """
     axis = axis_of(path, up)
-    turn = torch.eye(4, dtype=torch.float64)
+    rotation = torch.eye(4, dtype=torch.float64)
     if axis == "capture":
-        return turn
+        return rotation
     direction = torch.nn.functional.normalize(torch.as_tensor(native_up, dtype=torch.float64), dim=0)
-    turn[:3, :3] = rotation_to_z(direction)
+    rotation[:3, :3] = rotation_to_z(direction)
     if axis == "y":
-        turn[:3, :3] = Y_FROM_Z @ turn[:3, :3]
-    return RDF_FROM_RUB @ turn if path.suffix.lower() == ".spz" else turn
+        rotation[:3, :3] = Y_FROM_Z @ rotation[:3, :3]
+    return RDF_FROM_RUB @ rotation if path.suffix.lower() == ".spz" else rotation

@@ -66,6 +66,6 @@ class Method(nn.Module, abc.ABC):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Takes back what `extra_state` gave."""
 
-    def forecast(self) -> list[str]:
+    def memory_estimate(self) -> list[str]:
         """Sentences to show before training starts, such as the memory it may take."""
         return []

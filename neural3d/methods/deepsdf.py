@@ -30,7 +30,7 @@ from neural3d.geometry.solid import open_edges
 from neural3d.methods.abilities import Generative
 from neural3d.methods.category import CategoryMethod, numpy_rng
 from neural3d.methods.players import Player
-from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, survey
+from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, distance_samples
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
@@ -154,7 +154,7 @@ class DeepSdf(CategoryMethod, Generative):
         if open_edges(mesh) or mesh.volume <= 0:
             return super().code_of_mesh(mesh, generator)
         seed = int(numpy_rng(generator).integers(1 << 31))
-        _, *known = survey(mesh, self.scene.aabb.numpy(), seed)
+        _, *known = distance_samples(mesh, self.scene.aabb.numpy(), seed)
         points, distance = (torch.from_numpy(a).to(generator.device) for a in known)
         return self._fit(points, distance, self._error, generator)
 

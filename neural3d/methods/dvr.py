@@ -155,7 +155,7 @@ class Dvr(Method, Renderable, Meshable):
         features = hash_grid((x + 1) / 2, self.shape_table, spec, table_grad=self.shape_table.grad)
         return first + self.shape_net(features)[:, 0]
 
-    def _survey(self) -> Float[Tensor, "C C C"]:
+    def _coarse_logits(self) -> Float[Tensor, "C C C"]:
         """The map of the present field: logits at the cells' middles, each cell's the largest of its 27 neighbours'."""
         middle, half = self.frame
         ticks = (torch.arange(CELLS, device=half.device) + 0.5) * (2 / CELLS) - 1
@@ -165,14 +165,14 @@ class Dvr(Method, Renderable, Meshable):
         ]
         return max_pool3d(torch.cat(planes)[None], 3, stride=1, padding=1)[0]
 
-    def _quick_logit(self, survey: Float[Tensor, "C C C"]) -> Field:
+    def _quick_logit(self, coarse: Float[Tensor, "C C C"]) -> Field:
         """The logit for marches: where all is empty, the map's value serves, as far below the level as any there."""
         middle, half = self.frame
         least = self.level - MARGIN
 
         def logit(x: Tensor) -> Tensor:
             i, j, k = (((x - middle) / half + 1) * (CELLS / 2)).long().clamp_(0, CELLS - 1).unbind(-1)
-            value = survey.view(-1)[(i * CELLS + j) * CELLS + k]
+            value = coarse.view(-1)[(i * CELLS + j) * CELLS + k]
             near = (value > least).nonzero()[:, 0]
             value[near] = self.logit(x[near])
             return value
@@ -248,16 +248,16 @@ class Dvr(Method, Renderable, Meshable):
             here, there = self.normals(torch.cat([x, nearby])).chunk(2)
             losses["normal"] = c.normal * (here - there).square().sum(-1).sum() / count
         squared = difference.detach().square()
-        figures = {
+        metrics = {
             "psnr": lambda: -10 * torch.log10(squared.sum() / max(1, squared.numel())),  # of what is seen
             "silhouette": (subject == hits.hit).float().mean(),  # share of rays that hit or miss rightly
         }
-        return losses, figures
+        return losses, metrics
 
     @torch.no_grad()
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         if step % REFRESH == 0:
-            self.map.copy_(self._survey())
+            self.map.copy_(self._coarse_logits())
 
     # --- pictures and meshes ---
 
@@ -265,7 +265,7 @@ class Dvr(Method, Renderable, Meshable):
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
         box = self.scene.aabb.to(self.frame)
         return render_surface(
-            self._quick_logit(self._survey()),
+            self._quick_logit(self._coarse_logits()),
             camera,
             box,
             level=self.level,

@@ -126,11 +126,11 @@ class DvrCategory(CategoryMethod):
         if c.carve:
             force = carving_force(error.detach().view(-1), hit.view(-1).float())
             losses["carve"] = c.carve * (1 - progress) * (force * (surface * d).sum(-1).view(-1)).mean()
-        figures = {
+        metrics = {
             "psnr": lambda: -10 * torch.log10((difference.detach()[hit].square()).mean()),
             "accuracy": lambda: ((at_points > 0) == within).float().mean(),  # of being within the silhouettes
         }
-        return losses, figures
+        return losses, metrics
 
     @torch.no_grad()
     def _march(

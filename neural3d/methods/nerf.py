@@ -42,7 +42,7 @@ from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import surface_of_density
 from neural3d.render.packed import Shaded, render_packed
-from neural3d.render.volume import Spacing, gather, quadrature, sample_pdf, stratified
+from neural3d.render.volume import Spacing, accumulate, render_weights, sample_pdf, stratified
 
 if TYPE_CHECKING:
     from neural3d.data.rays import RayBatch
@@ -288,8 +288,8 @@ class Nerf(Method, Renderable, Meshable):
             density = density.new_zeros(rays * count).index_put((where,), density)
             rgb = rgb.new_zeros(rays * count, 3).index_put((where,), rgb)
         density, rgb = density.view(rays, count), rgb.view(rays, count, 3)
-        weights, alpha, distance = quadrature(t, density, None if self.scene.unbounded else far)
-        return Pass(t, density, weights, gather(weights, rgb) + (1 - alpha)[:, None] * background, alpha, distance)
+        weights, alpha, distance = render_weights(t, density, None if self.scene.unbounded else far)
+        return Pass(t, density, weights, accumulate(weights, rgb) + (1 - alpha)[:, None] * background, alpha, distance)
 
     # --- training ---
 

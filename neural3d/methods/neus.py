@@ -323,9 +323,9 @@ class Neus(Method, Renderable, Meshable):
         # A marched sample costs about a tenth of one that is also differentiated.
         self.budget.spent(n + 0.1 * marched + 0.5 * cost_behind, rays)
         error = (out.rgb.detach() - target).square().mean()
-        figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
-        figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
-        return losses, figures
+        metrics: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
+        metrics |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
+        return losses, metrics
 
     def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
         """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.

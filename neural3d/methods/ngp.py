@@ -110,9 +110,9 @@ class Ngp(Method, Renderable, Meshable):
             losses["distortion"] = c.distortion * out.distortion.mean()
 
         self.budget.spent(len(samples) + 0.2 * marched, len(batch))  # a fifth of what differentiated ones cost
-        figures = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
-        figures["marched_per_ray"] = marched / len(batch)
-        return losses, figures
+        metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
+        metrics["marched_per_ray"] = marched / len(batch)
+        return losses, metrics
 
     def _refined(self, batch: RayBatch) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """The batch's rays after each view's correction: a rotation about the camera's centre and a translation."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from neural3d.errors import UserError
 from neural3d.ops.adam import Adam
 
-# loss(batch, progress, generator) → (terms that the trainer sums and differentiates, figures to report).
+# loss(batch, progress, generator) → (terms that the trainer sums and differentiates, metrics to report).
 # batch: what the method's `source` draws. progress: 0 at the first step, 1 at the horizon and after.
-# Functions among the figures are called only when a report is due.
+# Functions among the metrics are called only when a report is due.
 Loss = Callable[[Any, float, torch.Generator], tuple[dict[str, Tensor], dict[str, Any]]]
 
 

@@ -188,7 +188,7 @@ class Splat(Method, Renderable, Meshable, Splatted):
             self.control.resize(count)
         return super().load_state_dict(state_dict, *args, **options)
 
-    def forecast(self) -> list[str]:
+    def memory_estimate(self) -> list[str]:
         c, s = self.config, self.splats
         per_splat = splat_bytes(s.sh_degree)
         most = c.max_splats if c.densify != "none" else len(s)

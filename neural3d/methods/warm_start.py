@@ -77,9 +77,9 @@ class WarmStart(HashRadiance):
         out = composite_radiance(self, samples, batch.directions, background)
         error = (out.rgb - batch.rgb).square().mean()
         self.budget.spent(len(samples) + 0.2 * marched, rays)
-        figures = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / rays}
-        figures["marched_per_ray"] = marched / rays
-        return {"color": error, "distortion": DISTORTION * out.distortion.mean()}, figures
+        metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / rays}
+        metrics["marched_per_ray"] = marched / rays
+        return {"color": error, "distortion": DISTORTION * out.distortion.mean()}, metrics
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
         if step == 0:

@@ -59,7 +59,7 @@ class Coverage:
 
 
 @dataclass
-class _Look:
+class _Drawn:
     """A view as the method draws it. t: distances to its points along its rays; shown: of the subject."""
 
     camera: Camera
@@ -82,19 +82,19 @@ def coverage(
 ) -> Coverage:
     """mesh, views, box: in the frame of `render`'s cameras; the box is what the mesh was extracted from."""
     chosen = views[:: math.ceil(len(views) / VIEWS)]
-    looks = []
+    drawn = []
     for view in chosen:
-        looks.append(_look(view, render))
-        progress("comparing with the photos", len(looks), len(chosen))
+        drawn.append(_drawn(view, render))
+        progress("comparing with the photos", len(drawn), len(chosen))
     solid, near = Solid(mesh), NEAR * float((box[1] - box[0]).norm())
     counts = np.zeros(3)  # covered, missing, misplaced
-    for look in looks:
-        counts += _compared(look, [other for other in looks if other is not look], solid, box, near)
+    for view in drawn:
+        counts += _compared(view, [other for other in drawn if other is not view], solid, box, near)
     covered, missing, misplaced = (counts / max(1, counts.sum())).tolist()
-    return Coverage(covered, missing, misplaced, len(looks))
+    return Coverage(covered, missing, misplaced, len(drawn))
 
 
-def _look(view: View, render: Callable[[Camera], RenderOut]) -> _Look:
+def _drawn(view: View, render: Callable[[Camera], RenderOut]) -> _Drawn:
     shrink = max(1.0, max(view.camera.width, view.camera.height) / SIDE)
     view = view.resized(round(view.camera.width / shrink), round(view.camera.height / shrink))
     out = render(view.camera)
@@ -107,15 +107,15 @@ def _look(view: View, render: Callable[[Camera], RenderOut]) -> _Look:
         if mask is not None:
             shown = shown & torch.from_numpy(mask == 255).flatten()
     origins, directions = (x.reshape(-1, 3) for x in view.camera.rays())
-    return _Look(view.camera, origins, directions, torch.where(seen, out.depth[..., 0].cpu(), math.inf), shown)
+    return _Drawn(view.camera, origins, directions, torch.where(seen, out.depth[..., 0].cpu(), math.inf), shown)
 
 
 def _compared(
-    look: _Look, others: list[_Look], solid: Solid, box: Float[Tensor, "2 3"], near: float
+    view: _Drawn, others: list[_Drawn], solid: Solid, box: Float[Tensor, "2 3"], near: float
 ) -> Float[np.ndarray, "3"]:
     """How many pixels are covered, missing and misplaced."""
-    solid_seen = look.t.isfinite()
-    x = look.origins + torch.where(solid_seen, look.t, 0)[:, None] * look.directions
+    solid_seen = view.t.isfinite()
+    x = view.origins + torch.where(solid_seen, view.t, 0)[:, None] * view.directions
     agree, through = torch.zeros(2, len(x))
     for other in others:
         xy, z = other.camera.project(x)
@@ -125,16 +125,16 @@ def _compared(
         behind = other.depth[row.clamp(0, height - 1), column.clamp(0, width - 1)] - z
         agree += inside & (behind.abs() <= near)
         through += inside & (behind > near)
-    enter, leave = box_span(look.origins, look.directions, box)
-    fog = ~solid_seen | (through > agree) | ((look.t < enter) & (agree == 0))
-    in_box = solid_seen & (look.t >= enter - near) & (look.t <= leave + near) & (leave > enter)
-    counts = look.shown & (in_box | (fog & (leave > enter) & ((look.t < leave) | ~solid_seen)))
+    enter, leave = box_span(view.origins, view.directions, box)
+    fog = ~solid_seen | (through > agree) | ((view.t < enter) & (agree == 0))
+    in_box = solid_seen & (view.t >= enter - near) & (view.t <= leave + near) & (leave > enter)
+    counts = view.shown & (in_box | (fog & (leave > enter) & ((view.t < leave) | ~solid_seen)))
 
-    t, _ = solid.first_hit(look.origins.numpy(), look.directions.numpy())
-    mesh = torch.from_numpy(t).view(look.depth.shape)
+    t, _ = solid.first_hit(view.origins.numpy(), view.directions.numpy())
+    mesh = torch.from_numpy(t).view(view.depth.shape)
     padded = torch.nn.functional.pad(mesh, (1, 1, 1, 1), value=math.inf)
     around = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(2).flatten(0, 1)  # a pixel and its eight neighbours
-    deep = ((around - look.t[:, None]).abs() <= near).any(1)
+    deep = ((around - view.t[:, None]).abs() <= near).any(1)
     covered = counts & ~fog & deep
     missing = counts & ~covered & ~around.isfinite().any(1)
     misplaced = counts & ~covered & ~missing

@@ -35,7 +35,7 @@ NOTHING = "The views see no surface inside the box; choose another --crop, or tr
 
 
 @dataclass
-class _Look:
+class _DepthView:
     """One view. depth: Inf where nothing is seen, not a number where what is seen is not to be trusted."""
 
     camera: Camera
@@ -62,34 +62,34 @@ class Fused:
         contracted: bool = False,
     ):
         self.truncation, self.contracted = truncation, contracted
-        self._looks = []
+        self._views = []
         for camera in cameras:
             out = render(camera, torch.zeros(3))
             seen = out.alpha > 0.5
             rgb = torch.where(seen, out.rgb / out.alpha.clamp_min(0.5), 0)
             depth = torch.where(seen, out.depth, math.inf)[..., 0]
             self.device = depth.device
-            self._looks.append(_Look(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
-            progress("drawing depth", len(self._looks), len(cameras))
+            self._views.append(_DepthView(camera, depth, (255 * rgb.clamp(0, 1)).round().byte()))
+            progress("drawing depth", len(self._views), len(cameras))
 
     def confirm(self) -> None:
         """Silences pixels whose points fewer than CONFIRM of the NEIGHBOURS nearest views see as deep, up to τ.
 
         What is seen in one view alone is haze, a wall from its back, or the smear between an edge and what is behind.
         """
-        centres = torch.stack([look.camera.centre for look in self._looks])
+        centres = torch.stack([view.camera.centre for view in self._views])
         checked = []
-        for look in self._looks:
-            x = self._points(look)
-            nearest = (centres - look.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
+        for view in self._views:
+            x = self._points(view)
+            nearest = (centres - view.camera.centre).norm(dim=1).argsort()[1 : NEIGHBOURS + 1]
             agreeing, tolerance = torch.zeros(len(x), device=self.device), self.reach(x)
-            for other in (self._looks[i] for i in nearest.tolist()):
+            for other in (self._views[i] for i in nearest.tolist()):
                 d, inside = self._before(other, x)
                 agreeing += inside & (d.abs() < tolerance)
-            lonely = (agreeing < min(CONFIRM, len(nearest))).view(look.depth.shape)
-            checked.append(torch.where(lonely & look.depth.isfinite(), math.nan, look.depth))
-        for look, depth in zip(self._looks, checked):
-            look.depth = depth
+            lonely = (agreeing < min(CONFIRM, len(nearest))).view(view.depth.shape)
+            checked.append(torch.where(lonely & view.depth.isfinite(), math.nan, view.depth))
+        for view, depth in zip(self._views, checked):
+            view.depth = depth
 
     def reach(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """τ at points."""
@@ -105,8 +105,8 @@ class Fused:
         """
         total, count, near, faced = torch.zeros(4, len(x), device=x.device)
         reach = self.reach(x)
-        for look in self._looks:
-            d, inside = self._before(look, x)
+        for view in self._views:
+            d, inside = self._before(view, x)
             told = inside & (d > -reach)
             total += torch.where(told, torch.minimum(d, reach), 0)
             count += told
@@ -123,13 +123,13 @@ class Fused:
         x, normal = x.to(self.device), normal.to(self.device)
         total, weights = torch.zeros(len(x), 3, device=x.device), torch.zeros(len(x), 1, device=x.device)
         reach = self.reach(x)
-        for look in self._looks:
-            d, inside = self._before(look, x)
-            toward = torch.nn.functional.normalize(look.camera.centre.to(x) - x, dim=1)
+        for view in self._views:
+            d, inside = self._before(view, x)
+            toward = torch.nn.functional.normalize(view.camera.centre.to(x) - x, dim=1)
             slant = (toward * normal).sum(1).clamp_min(0) ** 2
             weight = torch.where(d.abs() < reach, slant, 0) + 1e-6
             weight = torch.where(inside & d.isfinite(), weight, 0)[:, None]
-            total += weight * self._pixels(look, look.rgb, x)[0].float() / 255
+            total += weight * self._pixels(view, view.rgb, x)[0].float() / 255
             weights += weight
         return torch.where(weights > 0, total / weights.clamp_min(1e-12), 0.5)
 
@@ -146,27 +146,27 @@ class Fused:
 
     def extent(self) -> Float[Tensor, "2 3"]:
         """The box in contracted space around what is seen, to be trusted and not further away than FARTHEST."""
-        points = torch.cat([self._points(look)[::16] for look in self._looks]).cpu()
+        points = torch.cat([self._points(view)[::16] for view in self._views]).cpu()
         points = contract(points[points.abs().amax(1) < FARTHEST])  # not what is not a number
         if not len(points):
             raise UserError(NOTHING)
         ordered, rare = points.sort(0).values, len(points) // 1000
         return torch.stack([ordered[rare] - 0.05, ordered[-1 - rare] + 0.05])
 
-    def _points(self, look: _Look) -> Float[Tensor, "P 3"]:
+    def _points(self, view: _DepthView) -> Float[Tensor, "P 3"]:
         """Where the rays of a view's pixels meet the surface; not finite where they meet none."""
-        origin, direction = (x.reshape(-1, 3).to(self.device) for x in look.camera.rays())
-        return origin + (look.depth.flatten() / (direction @ look.camera.forward.to(direction)))[:, None] * direction
+        origin, direction = (x.reshape(-1, 3).to(self.device) for x in view.camera.rays())
+        return origin + (view.depth.flatten() / (direction @ view.camera.forward.to(direction)))[:, None] * direction
 
-    def _before(self, look: _Look, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"]]:
+    def _before(self, view: _DepthView, x: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"]]:
         """(d, is x in the picture?)"""
-        depth, z, inside = self._pixels(look, look.depth, x)
+        depth, z, inside = self._pixels(view, view.depth, x)
         return depth - z, inside
 
     @staticmethod
-    def _pixels(look: _Look, image: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _pixels(view: _DepthView, image: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(the picture's values at points, their depths, are they in the picture?)"""
-        xy, z = look.camera.project(x)
+        xy, z = view.camera.project(x)
         column, row = xy.nan_to_num(-1).clamp(-1, 1e6).floor().long().unbind(-1)
         height, width = image.shape[:2]
         inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)

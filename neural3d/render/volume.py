@@ -15,17 +15,17 @@ from torch import Tensor
 Spacing = Literal["distance", "disparity"]
 
 
-class Quadrature(NamedTuple):
-    """What rays gather."""
+class RenderWeights(NamedTuple):
+    """What each sample shows, and the rays."""
 
     weights: Float[Tensor, "R S"]  # wᵢ = Tᵢ αᵢ
     alpha: Float[Tensor, "R"]  # opacity, Σ wᵢ
     distance: Float[Tensor, "R"]  # expected t where the ray ends, Σ wᵢtᵢ / Σ wᵢ; 0 where the opacity is 0
 
 
-def quadrature(
+def render_weights(
     t: Float[Tensor, "R S"], density: Float[Tensor, "R S"], end: Float[Tensor, "R"] | None = None
-) -> Quadrature:
+) -> RenderWeights:
     """wᵢ = Tᵢ (1 − exp(−σᵢδᵢ)),  Tᵢ = exp(−Σ_{j<i} σⱼδⱼ), eq. 3: exact for a density constant on each [tᵢ, tᵢ₊₁].
 
     end: where the volume ends, δ_S = end − t_S. None: it never does, and the last sample, if it has any density, is
@@ -39,10 +39,10 @@ def quadrature(
     alpha = weights.sum(1)
     # Where nothing is hit, 0 / tiny = 0; the threshold is far below any opacity that shows.
     distance = (weights * t).sum(1) / alpha.clamp_min(1e-10)
-    return Quadrature(weights, alpha, distance)
+    return RenderWeights(weights, alpha, distance)
 
 
-def gather(weights: Float[Tensor, "R S"], values: Float[Tensor, "R S C"]) -> Float[Tensor, "R C"]:
+def accumulate(weights: Float[Tensor, "R S"], values: Float[Tensor, "R S C"]) -> Float[Tensor, "R C"]:
     """C(r) = Σ wᵢcᵢ, eq. 3: the expected colour, or whatever the samples carry, on a black background."""
     return torch.einsum("rs,rsc->rc", weights, values)
 

@@ -25,7 +25,7 @@ from neural3d.scene.scene import Scene, View
 from neural3d.shapes.shape import load_parts, read_shape
 
 FEW_VIEWS = 20  # training views below which radiance fields need regularisation to generalise
-LOOKS = 16  # photos decoded for a judgement
+SAMPLE = 16  # photos decoded for a judgement
 
 
 def describe(scene: Scene) -> list[tuple[str, str]]:
@@ -55,8 +55,8 @@ def describe(scene: Scene) -> list[tuple[str, str]]:
     return rows + [("note", note) for note in scene.notes]
 
 
-def suspicions(scene: Scene) -> list[str]:
-    """One sentence for each thing that looks wrong, the gravest first. Decodes up to LOOKS photos."""
+def warnings(scene: Scene) -> list[str]:
+    """One sentence for each thing that looks wrong, the gravest first. Decodes up to SAMPLE photos."""
     observed = observed_points(scene)
     found = [
         *implausible(scene),
@@ -165,7 +165,7 @@ def _memory(scene: Scene) -> str:
     return f"{gib:.2f} GiB for {pixels / 1e6:.1f} M training pixels, {available_memory() / 2**30:.1f} GiB are free"
 
 
-# --- suspicions ------------------------------------------------------------------------------------------------------
+# --- warnings --------------------------------------------------------------------------------------------------------
 
 
 def _names(views: list[View]) -> str:
@@ -275,7 +275,7 @@ def _inside_bounds(scene: Scene) -> list[str]:
 def _pixels(scene: Scene) -> list[str]:
     """What a look at small copies of some photos shows: damage, or nothing at all."""
     empty = []
-    for view in every_nth(scene.views, LOOKS):
+    for view in every_nth(scene.views, SAMPLE):
         try:
             pixels = read_image(view.image_path, *small_size(view), alpha=True)
         except UserError as error:
@@ -305,9 +305,9 @@ def describe_shape(path: Path) -> list[tuple[str, str]]:
         return _describe_cloud(path)
     mesh: Any = trimesh.util.concatenate(parts) if len(parts) > 1 else parts[0]
     points, faces = np.asarray(mesh.vertices), mesh.faces
-    looks = {"vertex": "per vertex", "face": "per face", "texture": "texture"}
+    kinds = {"vertex": "per vertex", "face": "per face", "texture": "texture"}
     rows = [("vertices", f"{len(points):,}"), ("faces", f"{len(faces):,}")]
-    rows += [("colours", looks.get(mesh.visual.kind or "", "none")), _bounds(points)]
+    rows += [("colours", kinds.get(mesh.visual.kind or "", "none")), _bounds(points)]
     joined = mesh.copy()
     joined.merge_vertices(merge_tex=True, merge_norm=True)  # STL has corners only, textures cut meshes along seams
     pieces = trimesh.graph.connected_component_labels(joined.face_adjacency, node_count=len(joined.faces)).max() + 1

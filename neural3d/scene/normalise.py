@@ -38,17 +38,17 @@ def normalise(
     The region is, in this order: what the options say; the format's box where it hugs the subject; the visual hull of
     the silhouettes of the training views; what cameras and points say; the format's box.
     """
-    turn = torch.eye(4, dtype=torch.float64)
-    turn[:3, :3] = rotation_to_z(up_in_capture(capture, options))
+    rotation = torch.eye(4, dtype=torch.float64)
+    rotation[:3, :3] = rotation_to_z(up_in_capture(capture, options))
     given = options.aabb if options.aabb is not None else capture.box
     ball = capture.box_is_ball and options.aabb is None
-    box = None if given is None else turned_box(turn, torch.as_tensor(given, dtype=torch.float64), ball)
+    box = None if given is None else rotated_box(rotation, torch.as_tensor(given, dtype=torch.float64), ball)
     outline = None
-    cameras = [f.camera.moved(turn) for f in capture.frames]
-    points = None if capture.points is None else torch.from_numpy(transform(turn, capture.points[0]))
+    cameras = [f.camera.moved(rotation) for f in capture.frames]
+    points = None if capture.points is None else torch.from_numpy(transform(rotation, capture.points[0]))
     if options.aabb is None and not capture.box_is_tight:
         if capture.silhouettes:
-            hull = hull_of(train, turn, box)
+            hull = hull_of(train, rotation, box)
             if hull is None:
                 capture.notes.append("The silhouettes have nothing in common; poses or masks may be wrong.")
             else:
@@ -63,7 +63,7 @@ def normalise(
     scale = torch.eye(4, dtype=torch.float64)
     scale[:3, :3] /= half
     scale[:3, 3] = -centre / half
-    return scale @ turn, ((box - centre) / half).float(), (outline - centre) / half
+    return scale @ rotation, ((box - centre) / half).float(), (outline - centre) / half
 
 
 def up_in_capture(capture: Capture, options: SceneOptions) -> Float[Tensor, "3"]:
@@ -96,19 +96,19 @@ def transform(matrix: Float[Tensor, "4 4"], points: Float[np.ndarray, "N 3"]) ->
     return points @ m[:3, :3].T + m[:3, 3]
 
 
-def turned_box(turn: Tensor, box: Float[Tensor, "2 3"], ball: bool) -> Float[Tensor, "2 3"]:
+def rotated_box(rotation: Tensor, box: Float[Tensor, "2 3"], ball: bool) -> Float[Tensor, "2 3"]:
     """The box of a turned box's corners, or of the turned ball in a cube."""
     if ball:
-        centre, radius = turn[:3, :3] @ box.mean(0) + turn[:3, 3], (box[1] - box[0]) / 2
+        centre, radius = rotation[:3, :3] @ box.mean(0) + rotation[:3, 3], (box[1] - box[0]) / 2
         return torch.stack([centre - radius, centre + radius])
-    corners = torch.cartesian_prod(*box.T) @ turn[:3, :3].T + turn[:3, 3]
+    corners = torch.cartesian_prod(*box.T) @ rotation[:3, :3].T + rotation[:3, 3]
     return torch.stack([corners.amin(0), corners.amax(0)])
 
 
-def hull_of(train: list[Frame], turn: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor] | None:
+def hull_of(train: list[Frame], rotation: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """Box and cells of the visual hull of HULL_VIEWS training views, searched as far out as the nearest camera."""
     some = [train[i] for i in np.linspace(0, len(train) - 1, min(len(train), HULL_VIEWS)).astype(int)]
-    cameras = [f.camera.moved(turn) for f in some]
+    cameras = [f.camera.moved(rotation) for f in some]
     centre = convergence(cameras)
     if centre is not None:
         reach = torch.stack([(c.centre - centre).norm() for c in cameras]).min()

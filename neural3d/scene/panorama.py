@@ -61,10 +61,10 @@ def _faces(frame: Frame) -> list[Frame]:
     side = max(1, round(camera.width / math.pi))
     params = torch.full((4,), side / 2, dtype=torch.float64)
     path, faces = PurePosixPath(frame.name), []
-    for face, rotation in FACES.items():
-        turn = torch.eye(4, dtype=torch.float64)
-        turn[:3, :3] = torch.tensor(rotation, dtype=torch.float64)
-        part = Camera("PINHOLE", side, side, params, camera.world_from_camera @ turn)
+    for face, axes in FACES.items():
+        rotation = torch.eye(4, dtype=torch.float64)
+        rotation[:3, :3] = torch.tensor(axes, dtype=torch.float64)
+        part = Camera("PINHOLE", side, side, params, camera.world_from_camera @ rotation)
         name = path.with_name(f"{path.stem}_{face}{path.suffix}").as_posix()
         faces.append(replace(frame, name=name, camera=part, lens=camera))
     return faces

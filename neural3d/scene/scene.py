@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import area_resized, read_header, read_image, read_mask
-from neural3d.scene.undistort import bent, pinhole_camera, straightened
+from neural3d.scene.undistort import bent, pinhole_camera, undistorted
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
@@ -77,7 +77,7 @@ class View:
         width, height = self.camera.width, self.camera.height
         lens = self.lens.resized(fine * self.lens.width, fine * self.lens.height)
         pixels = read(replace(self, camera=lens, lens=None))
-        return area_resized(straightened(pixels, lens, self.camera.resized(fine * width, fine * height)), width, height)
+        return area_resized(undistorted(pixels, lens, self.camera.resized(fine * width, fine * height)), width, height)
 
 
 @dataclass

@@ -47,13 +47,13 @@ def pinhole_camera(camera: Camera) -> Camera:
     return Camera("PINHOLE", width, height, params, camera.world_from_camera)
 
 
-def straightened(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole: Camera) -> UInt8[np.ndarray, "H W C"]:
+def undistorted(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole: Camera) -> UInt8[np.ndarray, "H W C"]:
     """The picture resampled bilinearly as `pinhole` sees it; colours of transparent pixels weigh as they are visible.
 
     taken_with, pinhole: at the pictures' sizes. Directions that the photo does not hold take its nearest pixel. A part
     of a panorama looks another way than the panorama, which the cameras' poses tell; all else looks the same way.
     """
-    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole), _turn(taken_with, pinhole))
+    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole), _rotation(taken_with, pinhole))
     image = pixels.astype(np.float32).reshape(-1, pixels.shape[2])
     if pixels.shape[2] == 4:
         image[:, :3] *= image[:, 3:]
@@ -105,16 +105,16 @@ def _key(camera: Camera) -> tuple[str, int, int, tuple[float, ...]]:
     return camera.model, camera.width, camera.height, tuple(camera.params.tolist())
 
 
-def _turn(taken_with: Camera, pinhole: Camera) -> tuple[float, ...]:
+def _rotation(taken_with: Camera, pinhole: Camera) -> tuple[float, ...]:
     """The rotation, row by row, that takes directions of the pinhole camera to those of the photo's."""
-    turn = torch.eye(3, dtype=torch.float64)
+    rotation = torch.eye(3, dtype=torch.float64)
     if is_panorama(taken_with):
-        turn = taken_with.world_from_camera[:3, :3].T @ pinhole.world_from_camera[:3, :3]
-    return tuple(turn.flatten().tolist())
+        rotation = taken_with.world_from_camera[:3, :3].T @ pinhole.world_from_camera[:3, :3]
+    return tuple(rotation.flatten().tolist())
 
 
 @functools.lru_cache(maxsize=2)  # photos of one lens share it
-def _grid(taken_with: tuple, pinhole: tuple, turn: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+def _grid(taken_with: tuple, pinhole: tuple, rotation: tuple[float, ...]) -> tuple[np.ndarray, ...]:
     """For each pixel of the pinhole picture: the photo's pixel above left of it, how far the ones to the right and
     below are in memory (0 at the photo's edge, back to the left at a panorama's), and the weights (N, 1) of these two.
     """
@@ -122,7 +122,7 @@ def _grid(taken_with: tuple, pinhole: tuple, turn: tuple[float, ...]) -> tuple[n
     _, w, h, (fx, fy, cx, cy) = pinhole
     y, x = np.mgrid[:h, :w] + 0.5
     directions = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1).reshape(-1, 3)
-    directions = directions @ np.reshape(turn, (3, 3)).T
+    directions = directions @ np.reshape(rotation, (3, 3)).T
     lens = torch.tensor(params, dtype=torch.float64)
     # In pieces too small for torch to share among threads: photos are read several at once, and would wait for each
     # other's threads.

@@ -20,7 +20,7 @@ from neural3d.images.video import is_video, videos_in, write_sharpest_frames
 from neural3d.scene.capture import MASK_FOLDERS
 from neural3d.scene.masks import pair_masks, write_mask
 from neural3d.scene.readers import holds_capture
-from neural3d.sfm.survey import PANORAMA, Look, blurred, copies, survey
+from neural3d.sfm.survey import PANORAMA, PhotoStats, blurred, copies, survey
 
 INSIDE = ("images", "input", "image")  # where a folder may keep its photos, if not in itself
 
@@ -147,22 +147,22 @@ def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, in
     if footage.is_video:
         written = write_sharpest_frames(footage.path, folder, frames, report)
         return Staged([CameraGroup(read_header(folder / written[0])[:2], written)], {}, [])
-    looks, unreadable = survey(footage.photos, report)
-    unreadable |= {photo: PANORAMA for photo, look in looks.items() if look.panorama}
-    looks = {photo: look for photo, look in looks.items() if not look.panorama}
-    doubled = copies(looks)
-    taken = {photo: look for photo, look in looks.items() if photo not in doubled}
+    stats, unreadable = survey(footage.photos, report)
+    unreadable |= {photo: PANORAMA for photo, one in stats.items() if one.panorama}
+    stats = {photo: one for photo, one in stats.items() if not one.panorama}
+    doubled = copies(stats)
+    taken = {photo: one for photo, one in stats.items() if photo not in doubled}
     names = _new_names(footage, taken)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failures = pool.map(lambda p: _write(p, taken[p], footage.masks.get(p), folder, names[p]), taken)
         groups: dict[tuple, CameraGroup] = {}
-        for (photo, look), failure in zip(taken.items(), failures):
+        for (photo, one), failure in zip(taken.items(), failures):
             if failure:
                 unreadable[photo] = failure
                 continue
-            shot = look.shot
-            camera = photo.parent, look.size, shot.camera, shot.focal, shot.focal_35mm, shot.focal_pixels
-            group = groups.setdefault(camera, CameraGroup(look.size, [], shot.focal_pixels))
+            shot = one.shot
+            camera = photo.parent, one.size, shot.camera, shot.focal, shot.focal_35mm, shot.focal_pixels
+            group = groups.setdefault(camera, CameraGroup(one.size, [], shot.focal_pixels))
             group.names.append(names[photo])
             if shot.place:
                 group.places[names[photo]] = shot.place
@@ -173,12 +173,12 @@ def stage(footage: Footage, folder: Path, frames: int, report: Callable[[int, in
     return Staged(list(groups.values()), {footage.name(p): why for p, why in unreadable.items()}, notes)
 
 
-def _new_names(footage: Footage, looks: dict[Path, Look]) -> dict[Path, str]:
+def _new_names(footage: Footage, stats: dict[Path, PhotoStats]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken = set()
-    for photo, look in looks.items():
+    for photo, one in stats.items():
         name = Path(re.sub(r"[\s#]", "_", footage.name(photo)))
-        name = name if look.as_is else name.with_suffix(".jpg" if look.lossy else ".png")
+        name = name if one.as_is else name.with_suffix(".jpg" if one.lossy else ".png")
         while name.as_posix().lower() in taken:
             name = name.with_name(f"_{name.name}")
         names[photo] = name.as_posix()
@@ -186,11 +186,11 @@ def _new_names(footage: Footage, looks: dict[Path, Look]) -> dict[Path, str]:
     return names
 
 
-def _write(photo: Path, look: Look, mask: Path | None, folder: Path, name: str) -> str:
+def _write(photo: Path, one: PhotoStats, mask: Path | None, folder: Path, name: str) -> str:
     """The photo, and its mask, as a capture holds them; why that fails, or nothing."""
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if look.as_is:
+    if one.as_is:
         link_or_copy(photo, target)
     else:
         try:
@@ -200,7 +200,7 @@ def _write(photo: Path, look: Look, mask: Path | None, folder: Path, name: str) 
             return f"cannot be read ({error})"
         picture.save(target, quality=95, subsampling=0, exif=picture.info["exif"])
     if mask:
-        write_mask(mask, photo, folder.parent / "masks" / f"{name}.png", look.size, look.orientation)
+        write_mask(mask, photo, folder.parent / "masks" / f"{name}.png", one.size, one.orientation)
     return ""
 
 

@@ -12,7 +12,7 @@ from neural3d.images.formats import missing_readers
 from neural3d.images.video import describe_video, key_frames, sharpness
 from neural3d.scene.gps import NOISE, enu, spread
 from neural3d.sfm.footage import Footage
-from neural3d.sfm.survey import PANORAMA, Look, blurred, copies, survey
+from neural3d.sfm.survey import PANORAMA, PhotoStats, blurred, copies, survey
 
 FEW = 20  # photos: what README asks for at least
 STOPS = 1.0  # between exposures, or between the photos' mean light, from which one colour looks like two
@@ -28,41 +28,41 @@ def describe_footage(footage: Footage) -> tuple[list[tuple[str, str]], list[str]
 def _describe_photos(footage: Footage) -> tuple[list[tuple[str, str]], list[str]]:
     advice = missing_readers(footage.photos)
     unseen = {p for photos, _ in advice for p in photos}
-    looks, unreadable = survey([p for p in footage.photos if p not in unseen])
-    named = {footage.name(p): look for p, look in looks.items()}
+    stats, unreadable = survey([p for p in footage.photos if p not in unseen])
+    named = {footage.name(p): one for p, one in stats.items()}
     rows = [("photos", f"{len(footage.photos)}, without poses")]
     if len(folders := {p.parent for p in footage.photos}) > 1:
         rows.append(("folders", f"{len(folders)}: each is taken for a camera of its own"))
-    if looks:
-        rows += [*_what_exif_says(list(looks.values())), *_places(list(looks.values()))]
+    if stats:
+        rows += [*_what_exif_says(list(stats.values())), *_places(list(stats.values()))]
     if footage.intrinsics:
         fx, fy, cx, cy = footage.intrinsics
         rows.append(("K.txt", f"focal lengths {fx:g}, {fy:g}, principal point ({cx:g}, {cy:g}) px"))
     if footage.masks:
         rows.append(("masks", f"of {len(footage.masks)} of {len(footage.photos)} photos"))
-    doubled = copies(looks)
-    blurry = [footage.name(p) for p in blurred({p: v for p, v in looks.items() if p not in doubled})]
-    if looks:
+    doubled = copies(stats)
+    blurry = [footage.name(p) for p in blurred({p: v for p, v in stats.items() if p not in doubled})]
+    if stats:
         rows.append(("blurred", _some(blurry) or "none stands out"))
         rows.append(("copies", _some(f"{footage.name(p)} of {footage.name(q)}" for p, q in doubled.items()) or "none"))
     said = [text for _, text in advice]
     said += [f"{footage.name(p)} {why}" for p, why in unreadable.items()]
-    said += [f"{footage.name(p)} {PANORAMA}." for p, look in looks.items() if look.panorama]
+    said += [f"{footage.name(p)} {PANORAMA}." for p, one in stats.items() if one.panorama]
     said += [f"{name} is left out: {why}" for name, why in footage.left_out.items()]
     return rows, said + _advise(named, blurry, len(footage.photos) - len(doubled), bool(footage.intrinsics))
 
 
-def _what_exif_says(looks: Sequence[Look]) -> list[tuple[str, str]]:
-    shots = [look.shot for look in looks]
-    turned = sum(look.orientation != 1 for look in looks)
-    sides = Counter("landscape" if w > h else "portrait" if h > w else "square" for w, h in (k.size for k in looks))
+def _what_exif_says(stats: Sequence[PhotoStats]) -> list[tuple[str, str]]:
+    shots = [one.shot for one in stats]
+    turned = sum(one.orientation != 1 for one in stats)
+    sides = Counter("landscape" if w > h else "portrait" if h > w else "square" for w, h in (k.size for k in stats))
     stand = ", ".join(f"{n} {side}" for side, n in sides.most_common())
     focal = Counter((s.focal, s.focal_35mm, s.focal_pixels) for s in shots)
     values = [e for s in shots if (e := s.ev) is not None]
-    light = [look.light for look in looks]
+    light = [one.light for one in stats]
     exposure = f"for light of EV {min(values):.1f} to {max(values):.1f}; " if values else ""
     return [
-        ("photo size", _counted("{}×{}".format(*look.size) for look in looks)),
+        ("photo size", _counted("{}×{}".format(*one.size) for one in stats)),
         ("orientation", stand + (f"; {turned} of them{TURNED}" if turned else "")),
         ("camera", _counted(filter(None, (s.camera for s in shots))) or "not said"),
         *([("lens", _counted(filter(None, (s.lens for s in shots))))] if any(s.lens for s in shots) else []),
@@ -78,8 +78,8 @@ def _focal(millimetres: float | None, film: float | None, pixels: float | None) 
     return " = ".join(said) or "not said"
 
 
-def _places(looks: Sequence[Look]) -> list[tuple[str, str]]:
-    places = [look.shot.place for look in looks if look.shot.place]
+def _places(stats: Sequence[PhotoStats]) -> list[tuple[str, str]]:
+    places = [one.shot.place for one in stats if one.shot.place]
     if not places:
         return []
     positions = enu(places)
@@ -89,17 +89,17 @@ def _places(looks: Sequence[Look]) -> list[tuple[str, str]]:
     return [("GPS", f"of {len(places)} photos, over {width:.0f} × {depth:.0f} m, {height:.0f} m in height: {use}")]
 
 
-def _advise(looks: dict[str, Look], blurry: list[str], photos: int, calibrated: bool) -> list[str]:
+def _advise(stats: dict[str, PhotoStats], blurry: list[str], photos: int, calibrated: bool) -> list[str]:
     said = []
     if photos < FEW:
         said.append(f"{photos} photos are few: {FEW} to 100 are usual, each sharing two thirds with the next.")
     if blurry:
         said.append(f"{len(blurry)} photos are blurred, compared with the others: take them again, or leave them out.")
-    if not looks:
+    if not stats:
         return said
-    shots = [look.shot for look in looks.values()]
+    shots = [one.shot for one in stats.values()]
     values = [s.ev for s in shots if s.ev is not None]
-    light = [look.light for look in looks.values()]
+    light = [one.light for one in stats.values()]
     low, high = np.percentile(values if len(values) > len(shots) / 2 else light, (5, 95))
     if high - low > STOPS:
         said.append(f"Exposure varies by {high - low:.1f} stops: use AE lock next time; per-image exposure helps.")

@@ -32,7 +32,7 @@ PLAIN = ("L", "RGB", "RGBA")  # channels that COLMAP reads as we do: no palette,
 
 
 @dataclass(frozen=True)
-class Look:
+class PhotoStats:
     """size: in pixels, upright. orientation: EXIF's, of the file.
 
     as_is: upright, in sRGB and in a format that COLMAP reads; else JPEG serves as well (lossy), or only PNG does.
@@ -51,7 +51,7 @@ class Look:
     panorama: bool
 
 
-def look_at(photo: Path) -> Look:
+def measured(photo: Path) -> PhotoStats:
     """Decodes all of the file, so that damage is found, at reduced size. Raises what `formats.open_photo` raises."""
     with open_photo(photo, quick=True) as file:
         orientation, exif = orientation_of(file), file.getexif()
@@ -65,7 +65,7 @@ def look_at(photo: Path) -> Look:
         small = srgb(eight_bit(file)).convert("L")
         small.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
         grey = np.asarray(small)
-    return Look(
+    return PhotoStats(
         size=size,
         orientation=orientation,
         as_is=as_is,
@@ -90,38 +90,38 @@ def blur(grey: UInt8[np.ndarray, "height width"]) -> float:
 
 def survey(
     photos: Sequence[Path], report: Callable[[int, int], None] = lambda *_: None
-) -> tuple[dict[Path, Look], dict[Path, str]]:
+) -> tuple[dict[Path, PhotoStats], dict[Path, str]]:
     """Looks at all photos, on all cores; of those that cannot be read, why."""
-    looks, unreadable = {}, {}
+    stats, unreadable = {}, {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i, (photo, look) in enumerate(zip(photos, pool.map(_try_to_look, photos))):
+        for i, (photo, one) in enumerate(zip(photos, pool.map(_try_to_measure, photos))):
             report(i + 1, len(photos))
-            if isinstance(look, Look):
-                looks[photo] = look
+            if isinstance(one, PhotoStats):
+                stats[photo] = one
             else:
-                unreadable[photo] = look
-    return looks, unreadable
+                unreadable[photo] = one
+    return stats, unreadable
 
 
-def _try_to_look(photo: Path) -> Look | str:
+def _try_to_measure(photo: Path) -> PhotoStats | str:
     try:
-        return look_at(photo)
+        return measured(photo)
     except (OSError, SyntaxError, ValueError) as error:
         return f"cannot be read ({error})"
 
 
-def copies(looks: Mapping[Path, Look]) -> dict[Path, Path]:
+def copies(stats: Mapping[Path, PhotoStats]) -> dict[Path, Path]:
     """Each photo that repeats another one pixel by pixel, and that one: the one with the shorter name."""
     first: dict[str, Path] = {}
-    ordered = sorted(looks, key=lambda p: (len(str(p)), p))  # "1.jpg" before "1 copy.jpg"
-    return {p: original for p in ordered if (original := first.setdefault(looks[p].digest, p)) != p}
+    ordered = sorted(stats, key=lambda p: (len(str(p)), p))  # "1.jpg" before "1 copy.jpg"
+    return {p: original for p in ordered if (original := first.setdefault(stats[p].digest, p)) != p}
 
 
-def blurred(looks: Mapping[Path, Look]) -> list[Path]:
+def blurred(stats: Mapping[Path, PhotoStats]) -> list[Path]:
     """The photos that are much less sharp than those taken just before and after, which show much the same."""
-    if not looks:
+    if not stats:
         return []
-    values = np.array([look.blur for look in looks.values()])
+    values = np.array([one.blur for one in stats.values()])
     excess = values - [np.median(values[max(0, i - NEAR) : i + NEAR + 1]) for i in range(len(values))]
     deviation = 1.4826 * np.median(abs(excess))  # of a normal distribution's standard deviation
-    return [p for p, e in zip(looks, excess) if e > max(DEVIATIONS * deviation, LEAST)]
+    return [p for p, e in zip(stats, excess) if e > max(DEVIATIONS * deviation, LEAST)]

@@ -19,7 +19,7 @@ from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid, open_edges
 from neural3d.images.formats import PICTURES
 from neural3d.shapes.samples import sample_surface
-from neural3d.shapes.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, read_shape, scene_turn
+from neural3d.shapes.shape import HALF_SIDE, MARGIN, MESH_SUFFIXES, ShapeFile, read_shape, scene_rotation
 from neural3d.shapes.shots import Shots
 
 SPLITS = ("train", "test")
@@ -84,17 +84,17 @@ def load_shape_set(folder: Path) -> ShapeSet:
     is up.
     """
     members = _split(folder)
-    turns = {str(scene_turn(Path(name)).tolist()): name for names in members.values() for name in names}
-    if len(turns) > 1:
-        names = " and ".join(turns.values())
+    rotations = {str(scene_rotation(Path(name)).tolist()): name for names in members.values() for name in names}
+    if len(rotations) > 1:
+        names = " and ".join(rotations.values())
         raise UserError(f"{folder}: {names} disagree about what is up (+y or +z); convert them to one format.")
-    turn = scene_turn(Path(next(iter(turns.values()))))
+    rotation = scene_rotation(Path(next(iter(rotations.values()))))
     files = {split: [read_member(folder / name) for name in names] for split, names in members.items()}
     read = {split: [file.mesh for file in of_split] for split, of_split in files.items()}
     everything = [*itertools.chain(*read.values())]
     low = np.min([mesh.vertices.min(0) for mesh in everything], axis=0)
     high = np.max([mesh.vertices.max(0) for mesh in everything], axis=0)
-    matrix, aabb = frame_of(low, high, turn)
+    matrix, aabb = frame_of(low, high, rotation)
     counts = ", ".join(f"{len(names)} {split}" for split, names in members.items())
     return ShapeSet(
         name=folder.name,
@@ -111,13 +111,13 @@ def load_shape_set(folder: Path) -> ShapeSet:
 
 
 def frame_of(
-    low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], turn: Float[np.ndarray, "3 3"]
+    low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], rotation: Float[np.ndarray, "3 3"]
 ) -> tuple[Float[np.ndarray, "4 4"], Float[Tensor, "2 3"]]:
     """(scene_from_capture, aabb) where the box of all shapes, in the capture's frame, is low to high."""
     scale = 2 * HALF_SIDE / float((high - low).max())
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = scale * turn, -scale * turn @ (low + high) / 2
-    half = torch.from_numpy(np.abs(turn @ (high - low)) / 2 * scale).float() + MARGIN
+    matrix[:3, :3], matrix[:3, 3] = scale * rotation, -scale * rotation @ (low + high) / 2
+    half = torch.from_numpy(np.abs(rotation @ (high - low)) / 2 * scale).float() + MARGIN
     return matrix, torch.stack([-half, half])
 
 
@@ -227,7 +227,7 @@ class CategorySource:
         assert shapes.meshes is not None
         self.per_shape, self.cloud, self.noise = points, cloud, noise
         self.shots = shots.to(device) if shots else None
-        sets = [survey(mesh, shapes.aabb.numpy(), i) for i, mesh in enumerate(shapes.meshes["train"])]
+        sets = [distance_samples(mesh, shapes.aabb.numpy(), i) for i, mesh in enumerate(shapes.meshes["train"])]
         self.surface, self.points, self.distance = (torch.from_numpy(np.stack(a)).to(device) for a in zip(*sets))
         self.diagonal = (self.surface.amax(1) - self.surface.amin(1)).norm(dim=-1)
 
@@ -256,7 +256,7 @@ class CategorySource:
         pass
 
 
-def survey(
+def distance_samples(
     mesh: Mesh, aabb: Float[np.ndarray, "2 3"], seed: int
 ) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
     """(points on a closed shape, points around it and in the box, their signed distance), float32."""

@@ -71,12 +71,12 @@ def load_shape(path: Path) -> Shape:
         raise UserError(f"{path}: its points reach so far that nothing can be computed; correct them.")
     scale = 2 * HALF_SIDE / side
     middle = (low + high) / 2
-    turn = scene_turn(path)
+    rotation = scene_rotation(path)
     scene_from_capture = torch.eye(4, dtype=torch.float64)
-    scene_from_capture[:3, :3] = torch.from_numpy(scale * turn)
-    scene_from_capture[:3, 3] = torch.from_numpy(-scale * turn @ middle)
-    half = torch.from_numpy(np.abs(turn @ (high - low)) / 2 * scale).float() + MARGIN
-    vertices = ((points - middle) @ turn.T * scale).astype(np.float32)
+    scene_from_capture[:3, :3] = torch.from_numpy(scale * rotation)
+    scene_from_capture[:3, 3] = torch.from_numpy(-scale * rotation @ middle)
+    half = torch.from_numpy(np.abs(rotation @ (high - low)) / 2 * scale).float() + MARGIN
+    vertices = ((points - middle) @ rotation.T * scale).astype(np.float32)
     return Shape(
         name=path.stem,
         path=path,
@@ -84,7 +84,7 @@ def load_shape(path: Path) -> Shape:
         scene_from_capture=scene_from_capture,
         vertices=vertices,
         faces=mesh.faces if len(mesh.faces) else None,
-        normals=None if normals is None else (normals @ turn.T).astype(np.float32),
+        normals=None if normals is None else (normals @ rotation.T).astype(np.float32),
         outline=cloud_outline(torch.from_numpy(vertices))
         if len(mesh.faces)
         else cloud_outline(every_nth(torch.from_numpy(vertices), OUTLINED), trim=STRAYS),
@@ -92,7 +92,7 @@ def load_shape(path: Path) -> Shape:
     )
 
 
-def scene_turn(path: Path) -> Float[np.ndarray, "3 3"]:
+def scene_rotation(path: Path) -> Float[np.ndarray, "3 3"]:
     """The rotation that makes the file's up, as far as its format tells, the scene frame's +z."""
     return np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) if path.suffix.lower() in Y_UP else np.eye(3)
 

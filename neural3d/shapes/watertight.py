@@ -22,7 +22,7 @@ from neural3d.errors import UserError
 from neural3d.files.mesh_ply import write_ply
 from neural3d.geometry.mesh import Mesh, remove_floaters
 from neural3d.geometry.solid import Solid
-from neural3d.shapes.shape import MESH_SUFFIXES, read_shape, scene_turn
+from neural3d.shapes.shape import MESH_SUFFIXES, read_shape, scene_rotation
 
 LAYERS = 3  # of empty cells around the mesh
 
@@ -81,10 +81,10 @@ def convert_folder(source: Path, out: Path, *, resolution: int = 128, unit: bool
         raise UserError(f"{source}: holds no meshes ({', '.join(MESH_SUFFIXES)}).")
     written = []
     for file in files:
-        turn = np.eye(4)
-        turn[:3, :3] = scene_turn(file)
+        rotation = np.eye(4)
+        rotation[:3, :3] = scene_rotation(file)
         try:
-            closed = watertight(read_shape(file).mesh, resolution).transformed(turn)
+            closed = watertight(read_shape(file).mesh, resolution).transformed(rotation)
         except UserError as error:
             raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         closed = on_the_floor(closed) if unit else closed

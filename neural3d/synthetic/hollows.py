@@ -49,13 +49,13 @@ class HollowBall:
         """Turned about its front, with another radius and hollows of other widths."""
         g = torch.Generator().manual_seed(seed)
         size, angle = 0.85 + 0.3 * float(torch.rand(1, generator=g)), 2 * math.pi * float(torch.rand(1, generator=g))
-        turn = size * torch.tensor(
+        rotation = size * torch.tensor(
             [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]]
         )
         hollows = []
         for a, b, radius in cls.hollows:
             width = 0.8 + 0.5 * float(torch.rand(1, generator=g))
-            start, end = (tuple((turn @ torch.tensor(point)).tolist()) for point in (a, b))
+            start, end = (tuple((rotation @ torch.tensor(point)).tolist()) for point in (a, b))
             hollows.append((start, end, size * width * radius))
         return cls(radius=size * cls.radius, hollows=tuple(hollows))
 

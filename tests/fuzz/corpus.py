@@ -44,7 +44,7 @@ from neural3d.loading import load_data, load_scene
 from neural3d.render.images import save_film
 from neural3d.render.path_files import read_camera_path, write_camera_path
 from neural3d.run import configure, load
-from neural3d.scene.doctor import describe, suspicions
+from neural3d.scene.doctor import describe, warnings
 from neural3d.scene.objects import meshes_of, shots_of, write_captures
 from neural3d.sfm.footage import find_footage, require_footage
 from neural3d.sfm.footage_doctor import describe_footage
@@ -100,7 +100,7 @@ def read_capture(folder: Path) -> None:
     """As `info` and training do."""
     scene = load_scene(folder)
     describe(scene)
-    suspicions(scene)
+    warnings(scene)
     scene.views[0].image()
     scene.views[0].mask()
 

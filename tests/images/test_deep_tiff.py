@@ -7,7 +7,7 @@ from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.images.reading import lies_on_its_side, read_header, read_image
-from neural3d.sfm.survey import look_at
+from neural3d.sfm.survey import measured
 
 QUARTERS = np.array([[(200, 60, 30), (20, 150, 70)], [(40, 70, 220), (128, 128, 128)]], np.uint8)
 ALPHA = np.array([[255, 128], [64, 255]], np.uint8)
@@ -93,8 +93,8 @@ def test_turned_as_exif_says(tmp_path, mode, orientation):
     assert not lies_on_its_side(tmp_path / "a.tif")
     found, _ = read(tmp_path / "a.tif")
     assert abs(found[..., :3] - (QUARTERS if mode == "RGB" else QUARTERS[..., 1:2])).max() <= 1
-    look = look_at(tmp_path / "a.tif")
-    assert (look.size, look.orientation, look.shot.camera) == ((20, 16), orientation, "Scanner")
+    one = measured(tmp_path / "a.tif")
+    assert (one.size, one.orientation, one.shot.camera) == ((20, 16), orientation, "Scanner")
 
 
 def test_compressed_beyond_what_is_installed(tmp_path, monkeypatch):

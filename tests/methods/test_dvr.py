@@ -135,7 +135,7 @@ def test_looking_past_empty_space_changes_nothing(run):
     """Marches by the map of where there is anything find what marches through the field itself find."""
     camera = run.scene.views[0].camera
     o, d = (x.reshape(-1, 3) for x in camera.rays())
-    quick = run.method._quick_logit(run.method._survey())
+    quick = run.method._quick_logit(run.method._coarse_logits())
     one, two = (first_crossing(f, o, d, 2.0, 6.0, steps=200, level=0.0) for f in (quick, run.method.logit))
     assert torch.equal(one.hit, two.hit) and torch.equal(one.t, two.t)
 

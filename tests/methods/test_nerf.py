@@ -69,11 +69,11 @@ def fit(method, steps):
         progress = step / c.horizon
         for group in optimizer.param_groups:
             group["lr"] = c.lr * (c.lr_final / c.lr) ** progress
-        losses, figures = method.loss(source.draw(method.batch_size, generator), progress, generator)
+        losses, metrics = method.loss(source.draw(method.batch_size, generator), progress, generator)
         sum(losses.values()).backward()
         optimizer.step()
         method.after_step(step, progress, generator, [])
-    return losses, figures
+    return losses, metrics
 
 
 def held_out_psnr(method):

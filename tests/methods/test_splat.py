@@ -122,12 +122,12 @@ def test_the_cap_holds_throughout(capture, tmp_path):
     assert max(seen) == 700 and seen[0] == 600
 
 
-def test_the_forecast_says_what_memory_the_cap_would_take(capture):
+def test_the_memory_estimate_says_what_memory_the_cap_would_take(capture):
     config, scene = configure(capture, "splat", ["max_splats=1000000"])
-    (text,) = Splat(config.method_config(), scene).forecast()
+    (text,) = Splat(config.method_config(), scene).memory_estimate()
     assert "never more than 1,000,000" in text and "GiB" in text and "max_splats" not in text
     config, scene = configure(capture, "splat", ["max_splats=2000000000"])
-    assert "--set max_splats=" in Splat(config.method_config(), scene).forecast()[0]
+    assert "--set max_splats=" in Splat(config.method_config(), scene).memory_estimate()[0]
 
 
 def method_for(scene, **settings):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from neural3d.render.volume import gather, quadrature, sample_pdf, stratified
+from neural3d.render.volume import accumulate, render_weights, sample_pdf, stratified
 
 
 def left_edges(near, far, count):
@@ -14,14 +14,14 @@ def ends(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_quadrature_is_equation_3():
+def test_render_weights_is_equation_3():
     torch.manual_seed(0)
     t = torch.rand(4, 6, dtype=torch.float64).cumsum(1)
     density = torch.rand(4, 6, dtype=torch.float64) * 3
     color = torch.rand(4, 6, 3, dtype=torch.float64)
     for end in (None, t[:, -1] + 0.3):
-        ours = quadrature(t, density, end)
-        picture = gather(ours.weights, color)
+        ours = render_weights(t, density, end)
+        picture = accumulate(ours.weights, color)
         for r in range(4):
             transmittance, total, opacity, distance = 1.0, torch.zeros(3, dtype=torch.float64), 0.0, 0.0
             for i in range(6):
@@ -39,7 +39,7 @@ def test_quadrature_is_equation_3():
 @pytest.mark.parametrize("count", [1, 7, 200])
 def test_opacity_of_a_constant_slab_is_exact_at_any_step(count):
     t = left_edges(1.0, 3.5, count)
-    ours = quadrature(t, torch.full_like(t, 0.8), ends(3.5))
+    ours = render_weights(t, torch.full_like(t, 0.8), ends(3.5))
     assert float(ours.alpha) == pytest.approx(1 - math.exp(-0.8 * 2.5), rel=1e-12)
 
 
@@ -57,12 +57,12 @@ def test_distance_and_colour_of_a_slab_converge_to_first_order():
 
     def distance_error(count):
         t = left_edges(near, far, count)
-        return abs(float(quadrature(t, torch.full_like(t, sigma), ends(far)).distance) - near - moment / opacity)
+        return abs(float(render_weights(t, torch.full_like(t, sigma), ends(far)).distance) - near - moment / opacity)
 
     def colour_error(count):
         t = left_edges(near, far, count)
-        weights = quadrature(t, torch.full_like(t, sigma), ends(far)).weights
-        return abs(float(gather(weights, (1 + 2 * (t - near))[..., None])) - opacity - 2 * moment)
+        weights = render_weights(t, torch.full_like(t, sigma), ends(far)).weights
+        return abs(float(accumulate(weights, (1 + 2 * (t - near))[..., None])) - opacity - 2 * moment)
 
     assert observed_order(distance_error) == pytest.approx(1, abs=0.02)
     assert observed_order(colour_error) == pytest.approx(1, abs=0.02)
@@ -73,7 +73,7 @@ def test_opacity_of_a_smooth_density_converges_to_first_order():
 
     def error(count):
         t = left_edges(0.0, 2.0, count)
-        return abs(float(quadrature(t, t.sin(), ends(2.0)).alpha) - truth)
+        return abs(float(render_weights(t, t.sin(), ends(2.0)).alpha) - truth)
 
     assert observed_order(error) == pytest.approx(1, abs=0.02)
 
@@ -83,17 +83,17 @@ def test_weights_are_a_partition_of_opacity():
     t = torch.rand(500, 32).cumsum(1)
     density = torch.randn(500, 32).relu() * 10 ** torch.linspace(-6, 6, 500)[:, None]
     for end in (None, t[:, -1] + 1):
-        ours = quadrature(t, density, end)
+        ours = render_weights(t, density, end)
         assert (ours.weights >= 0).all() and (ours.alpha <= 1 + 1e-5).all()
     # The last sample reaches for ever: any density there makes the ray opaque, none leaves it as it was.
     some = density[:, -1] > 0
-    torch.testing.assert_close(quadrature(t, density).alpha[some], torch.ones(int(some.sum())))
-    nothing = quadrature(t, torch.zeros_like(t))
+    torch.testing.assert_close(render_weights(t, density).alpha[some], torch.ones(int(some.sum())))
+    nothing = render_weights(t, torch.zeros_like(t))
     assert not nothing.alpha.any() and not nothing.distance.any()
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-def test_quadrature_gradients(bounded):
+def test_render_weights_gradients(bounded):
     torch.manual_seed(0)
     t = torch.rand(3, 5, dtype=torch.float64).cumsum(1).requires_grad_()
     density = (torch.rand(3, 5, dtype=torch.float64) + 0.1).requires_grad_()
@@ -101,7 +101,7 @@ def test_quadrature_gradients(bounded):
     end = t.detach()[:, -1] + 0.5 if bounded else None
 
     def out(t, density):
-        q = quadrature(t, density, end)
+        q = render_weights(t, density, end)
         return q.weights, q.distance
 
     assert torch.autograd.gradcheck(out, (t, density))
@@ -109,7 +109,7 @@ def test_quadrature_gradients(bounded):
 
 def test_gradients_stay_finite_behind_opaque_samples():
     density = torch.tensor([[0.0, 1e6, 1.0, 0.0]], requires_grad=True)
-    q = quadrature(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), density)
+    q = render_weights(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), density)
     (q.weights.square().sum() + q.distance.sum()).backward()
     assert density.grad.isfinite().all()
 

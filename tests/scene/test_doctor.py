@@ -19,7 +19,7 @@ from PIL import Image
 
 from neural3d.geometry.cameras import Camera
 from neural3d.loading import load_scene
-from neural3d.scene.doctor import describe, reprojection_error, suspicions
+from neural3d.scene.doctor import describe, reprojection_error, warnings
 
 
 def colmap(path, cameras=None, points=None):
@@ -34,7 +34,7 @@ def test_a_healthy_capture(tmp_path):
     assert said["cameras"] == "OPENCV, 1 lens, field of view 43° × 33°"
     assert said["points"].startswith("300 sparse points")
     assert said["distortion"].startswith("up to 0.") and "unbounded" in said["space"]
-    assert reprojection_error(scene) < 1e-6 and suspicions(scene) == []
+    assert reprojection_error(scene) < 1e-6 and warnings(scene) == []
 
 
 def test_bounds_are_told_in_the_capture_s_frame(tmp_path):
@@ -45,7 +45,7 @@ def test_bounds_are_told_in_the_capture_s_frame(tmp_path):
 
 
 def found(scene, part: str) -> None:
-    assert any(part in sentence for sentence in suspicions(scene)), suspicions(scene)
+    assert any(part in sentence for sentence in warnings(scene)), warnings(scene)
 
 
 def test_few_views_and_no_test(tmp_path):

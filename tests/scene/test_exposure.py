@@ -9,7 +9,7 @@ from PIL import Image
 from neural3d.errors import UserError
 from neural3d.loading import load_scene
 from neural3d.run import configure
-from neural3d.scene.doctor import suspicions
+from neural3d.scene.doctor import warnings
 from neural3d.scene.exposure import exposure_spread
 from neural3d.scene.observed import observed_points
 
@@ -44,7 +44,7 @@ def around(stops: float) -> np.ndarray:
 def test_every_other_photo_is_darker(tmp_path, step):
     scene = load_scene(capture(tmp_path, -step * (np.arange(24) % 2)[:, None]))
     assert exposure_spread(scene, observed_points(scene)) == pytest.approx(step, abs=0.05)
-    assert any(f"Exposure varies by {step:.1f} stops" in s for s in suspicions(scene))
+    assert any(f"Exposure varies by {step:.1f} stops" in s for s in warnings(scene))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,6 @@ def test_a_damaged_photo_is_named_by_the_doctor_and_refused_by_training(tmp_path
     path = capture(tmp_path, 0) / "images/001.png"
     path.write_bytes(path.read_bytes()[:100])
     scene = load_scene(tmp_path)
-    assert any("001.png is damaged" in s for s in suspicions(scene))
+    assert any("001.png is damaged" in s for s in warnings(scene))
     with pytest.raises(UserError, match=r"001\.png is damaged"):
         configure(tmp_path, "splat")

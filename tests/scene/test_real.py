@@ -12,7 +12,7 @@ from neural3d.geometry.bounds import in_picture
 from neural3d.geometry.cameras import Camera
 from neural3d.loading import load_scene
 from neural3d.scene import Scene, View
-from neural3d.scene.doctor import suspicions
+from neural3d.scene.doctor import warnings
 
 ALL = {
     "fox": ("transforms", "OPENCV", 50, 7),
@@ -191,6 +191,6 @@ def test_dtu_decides_the_crop_by_itself(data_dir):
 
 @pytest.mark.parametrize("name", ALL)
 def test_doctor_finds_real_captures_healthy(data_dir, name):
-    said = suspicions(load_scene(data_dir / name))
+    said = warnings(load_scene(data_dir / name))
     expected = 2 if name == "middlebury_templeSparseRing" else 0  # 14 views; photos 1 and 11 do share a pose
     assert len(said) == expected, said

@@ -13,7 +13,7 @@ from neural3d.geometry.cameras import Camera, pixel_centres
 from neural3d.loading import load_scene
 from neural3d.scene import View
 from neural3d.scene.stored import read_scene, write_scene
-from neural3d.scene.undistort import pinhole_camera, straightened
+from neural3d.scene.undistort import pinhole_camera, undistorted
 
 LENSES = {
     "RADIAL": [80.0, 62.0, 45.0, -0.2, 0.05],
@@ -37,7 +37,7 @@ def directions_as_colours(camera):
 def test_the_copy_is_what_a_pinhole_sees(model):
     lens = camera(model, LENSES[model])
     pinhole = pinhole_camera(lens)
-    got = straightened(directions_as_colours(lens).round().astype(np.uint8), lens, pinhole)
+    got = undistorted(directions_as_colours(lens).round().astype(np.uint8), lens, pinhole)
     want = directions_as_colours(pinhole)
     assert got.shape == want.shape
     # Half a step of rounding twice, and what interpolation between pixels misses; a shift of half a pixel costs 1.5.

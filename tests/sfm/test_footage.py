@@ -155,16 +155,16 @@ def test_copies_and_blur_are_told(tmp_path):
 def test_no_photo_of_real_sets_is_called_a_copy_and_few_blurred(data_dir):
     """Phone photos as taken; a slight blur put on one of them is found, among 11 as among 50."""
     for name in ("sceaux_castle", "fox"):
-        looks, unreadable = survey(sorted((data_dir / name / "images").iterdir())[:24])
-        assert not unreadable and not copies(looks) and not blurred(looks)
+        stats, unreadable = survey(sorted((data_dir / name / "images").iterdir())[:24])
+        assert not unreadable and not copies(stats) and not blurred(stats)
 
 
 def test_a_blurred_real_photo_is_found(data_dir, tmp_path):
     photos = sorted((data_dir / "sceaux_castle" / "images").iterdir())
     with Image.open(photos[4]) as sharp:
         sharp.filter(ImageFilter.GaussianBlur(3)).save(tmp_path / photos[4].name, quality=95)
-    looks, _ = survey([*photos[:4], tmp_path / photos[4].name, *photos[5:]])
-    assert [p.name for p in blurred(looks)] == [photos[4].name]
+    stats, _ = survey([*photos[:4], tmp_path / photos[4].name, *photos[5:]])
+    assert [p.name for p in blurred(stats)] == [photos[4].name]
 
 
 def test_raw_beside_the_cameras_own_jpeg(tmp_path):

@@ -12,9 +12,9 @@ from neural3d.loading import load_data
 from neural3d.shapes.category import (
     CategorySource,
     ShapeSet,
+    distance_samples,
     load_shape_set,
     outer_surface,
-    survey,
     union_distance,
 )
 from neural3d.synthetic.furniture import box, joined, write_furniture
@@ -147,7 +147,7 @@ def test_batches_hold_what_they_say(tmp_path):
 
 
 def test_what_is_inside_is_told_from_the_surface(cross):
-    surface, points, distance = survey(cross, np.array([[-1.0, -1, -1], [1, 1, 1]]), 0)
+    surface, points, distance = distance_samples(cross, np.array([[-1.0, -1, -1], [1, 1, 1]]), 0)
     assert np.abs(exact_cross(surface)).max() < 1e-4
     agree = (np.sign(distance) == np.sign(exact_cross(points)))[np.abs(distance) > 1e-4]
     assert agree.mean() > 0.999  # the bars are flush, see Solid.winding

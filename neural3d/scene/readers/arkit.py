@@ -25,7 +25,7 @@ from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL
 MOST = 300  # frames of a film that are taken, evenly spaced: sixty a second show the same again and again
 FULL = 1920  # pixels along the longer side of the pictures that ARKit's intrinsics are of
 REACH = 5.0  # metres to which the sensor measures
-LOOKS = 24  # depth pictures that are made points …
+PICTURES = 24  # depth pictures that are made points …
 POINTS = 100_000  # … about so many of them
 
 
@@ -50,10 +50,10 @@ def points_of_depth(
     confidence where that is told, are taken.
     """
     measured = [f for f in frames if depth(f.image_path).is_file()]
-    looks = [_points(f, depth(f.image_path), confidence(f.image_path)) for f in every_nth(measured, LOOKS)]
-    if not looks:
+    clouds = [_points(f, depth(f.image_path), confidence(f.image_path)) for f in every_nth(measured, PICTURES)]
+    if not clouds:
         return None
-    points, colours = (np.concatenate(x) for x in zip(*looks))
+    points, colours = (np.concatenate(x) for x in zip(*clouds))
     return (every_nth(points, POINTS), every_nth(colours, POINTS)) if len(points) else None
 
 

@@ -72,8 +72,8 @@ def _trajectory(file: Path) -> tuple[np.ndarray, list[np.ndarray]]:
     table = table[np.unique(table[:, 0], return_index=True)[1]]
     poses = []
     for row in table:
-        turn = scipy.spatial.transform.Rotation.from_rotvec(row[1:4]).as_matrix()
-        poses.append(np.column_stack([turn.T, -turn.T @ row[4:]]))
+        rotation = scipy.spatial.transform.Rotation.from_rotvec(row[1:4]).as_matrix()
+        poses.append(np.column_stack([rotation.T, -rotation.T @ row[4:]]))
     return table[:, 0], poses
 
 
@@ -88,8 +88,8 @@ def _between(seconds: np.ndarray, poses: list[np.ndarray], at: float) -> np.ndar
         return None
     share = (at - seconds[k - 1]) / (seconds[k] - seconds[k - 1])
     ends = scipy.spatial.transform.Rotation.from_matrix([poses[k - 1][:, :3], poses[k][:, :3]])
-    turn = scipy.spatial.transform.Slerp([0, 1], ends)(share).as_matrix()
-    return np.column_stack([turn, (1 - share) * poses[k - 1][:, 3] + share * poses[k][:, 3]])
+    rotation = scipy.spatial.transform.Slerp([0, 1], ends)(share).as_matrix()
+    return np.column_stack([rotation, (1 - share) * poses[k - 1][:, 3] + share * poses[k][:, 3]])
 
 
 def _camera(file: Path, pose: np.ndarray) -> Camera:

@@ -16,7 +16,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.scene.capture import MASK_FOLDERS, PICTURES, Frame, find_mask, head_of
 
 HEAD = 4096  # bytes that tell whose a file is
-LOOKS = 20  # files of a pattern that are looked into for that
+MOST_FILES = 20  # files of a pattern that are looked into for that
 DAMAGE = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, OSError, ParseError)
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def recognised(patterns: Sequence[str], is_ours: Callable[[str], bool]) -> Calla
     def find(path: Path) -> Path | None:
         if path.is_file():
             return path if is_ours(head(path)) else None
-        found = (file for pattern in patterns for file in islice(sorted(path.glob(pattern)), LOOKS))
+        found = (file for pattern in patterns for file in islice(sorted(path.glob(pattern)), MOST_FILES))
         return next((file for file in found if file.is_file() and is_ours(head(file))), None)
 
     return find

@@ -14,7 +14,7 @@ from neural3d.geometry.bounds import every_nth
 from neural3d.scene.capture import Capture, head_of
 
 MOST = 200_000  # that are taken of a dense cloud
-LOOKS = 2000, 50  # points and cameras by which it is told whether they belong together
+SAMPLE = 2000, 50  # points and cameras by which it is told whether they belong together
 SEEN = 0.5  # share of the points that a photo must show
 
 
@@ -50,9 +50,9 @@ def adopt_cloud(capture: Capture, file: Path, matrix: Float[np.ndarray, "4 4"] |
 
 def _seen(capture: Capture, points: Float[np.ndarray, "N 3"]) -> float:
     """Share of the points that are in a photo."""
-    some = torch.from_numpy(np.ascontiguousarray(every_nth(points, LOOKS[0])))
+    some = torch.from_numpy(np.ascontiguousarray(every_nth(points, SAMPLE[0])))
     seen = torch.zeros(len(some), dtype=torch.bool)
-    for frame in every_nth(capture.frames, LOOKS[1]):
+    for frame in every_nth(capture.frames, SAMPLE[1]):
         xy, z = frame.camera.project(some)
         size = torch.tensor([frame.camera.width, frame.camera.height])
         seen |= (z > 0) & ((xy >= 0) & (xy < size)).all(-1)

@@ -59,8 +59,8 @@ def _read(folder: Path) -> Capture:
         own = [float(x) for x in given] if all(x.strip() for x in given) else [k[0, 0], k[1, 1], k[0, 2], k[1, 2]]
         fx, fy, cx, cy = numbers(own, (4,), f"intrinsics of frame {number}")
         x, y, z, qx, qy, qz, qw = numbers([float(row[name]) for name in POSE], (7,), f"the pose of frame {number}")
-        turn = rotation_from_quaternion(torch.tensor([qw, qx, qy, qz])).numpy()
-        pose = pose_from(np.column_stack([turn, [x, y, z]]), f"{file}, frame {number}")
+        rotation = rotation_from_quaternion(torch.tensor([qw, qx, qy, qz])).numpy()
+        pose = pose_from(np.column_stack([rotation, [x, y, z]]), f"{file}, frame {number}")
         params = torch.tensor([fx, fy, cx + 0.5, cy + 0.5], dtype=torch.float64)
         frames.append(Frame(photo.name, Camera("PINHOLE", *read_header(photo)[:2], params, pose), photo, source=file))
     if not frames:
