@@ -52,7 +52,7 @@ class OccupancyCategoryConfig:
     layers: Layers = 3  # points: of self-attention
 
     side: Count = 64  # image: pixels along the pictures' sides; a multiple of 16
-    channels: Width = 16  # image: of the encoder's first layer, a multiple of 8; the last has eight times as many
+    channels: Width = 32  # image: of the encoder's first layer, a multiple of 8; the last has four times as many
     code: Width = 256  # image, class: length of the vector
     field_width: Width = 96  # image, class: of the field's layers
     blocks: Layers = 5  # image, class: of two layers each
