@@ -60,12 +60,12 @@ class DvrCategoryConfig:
     color: float = 3.0  # weight of the pictures, L1
     occupancy: float = 1.0  # weight of rays through the object that miss its surface
     freespace: float = 1.0  # weight of points outside of the silhouettes
-    hull: float = 0.1  # weight of points within them, in the end; at first 1
+    hull: float = 0.2  # weight of points within them, in the end; at first 1
     hull_until: float = 0.5  # share of the horizon in which it falls
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where pictures disagree; 0: none
 
-    lr: float = 2e-3
-    lr_final: float = 5e-5
+    lr: float = 3e-3
+    lr_final: float = 1e-4
 
 
 class DvrCategory(CategoryMethod):

@@ -42,8 +42,8 @@ class OccupancyCategoryConfig:
     horizon: Count = 4000  # step at which the learning rate reaches its final value
     shapes: int = 0  # per step; 0: 8 by points, else 32
     points: int = 0  # per shape and step at which the field is learnt; 0: 512 by points, else 128
-    lr: float = 2e-3
-    lr_final: float = 5e-5
+    lr: float = 0.0  # 0: 2e-3 by points, else 3e-3
+    lr_final: float = 0.0  # 0: 5e-5 by points, else 1e-4
 
     cloud: Count = 300  # points: of a surface that the field is conditioned on
     noise: float = 0.5  # points: standard deviation of these, in % of the diagonal of the shape's box
@@ -110,7 +110,9 @@ class OccupancyCategory(CategoryMethod):
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
-        return [dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final, warmup=c.horizon // 20)]
+        lr, lr_final = (2e-3, 5e-5) if self.sees == "points" else (3e-3, 1e-4)
+        rates = dict(lr=c.lr or lr, lr_final=c.lr_final or lr_final)
+        return [dict(params=list(self.parameters()), warmup=c.horizon // 20, **rates)]
 
     def loss(
         self, batch: CategoryBatch, progress: float, generator: torch.Generator
