@@ -7,8 +7,8 @@ to its surface p̂, whose colour is compared with theirs; p̂ is differentiated 
 (`neural3d.render.surface.implicit_point`). Rays through the object that miss ask for matter where they come nearest.
 
 What differs: the paper asks for free space along single rays past the object; here points are asked about all
-silhouettes at once: free space outside of the visual hull and, at first, matter within, from which colours carve. As in
-`dvr`, `losses.carving_force` helps them.
+silhouettes at once: free space outside of the visual hull and, at first, matter within, from which colours carve. Rays
+are marched only where the hull leaves room. As in `dvr`, `losses.carving_force` helps colours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -25,7 +25,6 @@ from neural3d.config import Count, Layers, Width
 from neural3d.data.object_rays import ObjectBatch, ObjectSource
 from neural3d.fields.conditional import ConditionalField
 from neural3d.fields.encoder import PictureEncoder
-from neural3d.geometry.rays import box_span
 from neural3d.losses import carving_force
 from neural3d.methods.category import CategoryMethod, Member
 from neural3d.methods.players import Player
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field
 
 BLOCK = 1 << 13  # positions that the field is asked for at a time
+APART = 4.0  # scene units between objects that are marched together
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,23 @@ class DvrCategoryConfig:
     points: Count = 128  # per object and step, asked about its silhouettes
 
     side: Count = 64  # pixels along the pictures' sides; a multiple of 16
-    channels: Width = 16  # of the encoder's first layer, a multiple of 8; the last has eight times as many
+    channels: Width = 32  # of the encoder's first layer, a multiple of 8; the last has four times as many
     code: Width = 256  # length of the vector
     field_width: Width = 96  # of the field's layers
     blocks: Layers = 5  # of two layers each
 
-    steps: Count = 24  # of the march across the box
+    steps: Count = 12  # of the march through the place that silhouettes leave
     secant_steps: int = 4
 
     color: float = 3.0  # weight of the pictures, L1
     occupancy: float = 1.0  # weight of rays through the object that miss its surface
     freespace: float = 1.0  # weight of points outside of the silhouettes
-    hull: float = 0.1  # weight of points within them, in the end; at first 1
+    hull: float = 0.2  # weight of points within them, in the end; at first 1
     hull_until: float = 0.5  # share of the horizon in which it falls
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where pictures disagree; 0: none
 
-    lr: float = 2e-3
-    lr_final: float = 5e-5
+    lr: float = 3e-3
+    lr_final: float = 1e-4
 
 
 class DvrCategory(CategoryMethod):
@@ -137,22 +137,29 @@ class DvrCategory(CategoryMethod):
         self, batch: ObjectBatch, code: Float[Tensor, "S C"], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """(S, R): whether rays meet the surface from outside, and where, or else where they come nearest to it."""
-        jitter = torch.rand(batch.rgb.shape[:2], generator=generator, device=code.device)
-        found = []
-        for i in range(len(code)):  # what is left of one object's rays is not as many as of another's
+        # One march serves all objects: each stands in a place of its own along x, which tells whose a position is.
+        place = batch.origins.new_zeros(len(code), 3)
+        place[:, 0] = APART * torch.arange(len(code), device=code.device)
 
-            def logit(x: Float[Tensor, "N 3"], i: int = i) -> Float[Tensor, "N"]:
-                return self.net(x[None], code[i : i + 1])[0, :, 0]
+        def logit(x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+            owner = (x[:, 0] / APART).round().long()
+            return self._logits(x - place[owner], owner, code)
 
-            o, d = batch.origins[i], batch.directions[i]
-            near, far = box_span(o, d, self.scene.aabb.to(o))
-            hits = first_crossing(
-                logit, o, d, near, far,
-                steps=self.config.steps, level=0.0, secant_steps=self.config.secant_steps, jitter=jitter[i],
-            )  # fmt: skip
-            found.append((hits.hit, torch.where(hits.hit, hits.t, hits.closest)))
-        hit, t = (torch.stack(a) for a in zip(*found))
-        return hit, t
+        jitter = torch.rand(batch.near.shape, generator=generator, device=code.device)
+        hits = first_crossing(
+            logit, (batch.origins + place[:, None]).view(-1, 3), batch.directions.view(-1, 3), batch.near.view(-1),
+            batch.far.view(-1), steps=self.config.steps, level=0.0, secant_steps=self.config.secant_steps,
+            jitter=jitter.view(-1),
+        )  # fmt: skip
+        return hits.hit.view_as(jitter), torch.where(hits.hit, hits.t, hits.closest).view_as(jitter)
+
+    def _logits(self, x: Float[Tensor, "N 3"], owner: Int[Tensor, "N"], code: Float[Tensor, "S C"]) -> Tensor:
+        """(N,) of each position by its owner's code; owners in ascending order, as rays are."""
+        count = torch.bincount(owner, minlength=len(code))
+        slot = torch.arange(len(x), device=x.device) - (count.cumsum(0) - count)[owner]
+        rows = x.new_zeros(len(code), int(count.max()), 3)
+        rows[owner, slot] = x
+        return self.net(rows, code)[owner, slot, 0]
 
     @torch.no_grad()
     def code_of(self, seen: Float[Tensor, "3 H W"], generator: torch.Generator) -> Float[Tensor, "C"]:

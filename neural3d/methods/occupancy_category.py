@@ -42,8 +42,8 @@ class OccupancyCategoryConfig:
     horizon: Count = 4000  # step at which the learning rate reaches its final value
     shapes: int = 0  # per step; 0: 8 by points, else 32
     points: int = 0  # per shape and step at which the field is learnt; 0: 512 by points, else 128
-    lr: float = 2e-3
-    lr_final: float = 5e-5
+    lr: float = 0.0  # 0: 2e-3 by points, else 3e-3
+    lr_final: float = 0.0  # 0: 5e-5 by points, else 1e-4
 
     cloud: Count = 300  # points: of a surface that the field is conditioned on
     noise: float = 0.5  # points: standard deviation of these, in % of the diagonal of the shape's box
@@ -52,7 +52,7 @@ class OccupancyCategoryConfig:
     layers: Layers = 3  # points: of self-attention
 
     side: Count = 64  # image: pixels along the pictures' sides; a multiple of 16
-    channels: Width = 16  # image: of the encoder's first layer, a multiple of 8; the last has eight times as many
+    channels: Width = 32  # image: of the encoder's first layer, a multiple of 8; the last has four times as many
     code: Width = 256  # image, class: length of the vector
     field_width: Width = 96  # image, class: of the field's layers
     blocks: Layers = 5  # image, class: of two layers each
@@ -110,7 +110,9 @@ class OccupancyCategory(CategoryMethod):
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
-        return [dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final, warmup=c.horizon // 20)]
+        lr, lr_final = (2e-3, 5e-5) if self.sees == "points" else (3e-3, 1e-4)
+        rates = dict(lr=c.lr or lr, lr_final=c.lr_final or lr_final)
+        return [dict(params=list(self.parameters()), warmup=c.horizon // 20, **rates)]
 
     def loss(
         self, batch: CategoryBatch, progress: float, generator: torch.Generator

@@ -12,7 +12,7 @@ from neural3d.cli import main
 from neural3d.errors import UserError
 from neural3d.evaluate.category import evaluate_category
 from neural3d.reconstruct import reconstruct
-from neural3d.run import configure, load
+from neural3d.run import build_method, configure, load
 from neural3d.scene.objects import write_captures
 from neural3d.shapes.category import load_shape_set
 from neural3d.synthetic.furniture import box, joined
@@ -115,6 +115,18 @@ def test_what_the_run_has_not_learnt_from_is_refused(run, folders, photo, tmp_pa
     with pytest.raises(SystemExit) as stop:
         main(["reconstruct", str(run.directory), "--samples", "2", str(tmp_path / "out")])
     assert stop.value.code == 2
+
+
+def test_objects_that_are_marched_together_keep_their_own_codes(folders):
+    config, shapes = configure(folders / "captures", "dvr", SETTINGS["dvr"][1])
+    method = build_method(config, shapes, torch.device("cpu")).eval()
+    for block in method.net.blocks:  # they begin as identities
+        torch.nn.init.normal_(block.linear2.weight, std=0.3)
+    code, owner = torch.randn(4, 32), torch.tensor([0, 0, 0, 2, 3, 3])  # nothing of object 1
+    x = torch.rand(6, 3) * 2 - 1
+    alone = torch.stack([method.net(x[None, k : k + 1], code[i : i + 1])[0, 0, 0] for k, i in enumerate(owner)])
+    assert torch.allclose(method._logits(x, owner, code), alone, atol=1e-5)
+    assert method._logits(x[:0], owner[:0], code).shape == (0,)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

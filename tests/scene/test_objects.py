@@ -9,6 +9,7 @@ from PIL import Image
 
 from neural3d.data.object_rays import ObjectSource, within_silhouettes
 from neural3d.errors import UserError
+from neural3d.geometry.rays import box_span
 from neural3d.geometry.solid import Solid
 from neural3d.loading import load_data, load_scene
 from neural3d.scene.objects import load_captures, meshes_of, shots_of, write_captures
@@ -76,10 +77,13 @@ def test_rays_show_their_own_object(folders):
     assert sorted(batch.shape.tolist()) == [0, 1, 2] and batch.points.shape == (3, 30, 3) and len(batch) == 120
     for k, i in enumerate(batch.shape):
         solid = Solid(shapes.meshes["train"][i])
-        _, face = solid.first_hit(batch.origins[k].numpy(), batch.directions[k].numpy())
+        t, face = solid.first_hit(batch.origins[k].numpy(), batch.directions[k].numpy())
         assert (face >= 0).mean() > 0.8  # rims are covered by half
+        assert ((batch.near[k].numpy() < t) & (t < batch.far[k].numpy()))[face >= 0].all()
         assert torch.allclose(batch.directions[k].norm(dim=-1), torch.ones(40))
         assert torch.equal(batch.within[k], within_silhouettes(source.shots, int(i), batch.points[k]))
+    enter, leave = box_span(batch.origins.view(-1, 3), batch.directions.view(-1, 3), shapes.aabb)
+    assert (batch.far - batch.near).mean() < 0.7 * (leave - enter).mean()  # silhouettes leave less than the box does
     again = source.draw(3 * 40, torch.Generator().manual_seed(0))
     assert torch.equal(again.rgb, batch.rgb) and torch.equal(again.points, batch.points)
 
