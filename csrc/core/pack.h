@@ -104,7 +104,7 @@ N3D_HD void gather_pair(const float* base, u32x index, f32x& a, f32x& b) {
   a = (f32x)_mm512_permutex2var_ps(lo, even, hi);
   b = (f32x)_mm512_permutex2var_ps(lo, _mm512_add_epi32(even, _mm512_set1_epi32(1)), hi);
 #elif defined(__AVX2__)
-  // Eight loads take AMD's cores half as long as two gather instructions, and Intel's no longer.
+  // Eight loads instead of two gather instructions, which AMD's cores take apart into far more than eight (Zen 3).
   alignas(32) uint32_t i[8];
   store(i, index);
   asm("" : "+m"(i));  // else GCC takes them from the register one by one, in twice as many instructions
