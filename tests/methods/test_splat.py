@@ -265,7 +265,7 @@ def test_a_distorted_capture_is_scored_on_pinhole_copies(tmp_path):
         path.write_text(json.dumps({**json.loads(path.read_text()), "k1": 0.1}))
     trainer = start(folder, tmp_path / "run", "horizon=20")
     taken, seen = load_scene(folder).views[0], trainer.scene.views[0]
-    assert taken.camera.model == "SIMPLE_RADIAL" and seen.camera.model == "PINHOLE"
+    assert taken.camera.model == "OPENCV" and seen.camera.model == "PINHOLE"
     expected = undistorted(taken.image(), taken.camera, seen.camera)
     assert np.abs(expected.astype(int) - taken.resized(*expected.shape[1::-1]).image()).mean() > 1, "it does bend"
     assert np.abs(expected.astype(int) - seen.image()).mean() < 1
