@@ -36,7 +36,7 @@ class Trainer:
 
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
     is saved, and schedules depend on the step alone. Nor does a result depend on the number of threads, except where
-    torch's own layers make it (`occupancy` and `dvr` of categories).
+    torch's own layers make it (`occupancy` and `dvr` of categories; see ARCHITECTURE, decision 4).
     From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 

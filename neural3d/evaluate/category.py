@@ -66,8 +66,8 @@ def evaluate_category(
     rows, pictures = [], []
     device = next(run.method.parameters()).device
     if seen == "image":
-        seen = _one_picture_each(shots_of(shapes, "test", run.method.config.side), chosen, seed)
-        most_alike = _most_alike(seen, shots_of(shapes, "train", run.method.config.side))
+        photos = _one_picture_each(shots_of(shapes, "test", run.method.config.side), chosen, seed)
+        most_alike = _most_alike(photos, shots_of(shapes, "train", run.method.config.side))
     for k, (i, truth) in enumerate(zip(chosen, truths)):
         generator = torch.Generator(device).manual_seed(seed)
         shown: Item = truth.cloud(seed)
@@ -77,8 +77,8 @@ def evaluate_category(
             shown = truth.mesh
             code = method.code_of_mesh(truth.mesh, generator)
         elif seen == "image":
-            shown = (255 * seen[k].permute(1, 2, 0)).round().byte().numpy()
-            code = method.code_of(seen[k].to(device), generator)
+            shown = (255 * photos[k].permute(1, 2, 0)).round().byte().numpy()
+            code = method.code_of(photos[k].to(device), generator)
         elif seen == "class":
             shown = None
             code = method.code_of(torch.tensor(shapes.kinds.index(kind_of(names[i])), device=device), generator)
@@ -193,13 +193,13 @@ def _one_picture_each(shots: Shots, chosen: np.ndarray, seed: int) -> Float[Tens
     return on_white(shots.pixels[torch.from_numpy(chosen), torch.tensor(views)])
 
 
-def _most_alike(seen: Float[Tensor, "S 3 H W"], known: Shots) -> list[int]:
+def _most_alike(photos: Float[Tensor, "S 3 H W"], known: Shots) -> list[int]:
     """The training shapes of which some picture differs least, in the mean square of the grey values."""
 
     def grey(pictures: Tensor) -> Tensor:
         return pictures.mean(1).flatten(1)
 
-    own = grey(seen)
+    own = grey(photos)
     least = []
     for pixels in known.pixels:
         least.append(torch.cdist(own, grey(on_white(pixels))).amin(1))

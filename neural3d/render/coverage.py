@@ -88,8 +88,8 @@ def coverage(
         progress("comparing with the photos", len(drawn), len(chosen))
     solid, near = Solid(mesh), NEAR * float((box[1] - box[0]).norm())
     counts = np.zeros(3)  # covered, missing, misplaced
-    for view in drawn:
-        counts += _compared(view, [other for other in drawn if other is not view], solid, box, near)
+    for one in drawn:
+        counts += _compared(one, [other for other in drawn if other is not one], solid, box, near)
     covered, missing, misplaced = (counts / max(1, counts.sum())).tolist()
     return Coverage(covered, missing, misplaced, len(drawn))
 

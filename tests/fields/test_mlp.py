@@ -1,4 +1,6 @@
+import itertools
 import sys
+import types
 
 import pytest
 import torch
@@ -67,3 +69,42 @@ def test_module_refuses_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, "tinycudann", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"install it from .* or choose the backend 'native'"):
         MLP(3, 1, backend="tcnn")
+
+
+class Network(torch.nn.Module):
+    """Stands in for tinycudann.Network: without biases, in half precision, all weights in one vector `params`."""
+
+    def __init__(self, n_input_dims, n_output_dims, network_config, seed=1337):
+        super().__init__()
+        self.config, c = network_config, network_config
+        widths = [n_input_dims, *[c["n_neurons"]] * c["n_hidden_layers"], n_output_dims]
+        self.shapes = [(o, i) for i, o in itertools.pairwise(widths)]
+        self.params = torch.nn.Parameter(0.3 * torch.randn(sum(o * i for o, i in self.shapes)))
+
+    def forward(self, x):
+        assert x.ndim == 2 and x.shape[1] == self.shapes[0][1]
+        for k, weight in enumerate(self.weights()):
+            x = x @ weight.T
+            name = self.config["output_activation" if k + 1 == len(self.shapes) else "activation"]
+            x = {"None": lambda x: x, "ReLU": torch.relu, "Sigmoid": torch.sigmoid, "Exponential": torch.exp}[name](x)
+        return x.half()
+
+    def weights(self):
+        parts = self.params.split([o * i for o, i in self.shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.shapes)]
+
+
+@pytest.mark.parametrize("hidden,output", [("relu", "sigmoid"), ("relu", "none"), ("none", "exp")])
+def test_tiny_cuda_nn_is_asked_for_the_same_network(monkeypatch, hidden, output):
+    monkeypatch.setitem(sys.modules, "tinycudann", types.SimpleNamespace(Network=Network))
+    kind = dict(width=16, hidden_layers=2, hidden_activation=hidden, output_activation=output)
+    theirs, ours = MLP(7, 3, backend="tcnn", **kind), MLP(7, 3, **kind)
+    assert theirs.tcnn.config["otype"] == "FullyFusedMLP" and [*theirs.parameters()] == [theirs.tcnn.params]
+    for weight, given in zip(ours.weights, theirs.tcnn.weights()):
+        weight.data.copy_(given.detach())
+    x = torch.randn(5, 4, 7)
+    y = theirs((x[..., :3], x[..., 3:]))  # a pair, any number of leading dimensions
+    assert y.shape == (5, 4, 3) and y.dtype == torch.float32
+    torch.testing.assert_close(y, ours(x), atol=2e-3, rtol=2e-3)  # half precision's
+    y.square().sum().backward()
+    assert theirs.tcnn.params.grad.abs().sum() > 0

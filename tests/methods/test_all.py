@@ -10,10 +10,13 @@ import trimesh
 from toy import ball_capture
 
 from neural3d.checkpoint import load_state, save_state
+from neural3d.geometry.solid import open_edges
 from neural3d.methods import METHODS, OF_CATEGORY
+from neural3d.methods.abilities import Generative, Meshable, Reconstructive
 from neural3d.run import configure
 from neural3d.scene.objects import write_captures
 from neural3d.shapes.category import load_shape_set
+from neural3d.shapes.shape import load_shape
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
@@ -83,6 +86,27 @@ def test_the_same_bytes_in_one_go_or_resumed(data, tmp_path, method):
         torch.set_num_threads(threads)
     whole, half = ((tmp_path / out / "checkpoint.safetensors").read_bytes() for out in ("whole", "half"))
     assert whole == half
+
+
+SOLID = {"ngp": ["steps_per_unit=4"], "nerf": ["surface_density=1e-4"]}  # so that fog, as at the start, has a surface
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_meshes_are_closed(data, tmp_path, method):
+    """Of whatever has been learnt in three steps, and of a mesh that it is asked for in part."""
+    kind, settings = SMALL[method]
+    name = {special: plain for plain, special in OF_CATEGORY.items()}.get(method, method)
+    config, loaded = configure(data[kind], name, [*settings, *SOLID.get(method, [])])
+    trainer = Trainer.create(tmp_path / "run", config, loaded, CPU)
+    trainer.fit(3, previews=False)
+    subject, generator = trainer.method.eval(), torch.Generator().manual_seed(0)
+    if isinstance(subject, Reconstructive):
+        subject = subject.subject(subject.code_of_mesh(load_shape(data["mesh"]).mesh, generator))
+    elif isinstance(subject, Generative):
+        subject = subject.subject(subject.sample(1, generator)[0])
+    assert isinstance(subject, Meshable)
+    mesh = subject.mesh(24)
+    assert len(mesh.faces) > 10 and open_edges(mesh) == 0
 
 
 @pytest.mark.parametrize("method", ["neus", "ngp"])

@@ -20,6 +20,7 @@ from neural3d.loading import load_scene
 from neural3d.methods.seeds import random_means, seed_splats
 from neural3d.methods.splat import Splat, SplatConfig, camera_extent
 from neural3d.run import configure, load
+from neural3d.scene.undistort import undistorted
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
@@ -250,7 +251,7 @@ def test_depth_normal_and_alpha_of_a_wall(capture):
     assert (out.rgb[20, 20] - want).abs().max() < 0.03
 
 
-def test_lenses_that_bend_are_refused_in_pictures_and_resampled_in_training(capture, tmp_path):
+def test_lenses_that_bend_are_refused_in_pictures(capture, tmp_path):
     method = method_for(load_scene(capture))
     bent = Camera("SIMPLE_RADIAL", 40, 40, torch.tensor([60.0, 20, 20, 0.1]), torch.eye(4))
     with pytest.raises(UserError, match="pinhole"):
@@ -262,7 +263,13 @@ def test_a_distorted_capture_is_scored_on_pinhole_copies(tmp_path):
     for split in ("train", "test"):
         path = folder / f"transforms_{split}.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "k1": 0.1}))
-    start(folder, tmp_path / "run", "horizon=20").fit(5)
+    trainer = start(folder, tmp_path / "run", "horizon=20")
+    taken, seen = load_scene(folder).views[0], trainer.scene.views[0]
+    assert taken.camera.model == "OPENCV" and seen.camera.model == "PINHOLE"
+    expected = undistorted(taken.image(), taken.camera, seen.camera)
+    assert np.abs(expected.astype(int) - taken.resized(*expected.shape[1::-1]).image()).mean() > 1, "it does bend"
+    assert np.abs(expected.astype(int) - seen.image()).mean() < 1
+    trainer.fit(5)
     run = load(tmp_path / "run", "cpu")
     assert run.scene.views[0].lens is not None and run.scene.views[0].camera.model == "PINHOLE"
     assert evaluate(run)["protocol"]["undistortion"].startswith("photos are resampled to pinhole copies")
