@@ -26,7 +26,7 @@ from neural3d.synthetic.furniture import write_furniture
 
 RUNS = {
     "image": ("shapes", "occupancy", ["condition=image"]),
-    "class": ("shapes", "occupancy", ["condition=class"]),
+    "class": ("shapes", "occupancy", ["condition=class", "horizon=800"]),  # a few classes are soon told
     "dvr": ("captures", "dvr", []),
 }
 
