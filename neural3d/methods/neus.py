@@ -41,7 +41,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from neural3d.config import Count, Layers, Width
+from neural3d.data.rays import ImageSource
 from neural3d.data.silhouettes import visual_hull
+from neural3d.data.stereo import Stereo
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -61,6 +63,7 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import hidden_from, surface_within
+from neural3d.render.surface import implicit_point, sphere_trace
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
@@ -74,6 +77,8 @@ RADIUS = 0.6  # of the sphere where nothing tells the start, over half the short
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
+STEREO_RAYS = 512  # drawn per step, of one photo
+GLOSS_WIDTH = 32  # of the network that knows the light
 VIEWS_FROM = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
@@ -106,12 +111,13 @@ class NeusConfig:
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
+    stereo: float = 0.1  # weight of 1 − the correlation of patches in neighbouring photos
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
 
     lr: float = 1e-2  # of the colours
     lr_final: float = 3e-4
     lr_distance: float = 3e-3  # of f
-    lr_distance_final: float = 1e-4
+    lr_distance_final: float = 1e-3
     colors_first: float = 0.05  # share of the horizon for which, from the start, f waits for the colours
     warmup: int = 100  # steps during which the rates of colours rise from 0
     lr_sharpness: float = 1e-2  # of log s
@@ -135,7 +141,10 @@ class Neus(Method, Renderable, Meshable):
         self.field = HashSDF(spec, width=c.width, radius=radius)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
-        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
+        self.color_net = MLP(self.color_spec.width + 3 + 16, 4, c.width, 2, output_activation="sigmoid")
+        self.gloss_net = MLP(16, 3, GLOSS_WIDTH, 2, bias=True, output_activation="sigmoid")
+        with torch.no_grad():
+            self.gloss_net.biases[-1].fill_(-3.0)  # no light to speak of at first
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.scout: Scout | None = None
@@ -144,12 +153,18 @@ class Neus(Method, Renderable, Meshable):
             self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.1), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
+        self._stereo: Stereo | None = None
         self._rays = 512
         self._scout_until = 0.0 if scene.has_alpha else c.scout_until
         self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
         self.field.show_levels(self._shown)
+
+    def source(self, scene: Scene, device: torch.device) -> ImageSource:
+        source = ImageSource(scene, device)
+        self._stereo = Stereo(source, self.box.mean(0))
+        return source
 
     @property
     def batch_size(self) -> int:
@@ -172,7 +187,7 @@ class Neus(Method, Renderable, Meshable):
         return [
             *distance,
             dict(params=[self.color_table], skip_untouched=True, **common),
-            dict(params=list(self.color_net.parameters()), **common),
+            dict(params=[*self.color_net.parameters(), *self.gloss_net.parameters()], **common),
             dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
             *(self.scout.param_groups() if self.scout else []),
         ]
@@ -199,15 +214,23 @@ class Neus(Method, Renderable, Meshable):
         """s: the light is lost within a few 1/s, in scene units, of the surface."""
         return self.log_s.exp()
 
-    def _radiance(self, positions: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
+    def _radiance(
+        self, positions: Float[Tensor, "S 3"], gradient: Float[Tensor, "S 3"], directions: Float[Tensor, "S 3"]
+    ) -> Float[Tensor, "S 3"]:
+        """What a point shows from all sides, and what it mirrors: at most 2, of which photos hold 1."""
         into = self.color_table.grad if self.training else None
         features = hash_grid((positions + 1) / 2, self.color_table, self.color_spec, table_grad=into)
-        return self.color_net((torch.cat([features, gradient.detach()], -1), view_basis * self._views))
+        gradient = gradient.detach()
+        view_basis = spherical_harmonics(directions)
+        own = self.color_net((torch.cat([features, gradient], -1), view_basis * self._views))
+        normal = normalize(gradient, dim=-1)
+        mirrored = directions - 2 * (directions * normal).sum(-1, keepdim=True) * normal
+        return own[:, :3] + own[:, 3:] * self.gloss_net(spherical_harmonics(mirrored))
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         gradient = self.field.with_gradient(positions)[2]
-        return self._radiance(positions, gradient, spherical_harmonics(directions))
+        return self._radiance(positions, gradient, directions).clamp(max=1)
 
     # --- samples along rays ---
 
@@ -269,8 +292,7 @@ class Neus(Method, Renderable, Meshable):
         before = softplus(-s * (drop + value))
         before = before.index_fill(0, _first(samples), 0.0)  # light comes from where f = ∞
         thickness = softplus(s * (drop - value)) - before
-        view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
-        return thickness, self._radiance(samples.positions, gradient, view_basis)
+        return thickness, self._radiance(samples.positions, gradient, directions)
 
     def _more_points(
         self, samples: Samples, generator: torch.Generator
@@ -311,14 +333,18 @@ class Neus(Method, Renderable, Meshable):
             background=background, early_stop=0.0,
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
-        telling = 1 - (1 - self._views) * batch.overexposed.float()
-        off = telling * (out.rgb - target).abs()
+        telling = 1 - batch.overexposed.float()
+        shown = torch.where(batch.overexposed, out.rgb.clamp(max=1), out.rgb)  # a photo shows no more than white
+        off = (shown - target).abs()
         losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
+        if self._stereo and c.stereo:
+            losses["stereo"] = c.stereo * self._disagreement(generator)
         if batch.alpha is not None and progress < c.carve_until:
-            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
+            fade = 1 - progress / c.carve_until
+            losses["carve"] = c.carve * fade * self._carving(out, telling * off.detach(), telling)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -327,6 +353,18 @@ class Neus(Method, Renderable, Meshable):
         figures: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, figures
+
+    def _disagreement(self, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Of neighbouring photos about the surface."""
+        assert self._stereo is not None
+        batch = self._stereo.draw(STEREO_RAYS, generator)
+        enter, leave = crossing(batch.origins, batch.directions, self.box)
+        hits = sphere_trace(self.signed_distance, batch.origins, batch.directions, enter, leave)
+        batch = batch[hits.hit]
+        points = implicit_point(self.signed_distance, batch.origins, batch.directions, hits.t[hits.hit])
+        with torch.no_grad():
+            normals = normalize(self.field.with_gradient(points)[2], dim=-1)
+        return self._stereo.disagreement(batch, points, normals)
 
     def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
         """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
@@ -437,7 +475,7 @@ class Neus(Method, Renderable, Meshable):
         depth = torch.where(opacity > 1e-3, (out.depth / out.opacity.clamp(min=1e-6) * z)[:, None], 0)
         normal = torch.where(opacity > 0.5, normalize(out.rgb[:, 3:], dim=-1), 0)
         background, _ = self._background(origins, directions, leave, background)
-        return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
+        return out.rgb[:, :3].clamp(max=1) + (1 - opacity) * background, opacity, depth, normal
 
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
