@@ -15,6 +15,7 @@ RADIUS = 3  # of a patch, in pixels
 NEIGHBOURS = 6  # photos beside one, at most
 NEAREST, FARTHEST = math.radians(3), math.radians(60)  # between neighbours: less tells no depth, more another face
 PLAIN = 2 / 255  # deviation of a patch's colours below which it tells nothing
+WHITE = 0.99  # overexposed from there on: maybe a highlight, which is seen elsewhere than the surface it lies on
 GRAZING = 0.2  # cosine between ray and normal below which a photo does not see the surface well enough
 
 
@@ -23,9 +24,9 @@ class Stereo:
 
     The patch about a pixel is taken for a piece of the plane that touches the surface where the pixel's ray meets it.
     Each neighbour sees that piece somewhere (by the plane's homography), and normalised cross-correlation compares
-    both. It asks for no model of colours and does not mind how bright either photo is, nor what is overexposed. As
-    the surface moves along the ray, so does the piece in the neighbour: a gradient for its depth, as in Fu et al.,
-    "Geo-Neus" (NeurIPS 2022), section 3.3.
+    both. It asks for no model of colours and does not mind how bright either photo is. As the surface moves along the
+    ray, so does the piece in the neighbour: a gradient for its depth, as in Fu et al., "Geo-Neus" (NeurIPS 2022),
+    section 3.3.
     """
 
     def __init__(self, source: ImageSource, middle: Float[Tensor, "3"], subject: Bool[Tensor, "P"] | None = None):
@@ -58,7 +59,7 @@ class Stereo:
         xy = RADIUS + (torch.rand(count, 2, generator=generator, device=device) * size).long()
         patch = self._index(view, xy[:, None] + self.offsets)
         colours = source.pixels[patch][..., :3].float() / 255
-        told = self.counts[patch].all(1) & (colours.std(1).amax(-1) > PLAIN)
+        told = self.counts[patch].all(1) & (colours.std(1).amax(-1) > PLAIN) & (colours < WHITE).all(-1).all(1)
         return source.rays(first + (xy[told, 1] * camera.width + xy[told, 0]))
 
     def disagreement(
@@ -87,10 +88,11 @@ class Stereo:
             to, z = camera.project(piece)
             limit = to.new_tensor([camera.width - 1, camera.height - 1])
             inside = ((to > 0.5) & (to < limit)).all(-1) & (z > 0)
-            there = _centred(self._colour(j, to))
+            colours = self._colour(j, to)
+            there = _centred(colours)
             ncc = (here * there).sum((1, 2)) / (here.square().sum((1, 2)) * there.square().sum((1, 2)) + 1e-6).sqrt()
             facing = (normalize(camera.centre.to(points) - points.detach(), dim=-1) * normals).sum(-1)
-            seen = inside.all(1) & (facing > GRAZING)
+            seen = inside.all(1) & (facing > GRAZING) & (colours < WHITE).all(-1).all(1)
             costs.append(torch.where(seen, (1 - ncc).clamp(max=1), torch.inf))
         best = torch.stack(costs, 1).sort(1).values
         rank = torch.arange(best.shape[1], device=best.device)

@@ -233,7 +233,9 @@ class Dvr(Method, Renderable, Meshable):
         empty = (~subject).nonzero()[:, 0]
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
-        difference = self._rgb(point) - rgb[seen]
+        # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move nothing.
+        white = batch.overexposed.any(-1)[kept][seen]
+        difference = self._rgb(torch.where(white[:, None], point.detach(), point)) - rgb[seen]
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -245,7 +247,7 @@ class Dvr(Method, Renderable, Meshable):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            force = carving_force(difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype))
+            force = carving_force(difference.detach().abs().mean(-1), (~white).float())
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
         if c.stereo and self._stereo:

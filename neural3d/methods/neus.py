@@ -76,6 +76,8 @@ FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
+SOLID = 3.0  # optical thickness beyond which a ray is taken to end at a surface
+NEAR = 0.1  # deviation of points about samples, for the eikonal loss
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
 STEREO_RAYS = 512  # drawn per step, of one photo
 GLOSS_WIDTH = 32  # of the network that knows the light
@@ -111,7 +113,7 @@ class NeusConfig:
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
-    stereo: float = 0.1  # weight of 1 − the correlation of patches in neighbouring photos
+    stereo: float = 0.3  # weight of 1 − the correlation of patches in neighbouring photos
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
 
     lr: float = 1e-2  # of the colours
@@ -297,12 +299,19 @@ class Neus(Method, Renderable, Meshable):
     def _more_points(
         self, samples: Samples, generator: torch.Generator
     ) -> tuple[Float[Tensor, "E 3"], Float[Tensor, "B 3"], Int[Tensor, "B"]]:
-        """Random points of the box, where f is to be a distance too; points beside samples, and which samples."""
+        """Points where f is to be a distance too; points beside samples, and which samples.
+
+        The former: anywhere in the box, and about samples: no ray is sampled behind the surface, and where f stays what
+        it was there, the surface cannot move into it but by a steeper and steeper f.
+        """
         n, device = len(samples), samples.t.device
         anywhere = torch.rand(64 + int(MORE_POINTS * n), 3, generator=generator, device=device)
         chosen = torch.randint(max(n, 1), (int(MORE_POINTS * n),), generator=generator, device=device)
         shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
-        return self.box[0] + (self.box[1] - self.box[0]) * anywhere, samples.positions[chosen] + shift, chosen
+        anywhere = self.box[0] + (self.box[1] - self.box[0]) * anywhere
+        near = torch.randint(max(n, 1), (int(2 * MORE_POINTS * n),), generator=generator, device=device)
+        away = NEAR * torch.randn(len(near), 3, generator=generator, device=device)
+        return torch.cat([anywhere, samples.positions[near] + away]), samples.positions[chosen] + shift, chosen
 
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
@@ -323,6 +332,11 @@ class Neus(Method, Renderable, Meshable):
         bend = (gradient[chosen] - gradient[n + len(anywhere) :]).norm(dim=-1).sum() / max(len(chosen), 1)
 
         thickness, rgb = self._emission(samples, batch.directions, value[:n], gradient[:n])
+        # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move nothing.
+        white = batch.overexposed.any(-1)
+        light = torch.zeros(rays, device=device).index_add_(0, samples.ray, thickness.detach())
+        white &= light > SOLID
+        thickness = torch.where(white[samples.ray], thickness.detach(), thickness)
         # Of what lies beyond the box, some light is always left; random colours behind it would make any opaque thing
         # before it the better one.
         random = torch.rand(rays, 3, generator=generator, device=device)
@@ -333,7 +347,6 @@ class Neus(Method, Renderable, Meshable):
             background=background, early_stop=0.0,
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
-        telling = 1 - batch.overexposed.float()
         shown = torch.where(batch.overexposed, out.rgb.clamp(max=1), out.rgb)  # a photo shows no more than white
         off = (shown - target).abs()
         losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
@@ -344,7 +357,7 @@ class Neus(Method, Renderable, Meshable):
             losses["stereo"] = c.stereo * self._disagreement(generator)
         if batch.alpha is not None and progress < c.carve_until:
             fade = 1 - progress / c.carve_until
-            losses["carve"] = c.carve * fade * self._carving(out, telling * off.detach(), telling)
+            losses["carve"] = c.carve * fade * self._carving(out, off.detach().mean(-1), ~batch.overexposed.any(-1))
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -366,15 +379,14 @@ class Neus(Method, Renderable, Meshable):
             normals = normalize(self.field.with_gradient(points)[2], dim=-1)
         return self._stereo.disagreement(batch, points, normals)
 
-    def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
+    def _carving(self, out: Composite, off: Float[Tensor, "R"], told: Bool[Tensor, "R"]) -> Float[Tensor, ""]:
+        """Its gradient moves surfaces along rays, by `carving_force`. off: errors; told: which rays tell anything.
 
         Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
         alone: their pixels are mixtures.
         """
-        told = telling.sum(-1)
-        sure = (out.opacity.detach() > 0.95) & (told > 0)
-        force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
+        sure = (out.opacity.detach() > 0.95) & told
+        force = carving_force(off, sure.float())
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
         return (force * (out.depth - middle * out.opacity)).mean()
 
