@@ -113,13 +113,13 @@ class NeusConfig:
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
-    stereo: float = 0.3  # weight of 1 − the correlation of patches in neighbouring photos
+    stereo: float = 0.3  # photos with alpha: weight of 1 − the correlation of patches in neighbouring photos
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
 
     lr: float = 1e-2  # of the colours
     lr_final: float = 3e-4
     lr_distance: float = 3e-3  # of f
-    lr_distance_final: float = 1e-3
+    lr_distance_final: float = 1e-4
     colors_first: float = 0.05  # share of the horizon for which, from the start, f waits for the colours
     warmup: int = 100  # steps during which the rates of colours rise from 0
     lr_sharpness: float = 1e-2  # of log s
@@ -165,7 +165,8 @@ class Neus(Method, Renderable, Meshable):
 
     def source(self, scene: Scene, device: torch.device) -> ImageSource:
         source = ImageSource(scene, device)
-        self._stereo = Stereo(source, self.box.mean(0))
+        if scene.has_alpha:
+            self._stereo = Stereo(source, self.box.mean(0))
         return source
 
     @property
@@ -332,11 +333,12 @@ class Neus(Method, Renderable, Meshable):
         bend = (gradient[chosen] - gradient[n + len(anywhere) :]).norm(dim=-1).sum() / max(len(chosen), 1)
 
         thickness, rgb = self._emission(samples, batch.directions, value[:n], gradient[:n])
-        # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move nothing.
-        white = batch.overexposed.any(-1)
-        light = torch.zeros(rays, device=device).index_add_(0, samples.ray, thickness.detach())
-        white &= light > SOLID
-        thickness = torch.where(white[samples.ray], thickness.detach(), thickness)
+        if batch.alpha is not None:
+            # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move
+            # nothing that is solid.
+            light = torch.zeros(rays, device=device).index_add_(0, samples.ray, thickness.detach())
+            still = batch.overexposed.any(-1) & (light > SOLID)
+            thickness = torch.where(still[samples.ray], thickness.detach(), thickness)
         # Of what lies beyond the box, some light is always left; random colours behind it would make any opaque thing
         # before it the better one.
         random = torch.rand(rays, 3, generator=generator, device=device)
