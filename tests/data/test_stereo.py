@@ -42,8 +42,8 @@ def test_photos_agree_about_the_truth_and_pull_towards_it(scene):
         t = torch.tensor(away, requires_grad=True)
         cost = 0.0
         for _ in range(4):
-            batch, points, normals = on_surface(scene, stereo.draw(200, g))
-            assert len(batch) > 30
+            batch, points, normals = on_surface(scene, stereo.draw(400, g))
+            assert len(batch) > 10
             cost = cost + stereo.disagreement(batch, points + t * batch.directions, normals) / 4
         cost.backward()
         costs.append(float(cost.detach()))
