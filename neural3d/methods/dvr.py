@@ -5,7 +5,8 @@ Niemeyer, Mescheder, Oechsle, Geiger: "Differentiable Volumetric Rendering: Lear
 position only. A ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂) is compared
 with the photo; p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface
 disagree there is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
-To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it.
+To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it; and
+neighbouring photos are compared (`data.stereo`). Overexposed pixels teach colours, but move nothing.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.

@@ -23,8 +23,10 @@ while colours are still wrong, moving the surface is the quickest way to make th
   way would be to tilt it like the ground.
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
   (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
-  its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
-  be carved until they stand still, as mirrored by what lies deeper.
+  its own picture, but for what is mirrored, which depends on the mirrored direction alone, the same for the whole
+  subject. Overexposed pixels move nothing solid: a highlight looks as if it lay behind a ball, and before a bowl.
+- Neighbouring photos are compared directly, too (`data.stereo`): that pulls from farther than colours do.
+- f is kept a distance behind the surface as well, where no ray is sampled: else the surface stays where it is.
 """
 
 from __future__ import annotations
