@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -29,15 +29,12 @@ class Stereo:
     section 3.3.
     """
 
-    def __init__(self, source: ImageSource, middle: Float[Tensor, "3"], subject: Bool[Tensor, "P"] | None = None):
-        """subject: which of the source's pixels show it; by default all that are opaque."""
+    def __init__(self, source: ImageSource, middle: Float[Tensor, "3"]):
         self.source = source
         pixels, device = source.pixels, source.pixels.device
-        if subject is None:
-            subject = pixels[:, -1] > 127 if pixels.shape[1] == 4 else torch.ones_like(pixels[:, 0], dtype=torch.bool)
-        self.counts = subject
+        self.counts = pixels[:, 3] > 127 if pixels.shape[1] == 4 else torch.ones_like(pixels[:, 0], dtype=torch.bool)
         if source.kept is not None:
-            self.counts = subject & torch.zeros_like(subject).index_fill(0, source.kept, True)
+            self.counts = self.counts & torch.zeros_like(self.counts).index_fill(0, source.kept, True)
         towards = torch.stack([view.camera.centre.float() for view in source.views]) - middle.cpu()
         cosine = normalize(towards, dim=1) @ normalize(towards, dim=1).T
         near = [(row > math.cos(FARTHEST)) & (row < math.cos(NEAREST)) for row in cosine]

@@ -5,8 +5,7 @@ Niemeyer, Mescheder, Oechsle, Geiger: "Differentiable Volumetric Rendering: Lear
 position only. A ray is marched until o exceeds τ, the secant method finds the surface point p̂, and c(p̂) is compared
 with the photo; p̂ is differentiated implicitly (`neural3d.render.surface.implicit_point`). Where silhouette and surface
 disagree there is no p̂ to move: rays through the subject that miss ask for matter, rays past it that hit for space.
-To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it; and
-neighbouring photos are compared (`data.stereo`). Overexposed pixels teach colours, but move nothing.
+To this we add carving (`losses.carving_force`): hollows that silhouettes do not show stay filled without it.
 
 The published network is one large MLP on points. Here both functions are hash grids with small networks, which learn
 within minutes: a coarse grid for the shape, so that it stays smooth, a fine one for the colour.
@@ -29,7 +28,6 @@ from torch.nn.functional import max_pool3d, normalize, softplus
 
 from neural3d.config import Count, Layers, Width
 from neural3d.data.silhouettes import SilhouetteSource
-from neural3d.data.stereo import Stereo
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
 SHARPNESS = 10.0  # 1/unit: how fast the logit of the first shape falls across its surface
 CELLS, REFRESH = 64, 32  # along the box's sides, of the map that marches look at first; steps between its renewals
 MARGIN = 3.0  # a cell is taken for empty where all logits around it are that far below the surface's
-STEREO_RAYS = 512  # drawn per step, of one photo
 TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
 
 
@@ -84,7 +81,6 @@ class DvrConfig:
     freespace: float = 1.0  # weight of rays past the subject
     carve: float = 0.3  # weight of the force that moves surfaces away from cameras where photos disagree; 0: none
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
-    stereo: float = 0.3  # weight of 1 − the correlation of patches in neighbouring photos
     normal: float = 0.02  # weight of differences between neighbouring normals
     normal_reach: float = 0.03  # how far neighbours are
 
@@ -126,12 +122,9 @@ class Dvr(Method, Renderable, Meshable):
         self.register_buffer("map", torch.zeros(CELLS, CELLS, CELLS))
         self.register_buffer("visible", torch.tensor(float(c.levels)))
         self.register_buffer("background", torch.full((3,), 0.0 if scene.background == "black" else 1.0))
-        self._stereo: Stereo | None = None
 
     def source(self, scene: Scene, device: torch.device) -> SilhouetteSource:
-        source = SilhouetteSource(scene, device, self.config.mask_threshold)
-        self._stereo = Stereo(source, self.frame[0], source.subject)
-        return source
+        return SilhouetteSource(scene, device, self.config.mask_threshold)
 
     @property
     def batch_size(self) -> int:
@@ -234,9 +227,7 @@ class Dvr(Method, Renderable, Meshable):
         empty = (~subject).nonzero()[:, 0]
 
         point = implicit_point(self.logit, o[seen], d[seen], hits.t[seen])
-        # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move nothing.
-        white = batch.overexposed.any(-1)[kept][seen]
-        difference = self._rgb(torch.where(white[:, None], point.detach(), point)) - rgb[seen]
+        difference = self._rgb(point) - rgb[seen]
         # Rays past the subject: where they hit, else anywhere on their way.
         t = torch.where(hits.hit, hits.t, torch.where(hits.inside, near, near + u[1] * (far - near)))
         doubtful = torch.cat([missed, empty])
@@ -248,11 +239,9 @@ class Dvr(Method, Renderable, Meshable):
             "freespace": c.freespace * softplus(logits[len(missed) :]).sum() / count,
         }
         if progress < c.carve_until:
-            force = carving_force(difference.detach().abs().mean(-1), (~white).float())
+            force = carving_force(difference.detach().abs().mean(-1), torch.ones_like(seen, dtype=rgb.dtype))
             fade = 1 - progress / c.carve_until
             losses["carve"] = c.carve * fade * (force * (point * d[seen]).sum(-1)).sum() / count
-        if c.stereo and self._stereo:
-            losses["stereo"] = c.stereo * self._disagreement(steps, generator)
         if c.normal:
             x = point.detach()
             nearby = x + c.normal_reach * (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1)
@@ -264,19 +253,6 @@ class Dvr(Method, Renderable, Meshable):
             "silhouette": (subject == hits.hit).float().mean(),  # share of rays that hit or miss rightly
         }
         return losses, figures
-
-    def _disagreement(self, steps: int, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Of neighbouring photos about the surface. steps: of the march."""
-        assert self._stereo is not None
-        batch = self._stereo.draw(STEREO_RAYS, generator)
-        near, far = box_span(batch.origins, batch.directions, self.scene.aabb.to(batch.origins))
-        hits = first_crossing(
-            self._quick_logit(self.map), batch.origins, batch.directions, near, far,
-            steps=steps, level=self.level, secant_steps=self.config.secant_steps,
-        )  # fmt: skip
-        batch = batch[hits.hit]
-        points = implicit_point(self.logit, batch.origins, batch.directions, hits.t[hits.hit])
-        return self._stereo.disagreement(batch, points, self.normals(points.detach()).detach())
 
     @torch.no_grad()
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:

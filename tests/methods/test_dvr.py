@@ -146,7 +146,7 @@ def test_the_photos_move_the_surface(scene):
     method.train()
     batch = method.source(scene, CPU).draw(512, torch.Generator().manual_seed(0))
     losses, _ = method.loss(batch, 0.0, torch.Generator().manual_seed(0))
-    assert set(losses) == {"color", "occupancy", "freespace", "carve", "stereo", "normal"}
+    assert set(losses) == {"color", "occupancy", "freespace", "carve", "normal"}
     losses["color"].backward()
     assert all(p.grad.abs().max() > 0 for p in (method.shape_table, *method.shape_net.parameters()))
 
