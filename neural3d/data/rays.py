@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -45,10 +45,6 @@ class RayBatch:
 
     def __len__(self) -> int:
         return len(self.rgb)
-
-    def __getitem__(self, chosen: Bool[Tensor, "R"]) -> RayBatch:
-        """The rays where `chosen` is true."""
-        return RayBatch(*(None if x is None else x[chosen] for x in (getattr(self, f.name) for f in fields(self))))
 
     @property
     def overexposed(self) -> Bool[Tensor, "R 3"]:

@@ -23,10 +23,8 @@ while colours are still wrong, moving the surface is the quickest way to make th
   way would be to tilt it like the ground.
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
   (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
-  its own picture, but for what is mirrored, which depends on the mirrored direction alone, the same for the whole
-  subject. Overexposed pixels move nothing solid: a highlight looks as if it lay behind a ball, and before a bowl.
-- Neighbouring photos are compared directly, too (`data.stereo`): that pulls from farther than colours do.
-- f is kept a distance behind the surface as well, where no ray is sampled: else the surface stays where it is.
+  its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
+  be carved until they stand still, as mirrored by what lies deeper.
 """
 
 from __future__ import annotations
@@ -43,9 +41,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from neural3d.config import Count, Layers, Width
-from neural3d.data.rays import ImageSource
 from neural3d.data.silhouettes import visual_hull
-from neural3d.data.stereo import Stereo
 from neural3d.errors import UserError
 from neural3d.fields.mlp import MLP
 from neural3d.fields.occupancy import OccupancyGrid
@@ -65,7 +61,6 @@ from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import hidden_from, surface_within
-from neural3d.render.surface import implicit_point, sphere_trace
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
@@ -78,11 +73,7 @@ FIT_STEPS, FIT_SMOOTH = 300, 0.01  # of fitting f to the start; weight of ‖∇
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
 LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
-SOLID = 3.0  # optical thickness beyond which a ray is taken to end at a surface
-NEAR = 0.1  # deviation of points about samples, for the eikonal loss
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
-STEREO_RAYS = 512  # drawn per step, of one photo
-GLOSS_WIDTH = 32  # of the network that knows the light
 VIEWS_FROM = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
 BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
@@ -115,7 +106,6 @@ class NeusConfig:
     smooth: float = 0.005  # weight of ‖∇f(x) − ∇f(x′)‖ for points x′ one cell of the finest level from samples x
     mask: float = 0.1  # weight of the cross-entropy between opacity and alpha, for photos that have it
     carve: float = 0.2  # photos with alpha: weight of the force against surfaces about whose colour they disagree
-    stereo: float = 0.3  # photos with alpha: weight of 1 − the correlation of patches in neighbouring photos
     carve_until: float = 0.6  # share of the horizon over which it fades to 0; 0: no such force
 
     lr: float = 1e-2  # of the colours
@@ -145,10 +135,7 @@ class Neus(Method, Renderable, Meshable):
         self.field = HashSDF(spec, width=c.width, radius=radius)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
-        self.color_net = MLP(self.color_spec.width + 3 + 16, 4, c.width, 2, output_activation="sigmoid")
-        self.gloss_net = MLP(16, 3, GLOSS_WIDTH, 2, bias=True, output_activation="sigmoid")
-        with torch.no_grad():
-            self.gloss_net.biases[-1].fill_(-3.0)  # no light to speak of at first
+        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.scout: Scout | None = None
@@ -157,19 +144,12 @@ class Neus(Method, Renderable, Meshable):
             self.scout = Scout(NgpConfig(log2_table=c.log2_table, distortion=0.1), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
-        self._stereo: Stereo | None = None
         self._rays = 512
         self._scout_until = 0.0 if scene.has_alpha else c.scout_until
         self._started = False  # is there a surface yet?
         self._shown = float(c.first_levels)
         self._views = 1.0  # how much colours depend on the direction; 0: they are the same from all sides
         self.field.show_levels(self._shown)
-
-    def source(self, scene: Scene, device: torch.device) -> ImageSource:
-        source = ImageSource(scene, device)
-        if scene.has_alpha:
-            self._stereo = Stereo(source, self.box.mean(0))
-        return source
 
     @property
     def batch_size(self) -> int:
@@ -192,7 +172,7 @@ class Neus(Method, Renderable, Meshable):
         return [
             *distance,
             dict(params=[self.color_table], skip_untouched=True, **common),
-            dict(params=[*self.color_net.parameters(), *self.gloss_net.parameters()], **common),
+            dict(params=list(self.color_net.parameters()), **common),
             dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
             *(self.scout.param_groups() if self.scout else []),
         ]
@@ -219,23 +199,15 @@ class Neus(Method, Renderable, Meshable):
         """s: the light is lost within a few 1/s, in scene units, of the surface."""
         return self.log_s.exp()
 
-    def _radiance(
-        self, positions: Float[Tensor, "S 3"], gradient: Float[Tensor, "S 3"], directions: Float[Tensor, "S 3"]
-    ) -> Float[Tensor, "S 3"]:
-        """What a point shows from all sides, and what it mirrors: at most 2, of which photos hold 1."""
+    def _radiance(self, positions: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
         into = self.color_table.grad if self.training else None
         features = hash_grid((positions + 1) / 2, self.color_table, self.color_spec, table_grad=into)
-        gradient = gradient.detach()
-        view_basis = spherical_harmonics(directions)
-        own = self.color_net((torch.cat([features, gradient], -1), view_basis * self._views))
-        normal = normalize(gradient, dim=-1)
-        mirrored = directions - 2 * (directions * normal).sum(-1, keepdim=True) * normal
-        return own[:, :3] + own[:, 3:] * self.gloss_net(spherical_harmonics(mirrored))
+        return self.color_net((torch.cat([features, gradient.detach()], -1), view_basis * self._views))
 
     @torch.no_grad()
     def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         gradient = self.field.with_gradient(positions)[2]
-        return self._radiance(positions, gradient, directions).clamp(max=1)
+        return self._radiance(positions, gradient, spherical_harmonics(directions))
 
     # --- samples along rays ---
 
@@ -297,24 +269,18 @@ class Neus(Method, Renderable, Meshable):
         before = softplus(-s * (drop + value))
         before = before.index_fill(0, _first(samples), 0.0)  # light comes from where f = ∞
         thickness = softplus(s * (drop - value)) - before
-        return thickness, self._radiance(samples.positions, gradient, directions)
+        view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
+        return thickness, self._radiance(samples.positions, gradient, view_basis)
 
     def _more_points(
         self, samples: Samples, generator: torch.Generator
     ) -> tuple[Float[Tensor, "E 3"], Float[Tensor, "B 3"], Int[Tensor, "B"]]:
-        """Points where f is to be a distance too; points beside samples, and which samples.
-
-        The former: anywhere in the box, and about samples: no ray is sampled behind the surface, and where f stays what
-        it was there, the surface cannot move into it but by a steeper and steeper f.
-        """
+        """Random points of the box, where f is to be a distance too; points beside samples, and which samples."""
         n, device = len(samples), samples.t.device
         anywhere = torch.rand(64 + int(MORE_POINTS * n), 3, generator=generator, device=device)
         chosen = torch.randint(max(n, 1), (int(MORE_POINTS * n),), generator=generator, device=device)
         shift = torch.randn(len(chosen), 3, generator=generator, device=device) / self.field.finest_resolution
-        anywhere = self.box[0] + (self.box[1] - self.box[0]) * anywhere
-        near = torch.randint(max(n, 1), (int(2 * MORE_POINTS * n),), generator=generator, device=device)
-        away = NEAR * torch.randn(len(near), 3, generator=generator, device=device)
-        return torch.cat([anywhere, samples.positions[near] + away]), samples.positions[chosen] + shift, chosen
+        return self.box[0] + (self.box[1] - self.box[0]) * anywhere, samples.positions[chosen] + shift, chosen
 
     def loss(
         self, batch: RayBatch, progress: float, generator: torch.Generator
@@ -335,12 +301,6 @@ class Neus(Method, Renderable, Meshable):
         bend = (gradient[chosen] - gradient[n + len(anywhere) :]).norm(dim=-1).sum() / max(len(chosen), 1)
 
         thickness, rgb = self._emission(samples, batch.directions, value[:n], gradient[:n])
-        if batch.alpha is not None:
-            # Highlights are seen where they are mirrored, not where the surface is: they teach colours, but move
-            # nothing that is solid.
-            light = torch.zeros(rays, device=device).index_add_(0, samples.ray, thickness.detach())
-            still = batch.overexposed.any(-1) & (light > SOLID)
-            thickness = torch.where(still[samples.ray], thickness.detach(), thickness)
         # Of what lies beyond the box, some light is always left; random colours behind it would make any opaque thing
         # before it the better one.
         random = torch.rand(rays, 3, generator=generator, device=device)
@@ -351,17 +311,14 @@ class Neus(Method, Renderable, Meshable):
             background=background, early_stop=0.0,
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
-        shown = torch.where(batch.overexposed, out.rgb.clamp(max=1), out.rgb)  # a photo shows no more than white
-        off = (shown - target).abs()
+        telling = 1 - (1 - self._views) * batch.overexposed.float()
+        off = telling * (out.rgb - target).abs()
         losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
             losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
-        if self._stereo and c.stereo:
-            losses["stereo"] = c.stereo * self._disagreement(generator)
         if batch.alpha is not None and progress < c.carve_until:
-            fade = 1 - progress / c.carve_until
-            losses["carve"] = c.carve * fade * self._carving(out, off.detach().mean(-1), ~batch.overexposed.any(-1))
+            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
 
         # The next batch's rays: a marched sample costs about a tenth of one that is also differentiated.
         cost = max(1, n + 0.1 * marched + 0.5 * cost_behind) / rays
@@ -371,26 +328,15 @@ class Neus(Method, Renderable, Meshable):
         figures |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, figures
 
-    def _disagreement(self, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Of neighbouring photos about the surface."""
-        assert self._stereo is not None
-        batch = self._stereo.draw(STEREO_RAYS, generator)
-        enter, leave = crossing(batch.origins, batch.directions, self.box)
-        hits = sphere_trace(self.signed_distance, batch.origins, batch.directions, enter, leave)
-        batch = batch[hits.hit]
-        points = implicit_point(self.signed_distance, batch.origins, batch.directions, hits.t[hits.hit])
-        with torch.no_grad():
-            normals = normalize(self.field.with_gradient(points)[2], dim=-1)
-        return self._stereo.disagreement(batch, points, normals)
-
-    def _carving(self, out: Composite, off: Float[Tensor, "R"], told: Bool[Tensor, "R"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`. off: errors; told: which rays tell anything.
+    def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
+        """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
 
         Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
         alone: their pixels are mixtures.
         """
-        sure = (out.opacity.detach() > 0.95) & told
-        force = carving_force(off, sure.float())
+        told = telling.sum(-1)
+        sure = (out.opacity.detach() > 0.95) & (told > 0)
+        force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
         middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
         return (force * (out.depth - middle * out.opacity)).mean()
 
@@ -491,7 +437,7 @@ class Neus(Method, Renderable, Meshable):
         depth = torch.where(opacity > 1e-3, (out.depth / out.opacity.clamp(min=1e-6) * z)[:, None], 0)
         normal = torch.where(opacity > 0.5, normalize(out.rgb[:, 3:], dim=-1), 0)
         background, _ = self._background(origins, directions, leave, background)
-        return out.rgb[:, :3].clamp(max=1) + (1 - opacity) * background, opacity, depth, normal
+        return out.rgb[:, :3] + (1 - opacity) * background, opacity, depth, normal
 
     def surface(
         self, resolution: int, crop: Float[Tensor, "2 3"] | None = None, progress: Progress = silent
