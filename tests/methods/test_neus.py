@@ -303,8 +303,8 @@ def test_fused_depths_tell_the_distance_everywhere(opaque, tmp_path, monkeypatch
 def test_what_lies_beyond_the_box_is_a_background(tmp_path):
     """Opaque photos, no masks: the wall must not become part of the shape."""
     folder = balls_capture(tmp_path / "capture", alpha=False, wall=(0.2, 0.3, 0.6))
-    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=120", "warm_start_until=0")
-    trainer.fit(120, previews=False)
+    trainer = start(folder, tmp_path / "run", "scene.unbounded=true", "horizon=300", "warm_start_until=0")
+    trainer.fit(300, previews=False)
     run = load(tmp_path / "run", "cpu")
     views = [run.scene.views[i] for i in run.scene.split["test"]]
     mean = np.mean([run.scene.views[i].image() / 255 for i in run.scene.split["train"]], 0)
