@@ -1,8 +1,8 @@
 """One representation from another, and what that cost: splats ↔ mesh, mesh → signed distances, splats ↔ splat formats.
 
 The cost is measured on what can be seen: pictures of source and result from views around them. PSNR is over the pixels
-that either covers; distances are between the surfaces in the two sets of pictures, both ways, in % of the diagonal of
-the source's box. The result is read back from its file, so that what the format cannot hold counts. Of signed distances
+that either covers; splats of a mesh are drawn finer and averaged, as the mesh is. Distances are between the surfaces in
+the two sets of pictures, both ways, in % of the diagonal of the source's box. The result is read back from its file, so that what the format cannot hold counts. Of signed distances
 it is the exact distance between the surfaces, as in `evaluate_mesh`.
 """
 
