@@ -2,8 +2,9 @@
 
 The cost is measured on what can be seen: pictures of source and result from views around them. PSNR is over the pixels
 that either covers; splats of a mesh are drawn finer and averaged, as the mesh is. Distances are between the surfaces in
-the two sets of pictures, both ways, in % of the diagonal of the source's box. The result is read back from its file, so that what the format cannot hold counts. Of signed distances
-it is the exact distance between the surfaces, as in `evaluate_mesh`.
+the two sets of pictures, both ways, in % of the diagonal of the source's box. The result is read back from its file, so
+that what the format cannot hold counts. Of signed distances it is the exact distance between the surfaces, as in
+`evaluate_mesh`.
 """
 
 from __future__ import annotations
