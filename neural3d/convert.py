@@ -1,9 +1,10 @@
 """One representation from another, and what that cost: splats ↔ mesh, mesh → signed distances, splats ↔ splat formats.
 
 The cost is measured on what can be seen: pictures of source and result from views around them. PSNR is over the pixels
-that either covers; distances are between the surfaces in the two sets of pictures, both ways, in % of the diagonal of
-the source's box. The result is read back from its file, so that what the format cannot hold counts. Of signed distances
-it is the exact distance between the surfaces, as in `evaluate_mesh`.
+that either covers; splats of a mesh are drawn finer and averaged, as the mesh is. Distances are between the surfaces in
+the two sets of pictures, both ways, in % of the diagonal of the source's box. The result is read back from its file, so
+that what the format cannot hold counts. Of signed distances it is the exact distance between the surfaces, as in
+`evaluate_mesh`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ WHAT = (
     "a mesh becomes splats or signed distances (a run folder)"
 )
 LOOKS, SIDE = 8, 256  # views by which source and result are compared, and their pixels along a side
+FINE = 2  # times as large splats of a mesh are drawn and averaged, as the mesh is: not what renderers widen counts
 RAYS = 4  # along a pixel of the source, where it has edges that splats are to follow: 2 tell their place to ±1/8 pixel
 NEAREST = 40_000  # points of each whose distance to the other's is taken
 Render = Callable[[Camera, Tensor], RenderOut]
@@ -157,13 +159,17 @@ def _drawn(solid: Solid, rays: int = 2) -> Render:
     """Pictures of a mesh whose edges are as smooth as splats': rays² for each pixel. Depth is that of one of them."""
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
-        fine = solid.render(camera.resized(rays * camera.width, rays * camera.height), background)
-        pixels = [
-            x.unflatten(0, (-1, rays)).unflatten(2, (-1, rays)) for x in (fine.rgb, fine.alpha, fine.depth, fine.normal)
-        ]
-        return RenderOut(*(x.mean((1, 3)) for x in pixels[:2]), *(x.amax((1, 3)) for x in pixels[2:]))
+        return _averaged(solid.render(camera.resized(rays * camera.width, rays * camera.height), background), rays)
 
     return render
+
+
+def _averaged(fine: RenderOut, times: int) -> RenderOut:
+    """A picture so many times as large, with the depth and normal of the farthest of a pixel's rays."""
+    pixels = [
+        x.unflatten(0, (-1, times)).unflatten(2, (-1, times)) for x in (fine.rgb, fine.alpha, fine.depth, fine.normal)
+    ]
+    return RenderOut(*(x.mean((1, 3)) for x in pixels[:2]), *(x.amax((1, 3)) for x in pixels[2:]))
 
 
 def _read_back(path: Path, file_from_scene: Float[Tensor, "4 4"]) -> Solid:
@@ -207,7 +213,8 @@ def splats_of_mesh(
     written, back, notes = _write_splats(splats, subject, out, up, antialiased)
 
     def render(camera: Camera, background: Tensor) -> RenderOut:
-        return render_splats(back, camera, background, antialiased=antialiased)
+        large = camera.resized(FINE * camera.width, FINE * camera.height)
+        return _averaged(render_splats(back, large, background, antialiased=antialiased), FINE)
 
     result = cost(_drawn(solid, RAYS), render, surround(subject.aabb, (5, 35), LOOKS // 2, SIDE), subject.aabb)
     return written, result, notes

@@ -5,7 +5,7 @@ must not reach across: its deviation across the edge is at most its distance fro
 of ever narrower splats lead up to the edge, each as long as the discs are wide. Where such a row lies REACH deviations
 from the edge, half of the light passes at the edge itself: the silhouette is where the mesh's is.
 
-`fitted` then moves them a little, so that pictures of them become those of the mesh, drawn as the file will be.
+`fitted` then moves them a little, so that pictures of them become those of the mesh.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ DENSE = 2  # splats for each spacing of a row: the more overlap, the steeper the
 SQUARE = math.sqrt(3) / 2  # area for each point of a hexagonal grid, in spacings²
 HEIGHTS, AROUND, STEPS = (-70, -40, -15, 20, 50, 75), 6, 200  # views that splats are fitted to, and steps
 ANGLE, STEP = math.cos(math.radians(30)), 0.1  # of normals and of colours (sRGB), from which on an edge counts
+PIXEL = 1 / 12  # variance across a pixel, in its widths²: the pictures to fit are means over pixels
 Render = Callable[[Camera, Tensor], RenderOut]
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # place, face, share, frame, deviation
 
@@ -221,7 +222,8 @@ def fitted(
     """The splats, moved until their pictures are those of `target`, from all around, `side` pixels wide.
 
     Adam on the squared error, before backgrounds of any colour, so that what shines through counts; the same on every
-    run. `splats` themselves are changed.
+    run. `splats` themselves are changed. They are widened by a pixel, not by renderers' 0.3: against that they would
+    be sharpened, and be too sharp whenever a subject is larger in the picture than here.
     """
     cameras = surround(box, HEIGHTS, AROUND, side)
     wanted = [target(camera, torch.zeros(3)) for camera in cameras]
@@ -241,7 +243,7 @@ def fitted(
         projected = splat_project(
             splats.means, splats.quats, splats.log_scales, splats.opacity_logits, splats.sh_dc, splats.sh_rest,
             torch.linalg.inv(camera.world_from_camera).float(), pinhole_intrinsics(camera).float(), side, side,
-            sh_degree=0, antialiased=antialiased, raw=True,
+            sh_degree=0, blur=PIXEL, antialiased=antialiased, raw=True,
         )  # fmt: skip
         image, _ = splat_raster(
             projected.xy, projected.conic, projected.depth, projected.opacity, projected.color, side, side,

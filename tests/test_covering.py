@@ -112,7 +112,10 @@ def test_fitting_brings_pictures_nearer(monkeypatch):
     target, cameras = convert._drawn(solid), surround(bounds, (5, 35), 2, 96)
 
     def psnr(splats):
-        return convert.cost(target, lambda camera, ground: render_splats(splats, camera, ground), cameras, bounds).psnr
+        def drawn(camera, ground):
+            return convert._averaged(render_splats(splats, camera.resized(192, 192), ground), 2)
+
+        return convert.cost(target, drawn, cameras, bounds).psnr
 
     once, again = (fitted(cover(solid, 2000), target, bounds, 96, False) for _ in range(2))
     assert psnr(once) > psnr(cover(solid, 2000)) + 1

@@ -46,7 +46,8 @@ def holds_splats(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(20)
-            text = file.read(struct.unpack("<I", head[12:16])[0]) if head[:4] == GLB else head + file.read()
+            size = path.stat().st_size  # Python makes room for all that is asked for, which damaged files say wrongly
+            text = file.read(min(size, struct.unpack("<I", head[12:16])[0])) if head[:4] == GLB else head + file.read()
     except (OSError, struct.error):
         return False
     return f'"{NAME}"'.encode() in text

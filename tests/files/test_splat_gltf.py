@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -188,6 +189,15 @@ def test_a_mesh_is_no_splat_file(tmp_path):
     assert not is_splat_file(tmp_path / "box.glb")
     with pytest.raises(UserError, match="holds no splats"):
         read_splats(tmp_path / "box.glb")
+
+
+def test_a_length_beyond_the_file_takes_no_memory(tmp_path):
+    (tmp_path / "a.glb").write_bytes(b"glTF" + struct.pack("<4I", 2, 20, 2**32 - 1, 0))
+    tracemalloc.start()
+    assert not is_splat_file(tmp_path / "a.glb")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_none_and_damaged(tmp_path):
