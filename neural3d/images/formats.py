@@ -28,6 +28,7 @@ RAW = (
     ".fff", ".iiq", ".x3f", ".mrw", ".rwl", ".erf", ".kdc", ".dcr",
 )  # fmt: skip
 PHOTOS = PICTURES + HEIC + RAW
+UNREADABLE = (EOFError, OSError, RuntimeError, SyntaxError, ValueError)  # what decoders raise over damaged files
 VAST, DENSEST = 2**26, 10_000  # pixels; of those, in a byte of the file: one bit of an even grey takes 1/8,000 in PNG
 EXTRAS = {"heic": (HEIC, "pillow_heif", "HEIC"), "raw": (RAW, "rawpy", "camera raw")}
 
@@ -53,7 +54,7 @@ def open_photo(path: Path, quick: bool = False) -> Image.Image:
 
     quick: half the size will do, with info["full_size"] (camera raw: a quarter of the time). HEIC, raw and TIFF come
     upright (see `orientation_of`). Of several pages the largest is taken, of equal ones the first.
-    Raises OSError, SyntaxError or ValueError where it cannot be read, some of them only once pixels are asked for.
+    Raises one of UNREADABLE where it cannot be read, some of them only once pixels are asked for.
     """
     if path.suffix.lower() in RAW:
         return _develop(path, quick)

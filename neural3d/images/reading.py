@@ -14,7 +14,7 @@ from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.images.colour import eight_bit, srgb
-from neural3d.images.formats import comes_upright, missing_readers, open_photo, orientation_of, read_size
+from neural3d.images.formats import UNREADABLE, comes_upright, missing_readers, open_photo, orientation_of, read_size
 
 
 def read_header(path: Path) -> tuple[int, int, bool]:
@@ -24,7 +24,7 @@ def read_header(path: Path) -> tuple[int, int, bool]:
     """
     try:
         return read_size(path)
-    except (ImportError, OSError, SyntaxError, ValueError) as error:
+    except (ImportError, *UNREADABLE) as error:
         raise _unreadable(path, error, "is no readable picture") from None
 
 
@@ -54,7 +54,7 @@ def _decode(path: Path, width: int, height: int, mask: bool = False) -> Image.Im
                 return picture.convert("RGBA" if picture.has_transparency_data else "L")
             picture = srgb(picture)
             return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    except (ImportError, OSError, SyntaxError, ValueError) as error:
+    except (ImportError, *UNREADABLE) as error:
         raise _unreadable(path, error, "is damaged") from None
 
 

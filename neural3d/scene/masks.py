@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from neural3d.errors import UserError
 from neural3d.images.colour import eight_bit
-from neural3d.images.formats import open_photo, orientation_of
+from neural3d.images.formats import UNREADABLE, open_photo, orientation_of
 from neural3d.scene.capture import find_mask
 
 NOTHING = 16  # coverage of 255 below which a mask means none: what JPEG leaves in its black
@@ -48,7 +48,7 @@ def write_mask(mask: Path, photo: Path, target: Path, size: tuple[int, int], ori
         with open_photo(mask) as file:
             says = orientation_of(file) != 1
             turned = eight_bit(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"Mask {mask} cannot be read ({error}); repair it, or move it away.") from None
     coverage = turned.convert("RGBA").getchannel("A") if turned.has_transparency_data else turned.convert("L")
     if orientation in TURNS and not says and not (orientation >= 5 and _alike(coverage.size, size)):

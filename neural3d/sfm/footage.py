@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neural3d.errors import UserError
-from neural3d.images.formats import PICTURES, is_photo, missing_readers, open_photo, upright_srgb
+from neural3d.images.formats import PICTURES, UNREADABLE, is_photo, missing_readers, open_photo, upright_srgb
 from neural3d.images.reading import read_header
 from neural3d.images.video import is_video, videos_in, write_sharpest_frames
 from neural3d.scene.capture import MASK_FOLDERS
@@ -196,7 +196,7 @@ def _write(photo: Path, one: PhotoStats, mask: Path | None, folder: Path, name: 
         try:
             with open_photo(photo) as file:
                 picture = upright_srgb(file)
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             return f"cannot be read ({error})"
         picture.save(target, quality=95, subsampling=0, exif=picture.info["exif"])
     if mask:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from neural3d.images.colour import eight_bit, in_srgb, srgb
 from neural3d.images.exif import Shot, read_shot
-from neural3d.images.formats import comes_upright, open_photo, orientation_of
+from neural3d.images.formats import UNREADABLE, comes_upright, open_photo, orientation_of
 from neural3d.scene.panorama import looks_panoramic
 
 SIDE = 1000  # pixels of the longer side at which photos are compared
@@ -106,7 +106,7 @@ def survey(
 def _try_to_measure(photo: Path) -> PhotoStats | str:
     try:
         return measured(photo)
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         return f"cannot be read ({error})"
 
 

@@ -128,6 +128,22 @@ def test_damage_is_told_photo_by_photo(tmp_path):
     assert all(why.startswith("cannot be read (") for why in unreadable.values())
 
 
+def test_damaged_heic_of_every_kind(tmp_path):
+    """Its decoder raises errors of five types, one of which is no kind of OSError and one no kind of ValueError."""
+    whole = io.BytesIO()
+    write_heic(whole, UPRIGHT)
+    rng, path, refused = np.random.default_rng(0), tmp_path / "a.heic", 0
+    for _ in range(600):
+        data = np.frombuffer(whole.getvalue(), np.uint8).copy()
+        data[rng.integers(0, len(data), 4)] = rng.integers(0, 256, 4)
+        path.write_bytes(data.tobytes())
+        try:
+            read_image(path, UPRIGHT.shape[1], UPRIGHT.shape[0], False)
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "deep.tif"])
 def test_sizes_that_the_file_cannot_hold(tmp_path, name):
     """A few damaged bytes in a header ask for gigabytes."""

@@ -18,6 +18,7 @@ from PIL import Image
 from neural3d.errors import UserError
 from neural3d.geometry.bounds import every_nth
 from neural3d.geometry.cameras import Camera, pixel_centres
+from neural3d.images.formats import UNREADABLE
 from neural3d.images.reading import read_image
 from neural3d.scene.capture import Capture, Frame, pose_from
 from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL
@@ -75,7 +76,7 @@ def _numbers(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             values = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is damaged ({error}); copy it again from its source, or remove it.") from None
     if values.ndim != 2:
         raise UserError(f"{path} is no depth picture: it has colours; remove it.")
