@@ -53,7 +53,9 @@ namespace emulated {
 namespace {
 
 constexpr size_t kStack = 128 << 10;
-constexpr size_t kSharedStatic = 48 << 10, kSharedMost = 227 << 10;  // bytes a block may have; sm_90's most
+// Bytes of shared memory that a block may have; the most by the GPU: sm_90, sm_80, or the smaller ones.
+constexpr size_t kSharedStatic = 48 << 10;
+constexpr size_t kSharedMost = (__CUDA_ARCH__ >= 900 ? 227 : __CUDA_ARCH__ == 800 ? 163 : __CUDA_ARCH__ >= 860 ? 99 : 64) << 10;
 constexpr int kInvalidConfiguration = 9;
 
 struct Copy {
@@ -283,6 +285,15 @@ bool allow_shared(int bytes) {
   if (bytes < 0 || size_t(bytes) > kSharedMost) return false;
   block.granted = std::max(kSharedStatic, size_t(bytes));
   return true;
+}
+
+int most_shared() { return kSharedMost; }
+
+void require_shared(const void* address, size_t bytes, Place place) {
+  const auto* at = static_cast<const unsigned char*>(address);
+  const auto* from = static_cast<const unsigned char*>(dynamic_shared());
+  if (at < from || at + bytes > from + block.used) fault("an address outside of the block's shared memory, " + text(place));
+  if (reinterpret_cast<uintptr_t>(address) % bytes) fault("an address that is not aligned, " + text(place));
 }
 
 void copy_later(void* to, const void* from, size_t bytes) { block.running->copies.push_back({to, from, bytes}); }
