@@ -4,8 +4,8 @@
 // Every activation here has a derivative that its own output gives, so only outputs are kept for backward.
 //
 // In bfloat16, on tensor cores (mlp_tensor.cu), what is multiplied is rounded to bfloat16 and nothing else: Wₗ, x₀, the
-// hidden xₗ and every δₗ, each once; sums, biases, activations, y, v_x₀, v_Wₗ and v_bₗ are float32. bfloat16 has float32's
-// range, so gradients need no scaling; float16 would lose those below 6e-8.
+// hidden xₗ and every δₗ, each once; sums, biases, activations, y, v_x₀, v_Wₗ and v_bₗ are float32. bfloat16 has
+// float32's range, so gradients need no scaling; float16 would lose those below 6e-8.
 #pragma once
 
 #include "core/gemm.h"
@@ -85,8 +85,8 @@ struct MlpShape {
   int64_t chunks(int64_t n) const { return (n + kMlpChunkRows - 1) / kMlpChunkRows; }
 };
 
-// On tensor cores a block takes a chunk of rows, 16 for each of its warps at a time. There are few chunks, as each reads
-// the weights and writes its sums: some four blocks for each multiprocessor of today's largest GPUs.
+// On tensor cores a block takes a chunk of rows, 16 for each of its warps at a time. There are few chunks, as each
+// reads the weights and writes its sums: some four blocks for each multiprocessor of today's largest GPUs.
 constexpr int kMlpWarps = 8, kMlpMaxChunks = 512;
 
 struct MlpTensorRows {

@@ -2,9 +2,9 @@
 #include "core/mma.h"
 #include "ops/mlp.h"
 
-// mlp on tensor cores. A warp takes 16 rows through all layers, alone: their activations lie in its part of shared memory,
-// rounded, and the weights beside them, read once a block (or, where they do not fit, layer by layer). Backward, the
-// block's warps come together in every layer for v_W = δᵀ x, over the rows of all.
+// mlp on tensor cores. A warp takes 16 rows through all layers, alone: their activations lie in its part of shared
+// memory, rounded, and the weights beside them, read once a block (or, where they do not fit, layer by layer).
+// Backward, the block's warps come together in every layer for v_W = δᵀ x, over the rows of all.
 //
 // Matrices in shared memory are row-major. One copy of W (out, in) serves both ways: ldmatrix transposes.
 
@@ -15,7 +15,8 @@ namespace {
 constexpr int kRows = kMlpWarpRows, kWarp = 32;
 constexpr int kTiles = 8;  // of 8 columns, of a product's sums that a warp holds at a time
 
-// Scalars between rows: 16 bytes times an odd number, so that the eight rows of ldmatrix's squares are in different banks.
+// Scalars between rows: 16 bytes times an odd number, so that the eight rows of ldmatrix's squares are in different
+// banks.
 constexpr int N3D_HD pitch(int width) { return padded(width) + 8; }
 
 constexpr int N3D_HD weights(int in, int out) { return padded(out) * pitch(in); }
@@ -31,8 +32,8 @@ __device__ uint32_t& two(bfloat16* p) { return *reinterpret_cast<uint32_t*>(p); 
 __device__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-// 16 × 16 of a matrix in shared memory as the left operand of mma, or as the right ones, {0, 1} and {2, 3}, of two. Squares
-// come in two orders, ↓ (0, 0) (8, 0) (0, 8) (8, 8) and → (0, 0) (0, 8) (8, 0) (8, 8):
+// 16 × 16 of a matrix in shared memory as the left operand of mma, or as the right ones, {0, 1} and {2, 3}, of two.
+// Squares come in two orders, ↓ (0, 0) (8, 0) (0, 8) (8, 8) and → (0, 0) (0, 8) (8, 0) (8, 8):
 //
 //     A (m, k)    stored as it is: ↓            stored as Aᵀ (k, m): → transposed
 //     B (k, n)    stored as it is: ↓ transposed    stored as Bᵀ (n, k): →
@@ -63,9 +64,11 @@ __device__ Operand right_of_transposed(const bfloat16* b, int pitch) {
   return o;
 }
 
-// C += A · B for the first `tiles` (even) tiles: A (16, depth), and right_at(k, j) gives B's operand from row k, tile j.
+// C += A · B for the first `tiles` (even) tiles: A (16, depth), and right_at(k, j) gives B's operand from row k, tile
+// j.
 template <class Right>
-__device__ void multiply(const bfloat16* a, int a_pitch, int depth, int tiles, float (&c)[kTiles][4], const Right& right_at) {
+__device__ void multiply(const bfloat16* a, int a_pitch, int depth, int tiles, float (&c)[kTiles][4],
+                         const Right& right_at) {
   for (int k = 0; k < depth; k += 16) {
     const Operand row = left(a + k, a_pitch);
 #pragma unroll
@@ -93,31 +96,45 @@ __device__ MlpRows<T> one_array(T* data, int width) {
   return {{data, nullptr}, {width, 0}, {width, 0}};
 }
 
-// Columns c and c + 1 of a row, zero outside; at once where they lie so.
+// Where a column of a row lies, and how many columns of its array there are from it on: none where it is not wanted.
+template <class T>
+struct Place {
+  T* p;
+  int left;
+};
+template <class T>
+__device__ Place<T> place(const MlpRows<T>& x, int64_t row, int column) {
+  const bool second = column >= x.columns[0];
+  if (second) column -= x.columns[0];
+  T* data = second ? x.data[1] : x.data[0];
+  return {data + row * (second ? x.stride[1] : x.stride[0]) + column,
+          data ? (second ? x.columns[1] : x.columns[0]) - column : 0};
+}
+
+// Both at once: there are two, and they begin where eight bytes may.
+template <class T>
+__device__ bool together(const Place<T>& first) {
+  return first.left > 1 && reinterpret_cast<uintptr_t>(first.p) % sizeof(float2) == 0;
+}
+
+// Columns c and c + 1 of a row, zero outside.
 __device__ float2 load_pair(const MlpRows<const float>& x, int64_t n, int64_t row, int c) {
-  float v[2] = {0, 0};
-  for (int i = 0; i < 2; ++i) {
-    const int part = c + i >= x.columns[0], at = c + i - part * x.columns[0];
-    if (row >= n || at >= x.columns[part]) continue;
-    const float* p = x.data[part] + row * x.stride[part] + at;
-    if (i == 0 && at + 1 < x.columns[part] && reinterpret_cast<uintptr_t>(p) % sizeof(float2) == 0)
-      return *reinterpret_cast<const float2*>(p);
-    v[i] = *p;
-  }
-  return {v[0], v[1]};
+  if (row >= n) return {0, 0};
+  const auto first = place(x, row, c);
+  if (together(first)) return *reinterpret_cast<const float2*>(first.p);
+  const auto second = place(x, row, c + 1);
+  return {first.left > 0 ? *first.p : 0, second.left > 0 ? *second.p : 0};
 }
 
 __device__ void store_pair(const MlpRows<float>& x, int64_t n, int64_t row, int c, float2 v) {
-  for (int i = 0; i < 2; ++i) {
-    const int part = c + i >= x.columns[0], at = c + i - part * x.columns[0];
-    if (row >= n || at >= x.columns[part] || !x.data[part]) continue;
-    float* p = x.data[part] + row * x.stride[part] + at;
-    if (i == 0 && at + 1 < x.columns[part] && reinterpret_cast<uintptr_t>(p) % sizeof(float2) == 0) {
-      *reinterpret_cast<float2*>(p) = v;
-      return;
-    }
-    *p = i ? v.y : v.x;
+  if (row >= n) return;
+  const auto first = place(x, row, c), second = place(x, row, c + 1);
+  if (together(first)) {
+    *reinterpret_cast<float2*>(first.p) = v;
+    return;
   }
+  if (first.left > 0) *first.p = v.x;
+  if (second.left > 0) *second.p = v.y;
 }
 
 // A warp's tile, rounded: f(row, column) gives two neighbours.
@@ -134,10 +151,10 @@ __device__ void fill(bfloat16* tile, int width, const F& f) {
 // --- shared memory: weights, two tiles a warp, and the block's sums where there is room ---
 
 struct Plan {
-  bool resident;        // all weights at once, or those of one layer at a time
-  bool sums;            // in shared memory, or where the partial sums go
-  int warps;            // of a block
-  int weights, tile;    // scalars: of the weights, of a tile
+  bool resident;      // all weights at once, or those of one layer at a time
+  bool sums;          // in shared memory, or where the partial sums go
+  int warps;          // of a block
+  int weights, tile;  // scalars: of the weights, of a tile
   size_t bytes;
 };
 
@@ -178,7 +195,7 @@ class Weights {
   bool resident_;
 };
 
-__global__ void __launch_bounds__(kMlpWarps * kWarp, 2) forward_kernel(MlpForwardArgs<float> a, Plan plan) {
+__global__ void __launch_bounds__(kMlpWarps* kWarp, 2) forward_kernel(MlpForwardArgs<float> a, Plan plan) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto* all = reinterpret_cast<bfloat16*>(memory);
   const MlpShape& s = a.shape;
@@ -210,7 +227,7 @@ __global__ void __launch_bounds__(kMlpWarps * kWarp, 2) forward_kernel(MlpForwar
         });
         for_each_pair(tiles, [&](int j, int half) {
           const int r = own_row() + 8 * half, c = first + 8 * j + own_column();
-          const float *pair = z[j] + 2 * half;
+          const float* pair = z[j] + 2 * half;
           if (l == s.layers - 1) {
             store_pair(y, a.n, begin + r, c, {activate(s.output, pair[0]), activate(s.output, pair[1])});
           } else {
@@ -233,7 +250,8 @@ __device__ float4& sums_of(float* sums, int in, int output, int input) {
   return reinterpret_cast<float4*>(sums)[(output / 16 * (padded(in) / 8) + input / 8) * kWarp + lane()];
 }
 
-// v_W += δᵀ x, v_b += δᵀ 1 over the rows of all warps, which share the products: 16 outputs × 32 inputs (or the biases).
+// v_W += δᵀ x, v_b += δᵀ 1 over the rows of all warps, which share the products: 16 outputs × 32 inputs (or the
+// biases).
 __device__ void accumulate(const MlpShape& s, int l, const bfloat16* delta, const bfloat16* x, int tile, float* sums) {
   const int in = s.in(l), pieces = (padded(in) + 31) / 32, warps = blockDim.x / kWarp;
   float *v_weight = sums + s.partial_weight(l), *v_bias = sums + s.partial_bias(l);
@@ -272,7 +290,7 @@ __device__ void accumulate(const MlpShape& s, int l, const bfloat16* delta, cons
   }
 }
 
-__global__ void __launch_bounds__(kMlpWarps * kWarp, 2) backward_kernel(MlpBackwardArgs<float> a, Plan plan) {
+__global__ void __launch_bounds__(kMlpWarps* kWarp, 2) backward_kernel(MlpBackwardArgs<float> a, Plan plan) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto* all = reinterpret_cast<bfloat16*>(memory);
   const MlpShape& s = a.shape;
@@ -282,7 +300,8 @@ __global__ void __launch_bounds__(kMlpWarps * kWarp, 2) backward_kernel(MlpBackw
   const Weights weights(s, a.params, all, plan.resident);
   const int outputs = s.out(s.layers - 1);
   const MlpRows<const float> y = one_array(a.y, outputs), v_y = one_array(a.v_y, outputs);
-  bfloat16 *tiles_of_delta = all + plan.weights, *tiles_of_x = tiles_of_delta + plan.tile;  // each warp's: two further on
+  bfloat16 *tiles_of_delta = all + plan.weights,
+           *tiles_of_x = tiles_of_delta + plan.tile;  // each warp's: two further on
   const int own = 2 * warp() * plan.tile;
   const int64_t chunk = MlpTensorRows(a.n).chunk, end = (blockIdx.x + 1) * chunk < a.n ? (blockIdx.x + 1) * chunk : a.n;
   for (int64_t step = blockIdx.x * chunk; step < end; step += plan.warps * kRows) {
@@ -335,8 +354,8 @@ __global__ void __launch_bounds__(kMlpWarps * kWarp, 2) backward_kernel(MlpBackw
   for (int i = threadIdx.x; plan.sums && i < s.partial(); i += blockDim.x) partial[i] = sums[i];
 }
 
-// Adds the chunks' sums, always in the same order, and puts them where the parameters are: a block 32 of them, whose warps
-// take every eighth chunk.
+// Adds the chunks' sums, always in the same order, and puts them where the parameters are: a block 32 of them, whose
+// warps take every eighth chunk.
 __global__ void reduce_kernel(MlpBackwardArgs<float> a, int chunks) {
   __shared__ float of_warp[kMlpWarps][kWarp];
   const MlpShape& s = a.shape;
@@ -350,8 +369,10 @@ __global__ void reduce_kernel(MlpBackwardArgs<float> a, int chunks) {
   int l = 0;
   if (i < s.partial_weight(s.layers)) {
     while (i >= s.partial_weight(l + 1)) ++l;
-    const int at = i - s.partial_weight(l), tile = at / (4 * kWarp), holder = at / 4 % kWarp, tiles = padded(s.in(l)) / 8;
-    const int output = tile / tiles * 16 + holder / 4 + at % 4 / 2 * 8, input = tile % tiles * 8 + holder % 4 * 2 + at % 2;
+    const int at = i - s.partial_weight(l), tile = at / (4 * kWarp), holder = at / 4 % kWarp,
+              tiles = padded(s.in(l)) / 8;
+    const int output = tile / tiles * 16 + holder / 4 + at % 4 / 2 * 8,
+              input = tile % tiles * 8 + holder % 4 * 2 + at % 2;
     if (output < s.out(l) && input < s.in(l)) a.v_params[s.weight(l) + output * s.in(l) + input] = sum;
   } else {
     while (i >= s.partial_bias(l + 1)) ++l;

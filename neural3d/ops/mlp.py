@@ -59,7 +59,9 @@ def mlp(
         if x0.dtype != torch.float32:
             raise ValueError(f"precision 'bfloat16' is for float32 tensors, not {x0.dtype}")
         if not _has_tensor_cores(x0.device):
-            return _rounded(x0 if x1 is None else torch.cat([x0, x1], -1), weights, biases, hidden_activation, output_activation)
+            return _rounded(
+                x0 if x1 is None else torch.cat([x0, x1], -1), weights, biases, hidden_activation, output_activation
+            )
         net = net._replace(kernels="_bfloat16")
     params = torch.cat([p.reshape(-1) for p in (*weights, *biases)])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x0, x1, params)):

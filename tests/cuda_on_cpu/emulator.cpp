@@ -55,7 +55,11 @@ namespace {
 constexpr size_t kStack = 128 << 10;
 // Bytes of shared memory that a block may have; the most by the GPU: sm_90, sm_80, or the smaller ones.
 constexpr size_t kSharedStatic = 48 << 10;
-constexpr size_t kSharedMost = (__CUDA_ARCH__ >= 900 ? 227 : __CUDA_ARCH__ == 800 ? 163 : __CUDA_ARCH__ >= 860 ? 99 : 64) << 10;
+constexpr size_t kSharedMost = (__CUDA_ARCH__ >= 900   ? 227
+                                : __CUDA_ARCH__ == 800 ? 163
+                                : __CUDA_ARCH__ >= 860 ? 99
+                                                       : 64)
+                               << 10;
 constexpr int kInvalidConfiguration = 9;
 
 struct Copy {
@@ -292,7 +296,8 @@ int most_shared() { return kSharedMost; }
 void require_shared(const void* address, size_t bytes, Place place) {
   const auto* at = static_cast<const unsigned char*>(address);
   const auto* from = static_cast<const unsigned char*>(dynamic_shared());
-  if (at < from || at + bytes > from + block.used) fault("an address outside of the block's shared memory, " + text(place));
+  if (at < from || at + bytes > from + block.used)
+    fault("an address outside of the block's shared memory, " + text(place));
   if (reinterpret_cast<uintptr_t>(address) % bytes) fault("an address that is not aligned, " + text(place));
 }
 

@@ -3,8 +3,8 @@
 // result that hangs on the order differs from run to run.
 //
 // Found, and thrown as std::runtime_error: a collective or a barrier that not all threads reach, or that they reach at
-// different places; shared memory beyond what a block may have, or not aligned; launches that a GPU would refuse. Shared memory is all
-// NaN, or -1, when a block begins.
+// different places; shared memory beyond what a block may have, or not aligned; launches that a GPU would refuse.
+// Shared memory is all NaN, or -1, when a block begins.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
-// Stands in for csrc/core/mma.h, whose instructions g++ does not know: the same functions, as collectives of a warp. Which
-// element a lane holds is written down anew from the PTX ISA, one element at a time, so that a wrong layout shows.
+// Stands in for csrc/core/mma.h, whose instructions g++ does not know: the same functions, as collectives of a warp.
+// Which element a lane holds is written down anew from the PTX ISA, one element at a time, so that a wrong layout
+// shows.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -65,8 +66,7 @@ template <bool transposed>
 void load(uint32_t (&square)[4], const bfloat16* row, emulated::Place place) {
   emulated::require_shared(row, 16, place);
   for (int first = 0; first < 4; first += 2) {
-    const uint64_t both =
-        emulated::collective(~0u, reinterpret_cast<uint64_t>(row), first, two<transposed>, place);
+    const uint64_t both = emulated::collective(~0u, reinterpret_cast<uint64_t>(row), first, two<transposed>, place);
     square[first] = uint32_t(both), square[first + 1] = uint32_t(both >> 32);
   }
 }
