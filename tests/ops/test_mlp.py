@@ -95,7 +95,7 @@ def assert_exactly_the_reference(n, widths, *, steps, device, **options):
     for ours, exact in zip((have[0], *have[2]), (want[0], *want[2])):
         assert torch.equal(exact.float().double(), exact)  # the sums do fit float32
         assert torch.equal(ours.double().cpu(), exact)
-    assert n < 100 or not torch.equal(rough[0], want[0])  # and something was rounded
+    assert n != 300 or not torch.equal(rough[0], want[0])  # among so many something was rounded
 
 
 @pytest.mark.parametrize("n", [1, 17, 300])
