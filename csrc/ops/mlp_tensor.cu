@@ -1,5 +1,5 @@
 #include "core/cuda.h"
-#include "core/mma.h"
+#include "core/operand.h"
 #include "ops/mlp.h"
 
 // mlp on tensor cores. A warp takes 16 rows through all layers, alone: their activations lie in its part of shared
@@ -12,60 +12,19 @@ namespace n3d::cuda {
 
 namespace {
 
-constexpr int kRows = kMlpWarpRows, kWarp = 32;
+constexpr int kRows = kMlpWarpRows, kMostThreads = kMlpWarps * kWarp;
 constexpr int kTiles = 8;  // of 8 columns, of a product's sums that a warp holds at a time
 
-// Scalars between rows: 16 bytes times an odd number, so that the eight rows of ldmatrix's squares are in different
-// banks.
+// Scalars between rows: 16 bytes times an odd number, so that the rows of ldmatrix's squares are in different banks.
 constexpr int N3D_HD pitch(int width) { return padded(width) + 8; }
 
-constexpr int N3D_HD weights(int in, int out) { return padded(out) * pitch(in); }
-
-__device__ int lane() { return threadIdx.x % kWarp; }
-__device__ int warp() { return threadIdx.x / kWarp; }
-
-// Of a lane's registers (core/mma.h): g and 2t.
-__device__ int own_row() { return lane() / 4; }
-__device__ int own_column() { return lane() % 4 * 2; }
+constexpr int N3D_HD weight_scalars(int in, int out) { return padded(out) * pitch(in); }
 
 __device__ uint32_t& two(bfloat16* p) { return *reinterpret_cast<uint32_t*>(p); }
 __device__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-// 16 × 16 of a matrix in shared memory as the left operand of mma, or as the right ones, {0, 1} and {2, 3}, of two.
-// Squares come in two orders, ↓ (0, 0) (8, 0) (0, 8) (8, 8) and → (0, 0) (0, 8) (8, 0) (8, 8):
-//
-//     A (m, k)    stored as it is: ↓            stored as Aᵀ (k, m): → transposed
-//     B (k, n)    stored as it is: ↓ transposed    stored as Bᵀ (n, k): →
-struct Operand {
-  uint32_t square[4];
-};
-__device__ int down(int pitch) { return lane() % 16 * pitch + lane() / 16 * 8; }
-__device__ int across(int pitch) { return (lane() % 8 + lane() / 16 * 8) * pitch + lane() / 8 % 2 * 8; }
-
-__device__ Operand left(const bfloat16* a, int pitch) {
-  Operand o;
-  ldmatrix(o.square, a + down(pitch));
-  return o;
-}
-__device__ Operand left_of_transposed(const bfloat16* a, int pitch) {
-  Operand o;
-  ldmatrix_transposed(o.square, a + across(pitch));
-  return o;
-}
-__device__ Operand right(const bfloat16* b, int pitch) {
-  Operand o;
-  ldmatrix_transposed(o.square, b + down(pitch));
-  return o;
-}
-__device__ Operand right_of_transposed(const bfloat16* b, int pitch) {
-  Operand o;
-  ldmatrix(o.square, b + across(pitch));
-  return o;
-}
-
-// C += A · B for the first `tiles` (even) tiles: A (16, depth), and right_at(k, j) gives B's operand from row k, tile
-// j.
+// C += A · B for the first `tiles` (even) tiles: A (16, depth); right_at(k, j) gives B's operand at row k, tile j.
 template <class Right>
 __device__ void multiply(const bfloat16* a, int a_pitch, int depth, int tiles, float (&c)[kTiles][4],
                          const Right& right_at) {
@@ -177,7 +136,7 @@ class Weights {
  private:
   __device__ int at(int layer) const {
     int at = 0;
-    for (int l = 0; l < layer; ++l) at += weights(s_.in(l), s_.out(l));
+    for (int l = 0; l < layer; ++l) at += weight_scalars(s_.in(l), s_.out(l));
     return at;
   }
   __device__ void load(int l, bfloat16* to) const {
@@ -195,7 +154,7 @@ class Weights {
   bool resident_;
 };
 
-__global__ void __launch_bounds__(kMlpWarps* kWarp, 2) forward_kernel(MlpForwardArgs<float> a, Plan plan) {
+__global__ void __launch_bounds__(kMostThreads, 2) forward_kernel(MlpForwardArgs<float> a, Plan plan) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto* all = reinterpret_cast<bfloat16*>(memory);
   const MlpShape& s = a.shape;
@@ -250,8 +209,7 @@ __device__ float4& sums_of(float* sums, int in, int output, int input) {
   return reinterpret_cast<float4*>(sums)[(output / 16 * (padded(in) / 8) + input / 8) * kWarp + lane()];
 }
 
-// v_W += δᵀ x, v_b += δᵀ 1 over the rows of all warps, which share the products: 16 outputs × 32 inputs (or the
-// biases).
+// v_W += δᵀ x, v_b += δᵀ 1 over the rows of all warps, which share the products: 16 outputs by 32 inputs, or biases.
 __device__ void accumulate(const MlpShape& s, int l, const bfloat16* delta, const bfloat16* x, int tile, float* sums) {
   const int in = s.in(l), pieces = (padded(in) + 31) / 32, warps = blockDim.x / kWarp;
   float *v_weight = sums + s.partial_weight(l), *v_bias = sums + s.partial_bias(l);
@@ -290,7 +248,7 @@ __device__ void accumulate(const MlpShape& s, int l, const bfloat16* delta, cons
   }
 }
 
-__global__ void __launch_bounds__(kMlpWarps* kWarp, 2) backward_kernel(MlpBackwardArgs<float> a, Plan plan) {
+__global__ void __launch_bounds__(kMostThreads, 2) backward_kernel(MlpBackwardArgs<float> a, Plan plan) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto* all = reinterpret_cast<bfloat16*>(memory);
   const MlpShape& s = a.shape;
@@ -300,8 +258,7 @@ __global__ void __launch_bounds__(kMlpWarps* kWarp, 2) backward_kernel(MlpBackwa
   const Weights weights(s, a.params, all, plan.resident);
   const int outputs = s.out(s.layers - 1);
   const MlpRows<const float> y = one_array(a.y, outputs), v_y = one_array(a.v_y, outputs);
-  bfloat16 *tiles_of_delta = all + plan.weights,
-           *tiles_of_x = tiles_of_delta + plan.tile;  // each warp's: two further on
+  bfloat16 *tiles_of_delta = all + plan.weights, *tiles_of_x = tiles_of_delta + plan.tile;  // of the first warp
   const int own = 2 * warp() * plan.tile;
   const int64_t chunk = MlpTensorRows(a.n).chunk, end = (blockIdx.x + 1) * chunk < a.n ? (blockIdx.x + 1) * chunk : a.n;
   for (int64_t step = blockIdx.x * chunk; step < end; step += plan.warps * kRows) {
@@ -387,7 +344,7 @@ Plan plan_of(const MlpShape& s, bool sums) {
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   for (int l = 0; l < s.layers; ++l) {
-    const int size = weights(s.in(l), s.out(l));
+    const int size = weight_scalars(s.in(l), s.out(l));
     all += size;
     largest = size > largest ? size : largest;
   }
@@ -416,7 +373,9 @@ void launch(const char* name, Kernel kernel, const Plan& plan, const Args& args)
 
 bool mlp_tensor_cores() {
   cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, forward_kernel) == cudaSuccess && attributes.ptxVersion >= 80;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, forward_kernel);
+  cudaGetLastError();  // no launch's error
+  return error == cudaSuccess && attributes.ptxVersion >= 80;
 }
 
 void mlp_forward_bfloat16(const MlpForwardArgs<float>& a) {
@@ -426,7 +385,7 @@ void mlp_forward_bfloat16(const MlpForwardArgs<float>& a) {
 void mlp_backward_bfloat16(const MlpBackwardArgs<float>& a) {
   if (a.n > 0) launch("mlp_backward", backward_kernel, plan_of(a.shape, a.v_params != nullptr), a);
   if (!a.v_params) return;
-  reduce_kernel<<<blocks(a.shape.partial(), kWarp), kMlpWarps * kWarp, 0, stream(a.stream)>>>(
+  reduce_kernel<<<blocks(a.shape.partial(), kWarp), kMostThreads, 0, stream(a.stream)>>>(
       a, static_cast<int>(MlpTensorRows(a.n).chunks()));
   check("mlp_backward");
 }

@@ -128,21 +128,21 @@ def relative_errors(have, want):
 @pytest.mark.parametrize(
     "widths", [[32, 64, 64, 16], [24, 100, 40, 3], [256, 128, 256], [4, *[16] * 8, 5], [256, *[128] * 8, 256]]
 )
-@pytest.mark.parametrize("output", ["none", "relu", "sigmoid", "exp"])
-def test_bfloat16_is_near_its_reference_and_near_float32(device, widths, output):
-    """Near the first: sums in another order round to a neighbour now and then. Near the second: by bfloat16's 2⁻⁹."""
+@pytest.mark.parametrize("hidden, output", [("relu", "none"), ("relu", "sigmoid"), ("none", "relu"), ("none", "exp")])
+def test_bfloat16_is_near_its_reference_and_near_float32(device, widths, hidden, output):
+    """Near the first: sums in another order round to a neighbour now and then. Near the second: by bfloat16's 2⁻⁹, where
+    no ReLU switches the other way."""
     weights, biases = network(widths, device=device)
-    n = 40 if len(widths) > 9 else 250
-    x, v_y = torch.randn(n, widths[0], device=device) / 4, torch.randn(n, widths[-1], device=device)
-    double = [t.double() for t in (x, *weights, *biases)]
+    options = dict(hidden_activation=hidden, output_activation=output)
+    torch.manual_seed(0)
+    x, v_y = (torch.randn(40 if len(widths) > 9 else 150, w, device=device) for w in (widths[0], widths[-1]))
+    double = [t.double() for t in (x / 8, *weights, *biases)]
     split = len(weights) + 1
-    ours = run(mlp, x, weights, biases, v_y, output_activation=output, precision="bfloat16")
-    same, exact = (
-        run(reference, double[0], double[1:split], double[split:], v_y, output_activation=output, precision=precision)
-        for precision in ("bfloat16", "float32")
-    )
-    assert max(relative_errors(ours, same)) < 1e-3
-    assert 2e-4 < max(relative_errors(ours, exact)) < 0.01 * len(weights)
+    ours = run(mlp, x / 8, weights, biases, v_y, precision="bfloat16", **options)
+    rounded = run(reference, double[0], double[1:split], double[split:], v_y, precision="bfloat16", **options)
+    assert max(relative_errors(ours, rounded)) < 1e-2
+    exact = run(reference, double[0], double[1:split], double[split:], v_y, **options)
+    assert 1e-3 < max(relative_errors(ours, exact)) < (0.3 if hidden == "relu" else 0.03)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
