@@ -39,10 +39,10 @@ def mlp(
         128 wide; input and output up to 256.
     biases: one for each matrix, or None for a network without.
     hidden_activation: "relu" or "none". output_activation: "none", "relu", "sigmoid" or "exp".
-    precision: "float32", or "bfloat16", where the operands of every product are rounded to bfloat16 (8 bits): weights, x,
-        hidden activations and, backward, the gradients behind each matrix. Tensors stay float32, and so do sums, biases
-        and activations. GPUs of compute capability 8.0 or higher multiply so on tensor cores, faster, and keep half as
-        much for the backward pass; elsewhere the float32 kernels do it layer by layer, slower than in float32.
+    precision: "float32", or "bfloat16", where the operands of every product are rounded to bfloat16 (8 bits): weights,
+        x, hidden activations and, backward, the gradients behind each matrix. Tensors stay float32, and so do sums,
+        biases and activations. GPUs of compute capability 8.0 or higher multiply so on tensor cores, faster, and keep
+        half as much for the backward pass; elsewhere the float32 kernels do it layer by layer, slower than in float32.
 
     Differentiable once, in x, weights and biases; `neural3d.fields.mlp.MLP(twice_differentiable=True)` serves losses on
     derivatives. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU, results do not depend

@@ -116,7 +116,7 @@ def test_bfloat16_rounds_hidden_layers_and_their_gradients(device, widths, n, hi
 
 
 def test_bfloat16_sums_over_many_chunks(device):
-    assert_exactly_the_reference(66_000, [3, 16, 2], steps=(1 / 4, 1 / 16, 2**-6), device=device)
+    assert_exactly_the_reference(66_000, [3, 2], steps=(1 / 4, 1 / 16, 2**-6), device=device)
 
 
 def relative_errors(have, want):
@@ -128,10 +128,10 @@ def relative_errors(have, want):
 @pytest.mark.parametrize(
     "widths", [[32, 64, 64, 16], [24, 100, 40, 3], [256, 128, 256], [4, *[16] * 8, 5], [256, *[128] * 8, 256]]
 )
-@pytest.mark.parametrize("hidden, output", [("relu", "none"), ("relu", "sigmoid"), ("none", "relu"), ("none", "exp")])
+@pytest.mark.parametrize("hidden, output", [("relu", "none"), ("relu", "sigmoid"), ("relu", "exp"), ("none", "none")])
 def test_bfloat16_is_near_its_reference_and_near_float32(device, widths, hidden, output):
-    """Near the first: sums in another order round to a neighbour now and then. Near the second: by bfloat16's 2⁻⁹, where
-    no ReLU switches the other way."""
+    """Near the first: sums in another order round to a neighbour now and then. Near the second: by bfloat16's 2⁻⁹, but
+    where a ReLU switches the other way."""
     weights, biases = network(widths, device=device)
     options = dict(hidden_activation=hidden, output_activation=output)
     torch.manual_seed(0)
