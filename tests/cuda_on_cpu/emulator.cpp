@@ -53,13 +53,7 @@ namespace emulated {
 namespace {
 
 constexpr size_t kStack = 128 << 10;
-// Bytes of shared memory that a block may have; the most by the GPU: sm_90, sm_80, or the smaller ones.
-constexpr size_t kSharedStatic = 48 << 10;
-constexpr size_t kSharedMost = (__CUDA_ARCH__ >= 900   ? 227
-                                : __CUDA_ARCH__ == 800 ? 163
-                                : __CUDA_ARCH__ >= 860 ? 99
-                                                       : 64)
-                               << 10;
+constexpr size_t kSharedStatic = 48 << 10, kSharedMost = 227 << 10;  // bytes a block may have; sm_90's most
 constexpr int kInvalidConfiguration = 9;
 
 struct Copy {
@@ -285,13 +279,16 @@ void* dynamic_shared() {
   return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(block.memory.data()) + 15) / 16 * 16);
 }
 
+int most_shared() {
+  const char* kilobytes = std::getenv("NEURAL3D_EMULATED_SHARED");
+  return kilobytes ? std::atoi(kilobytes) << 10 : int(kSharedMost);
+}
+
 bool allow_shared(int bytes) {
-  if (bytes < 0 || size_t(bytes) > kSharedMost) return false;
+  if (bytes < 0 || bytes > most_shared()) return false;
   block.granted = std::max(kSharedStatic, size_t(bytes));
   return true;
 }
-
-int most_shared() { return kSharedMost; }
 
 void require_shared(const void* address, size_t bytes, Place place) {
   const auto* at = static_cast<const unsigned char*>(address);

@@ -40,7 +40,7 @@ uint64_t collective(unsigned mask, uint64_t value, int argument, Collective whic
 void* shared(const void* variable, size_t bytes, size_t alignment);
 void* dynamic_shared();
 bool allow_shared(int bytes);  // of the next launch; false where no GPU has so much
-int most_shared();             // bytes that a block can be allowed
+int most_shared();             // bytes that a block can be allowed: sm_90's, or NEURAL3D_EMULATED_SHARED in kilobytes
 // For instructions that take shared addresses only, so many bytes of it from a multiple of as many.
 void require_shared(const void* address, size_t bytes, Place place);
 

@@ -115,6 +115,18 @@ def test_bfloat16_rounds_hidden_layers_and_their_gradients(device, widths, n, hi
     assert_exactly_the_reference(n, widths, steps=(1 / 4, 1 / 16, biased), device=device, hidden_activation=hidden)
 
 
+@pytest.mark.parametrize("widths", [[63, 128, 128, 128, 4], [256, 16, 256]])
+def test_bfloat16_makes_do_with_little_shared_memory(device, widths, monkeypatch):
+    """Fewer warps a block, weights read layer by layer, sums in global memory, as 99 KiB ask for."""
+    weights, biases = network(widths, device=device)
+    x, v_y = (torch.randn(200, w, device=device) / 4 for w in (widths[0], widths[-1]))
+    much = run(mlp, x, weights, biases, v_y, precision="bfloat16")
+    monkeypatch.setenv("NEURAL3D_EMULATED_SHARED", "99")
+    little = run(mlp, x, weights, biases, v_y, precision="bfloat16")
+    assert torch.equal(little[0], much[0]) and torch.equal(little[2][0], much[2][0])
+    assert max(relative_errors(little, much)) < 1e-6
+
+
 def test_bfloat16_sums_over_many_chunks(device):
     assert_exactly_the_reference(66_000, [3, 2], steps=(1 / 4, 1 / 16, 2**-6), device=device)
 
