@@ -3,25 +3,28 @@
     python benchmarks/bench_cuda.py                            # on a machine with a GPU
     python benchmarks/bench_cuda.py --device cpu --log2 14     # the same script elsewhere, to try it
 
-2²⁰ points, rows, samples or rows of a table each; float32. The other benchmarks measure the CPU.
+2²⁰ points, rows, samples or rows of a table each; float32, and mlp in bfloat16 too, beside torch under autocast. The
+other benchmarks measure the CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 from collections.abc import Callable
 
 import torch
 from common import interleaved, machine, table
 from torch.nn import functional
 
-from neural3d.fields.mlp import MLP
 from neural3d.ops import (
     HashGridSpec,
     adam_step,
     composite,
     cuda_usable,
     hash_grid,
+    mlp,
     pack_bits,
     ray_march,
     splat_project,
@@ -44,19 +47,31 @@ def hash_grid_calls(n: int, device: str) -> Calls:
 
 
 def mlp_calls(n: int, device: str) -> Calls:
-    def both(name: str, network: MLP) -> Calls:
-        x = torch.randn(n, 32, device=device, requires_grad=True)
-        v = torch.randn(n, 16, device=device)
+    """ngp's size and nerf's, each beside the same layers in torch, which takes bfloat16 by autocast."""
+
+    def both(name: str, x: torch.Tensor, weights: list[torch.Tensor], network: Callable[..., torch.Tensor]) -> Calls:
+        v = torch.randn(n, len(weights[-1]), device=device)
         return {
-            f"{name} forward": torch.no_grad()(lambda: network(x)),
-            f"{name} both": lambda: torch.autograd.grad(network(x), [x, *network.parameters()], v),
+            f"{name} forward": torch.no_grad()(lambda: network(x, weights)),
+            f"{name} both": lambda: torch.autograd.grad(network(x, weights), [x, *weights], v),
         }
 
-    shape = dict(width=64, hidden_layers=2)
-    return {
-        **both("mlp", MLP(32, 16, **shape).to(device)),
-        **both("mlp in torch", MLP(32, 16, twice_differentiable=True, **shape).to(device)),
-    }
+    def in_torch(x, weights):
+        for weight in weights[:-1]:
+            x = functional.linear(x, weight).relu()
+        return functional.linear(x, weights[-1]).float()
+
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16)
+    calls: Calls = {}
+    for size, widths in {"": [32, 64, 64, 16], " 63-128³-4": [63, 128, 128, 128, 4]}.items():
+        x = torch.randn(n, widths[0], device=device, requires_grad=True)
+        weights = [torch.randn(o, i, device=device) * (2 / i) ** 0.5 for i, o in itertools.pairwise(widths)]
+        weights = [weight.requires_grad_() for weight in weights]
+        calls |= both(f"mlp{size}", x, weights, mlp)
+        calls |= both(f"mlp{size} in torch", x, weights, in_torch)
+        calls |= both(f"mlp{size}, bfloat16", x, weights, functools.partial(mlp, precision="bfloat16"))
+        calls |= both(f"mlp{size} in torch, bfloat16", x, weights, autocast(in_torch))
+    return calls
 
 
 def march_calls(n: int, device: str) -> Calls:

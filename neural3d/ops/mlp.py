@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.ops.native import native, stream
+from neural3d.ops.native import native, served_by_cpu, stream
 
 HIDDEN_ACTIVATIONS = {"none": 0, "relu": 1}
 OUTPUT_ACTIVATIONS = {"none": 0, "relu": 1, "sigmoid": 2, "exp": 3}
+PRECISIONS = ("float32", "bfloat16")
 MAX_HIDDEN_LAYERS = 8
 MAX_HIDDEN_WIDTH = 128
 MAX_INPUT_OUTPUT_WIDTH = 256
@@ -29,6 +30,7 @@ def mlp(
     *,
     hidden_activation: str = "relu",
     output_activation: str = "none",
+    precision: str = "float32",
 ) -> Float[Tensor, "N out"]:
     """x₀ = x, xₗ₊₁ = f(xₗ Wₗᵀ + bₗ), with f the hidden or, after the last matrix, the output activation.
 
@@ -37,16 +39,30 @@ def mlp(
         128 wide; input and output up to 256.
     biases: one for each matrix, or None for a network without.
     hidden_activation: "relu" or "none". output_activation: "none", "relu", "sigmoid" or "exp".
+    precision: "float32", or "bfloat16", where the operands of every product are rounded to bfloat16 (8 bits): weights,
+        x, hidden activations and, backward, the gradients behind each matrix. Tensors stay float32, and so do sums,
+        biases and activations. GPUs of compute capability 8.0 or higher multiply so on tensor cores, faster, and keep
+        half as much for the backward pass; elsewhere the float32 kernels do it layer by layer, slower than in float32.
 
     Differentiable once, in x, weights and biases; `neural3d.fields.mlp.MLP(twice_differentiable=True)` serves losses on
     derivatives. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU, results do not depend
     on the number of threads. NaN in a row of x reaches that row's output and every gradient of the weights.
-    Raises ValueError for shapes that do not chain, mixed dtypes or devices, and unknown activations; RuntimeError in a
-    backward pass with create_graph.
+    Raises ValueError for shapes that do not chain, mixed dtypes or devices, bfloat16 of float64 tensors, and unknown
+    activations or precisions; RuntimeError in a backward pass with create_graph.
     """
     x0, x1 = (x[0], x[1]) if isinstance(x, (tuple, list)) else (x, None)
     biases = tuple(biases) if biases is not None else ()
     net = _describe(x0, x1, tuple(weights), biases, hidden_activation, output_activation)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{precision}'")
+    if precision == "bfloat16":
+        if x0.dtype != torch.float32:
+            raise ValueError(f"precision 'bfloat16' is for float32 tensors, not {x0.dtype}")
+        if not _has_tensor_cores(x0.device):
+            return _rounded(
+                x0 if x1 is None else torch.cat([x0, x1], -1), weights, biases, hidden_activation, output_activation
+            )
+        net = net._replace(kernels="_bfloat16")
     params = torch.cat([p.reshape(-1) for p in (*weights, *biases)])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x0, x1, params)):
         return _Mlp.apply(net, x0, x1, params)
@@ -81,12 +97,21 @@ def check_widths(widths: Sequence[int]) -> None:
 
 
 class _Net(NamedTuple):
-    """What the kernels must know of a network, by their arguments' names."""
+    """What the kernels must know of a network, by their arguments' names, and how the names of these kernels end."""
 
     widths: list[int]
     bias: bool
     hidden_activation: int
     output_activation: int
+    kernels: str = ""
+
+    def run(self, name: str, device: torch.device, **arguments: Tensor | None) -> None:
+        known = {key: value for key, value in self._asdict().items() if key != "kernels"}
+        getattr(native(device), name + self.kernels)(**known, **arguments, stream=stream(device))
+
+    def workspace(self, device: torch.device, rows: int) -> tuple[int, int]:
+        """Scalars of `hidden` and of `partials`."""
+        return getattr(native(device), "mlp_workspace" + self.kernels)(self.widths, rows)
 
 
 def _describe(
@@ -118,17 +143,48 @@ def _describe(
 
 def _forward(net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor, hidden: Tensor | None) -> Tensor:
     y = x0.new_empty(x0.shape[0], net.widths[-1])
-    native(x0.device).mlp_forward(
-        **net._asdict(), params=params, x0=x0, x1=x1, y=y, hidden=hidden, stream=stream(x0.device)
-    )
+    net.run("mlp_forward", x0.device, params=params, x0=x0, x1=x1, y=y, hidden=hidden)
     return y
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    return not served_by_cpu(device) and native(device).mlp_tensor_cores()
+
+
+def _rounded(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], hidden: str, output: str) -> Tensor:
+    """What the kernels for bfloat16 compute, by those for float32."""
+    functions = {"none": lambda z: z, "relu": torch.relu, "sigmoid": torch.sigmoid, "exp": torch.exp}
+    for i, weight in enumerate(weights):
+        z = mlp(_Rounded.apply(x), [_Rounded.apply(weight)], biases[i : i + 1] or None)
+        x = functions[output if i == len(weights) - 1 else hidden](_GradientRounded.apply(z))
+    return x
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.bfloat16().float()
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Tensor:
+        return v
+
+
+class _GradientRounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Tensor:
+        return v.bfloat16().float()
 
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor) -> Tensor:
         x0, x1 = x0.contiguous(), None if x1 is None else x1.contiguous()
-        hidden = x0.new_empty(native(x0.device).mlp_workspace(net.widths, x0.shape[0])[0])
+        hidden = x0.new_empty(net.workspace(x0.device, x0.shape[0])[0])
         y = _forward(net, x0, x1, params, hidden)
         ctx.net = net
         ctx.save_for_backward(x0, x1, params, y, hidden)
@@ -153,7 +209,7 @@ class _WithGradient(torch.autograd.Function):
     def forward(ctx: Any, net: _Net, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         w0, w1, b0, b1 = parameters
         params = torch.cat([p.reshape(-1) for p in parameters])
-        hidden = x.new_empty(native(x.device).mlp_workspace(net.widths, len(x))[0])
+        hidden = x.new_empty(net.workspace(x.device, len(x))[0])
         y, gradient = _forward(net, x, None, params, hidden), torch.empty_like(x)
         slope = net._replace(widths=[*net.widths[:2], 1])
         one = x.new_ones(len(x), 1)
@@ -185,9 +241,8 @@ def _backward(
     v_x0: Tensor | None, v_x1: Tensor | None, v_params: Tensor | None,
 ) -> None:  # fmt: skip
     """Fills those of the last three that are wanted."""
-    kernels = native(x0.device)
-    partials = x0.new_empty(0 if v_params is None else kernels.mlp_workspace(net.widths, len(x0))[1])
-    kernels.mlp_backward(
-        **net._asdict(), params=params, x0=x0, x1=x1, y=y, hidden=hidden, v_y=v_y.contiguous(), v_x0=v_x0, v_x1=v_x1,
-        partials=partials, v_params=v_params, stream=stream(x0.device),
+    partials = x0.new_empty(0 if v_params is None else net.workspace(x0.device, len(x0))[1])
+    net.run(
+        "mlp_backward", x0.device, params=params, x0=x0, x1=x1, y=y, hidden=hidden, v_y=v_y.contiguous(), v_x0=v_x0,
+        v_x1=v_x1, partials=partials, v_params=v_params,
     )  # fmt: skip

@@ -279,10 +279,23 @@ void* dynamic_shared() {
   return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(block.memory.data()) + 15) / 16 * 16);
 }
 
+int most_shared() {
+  const char* kilobytes = std::getenv("NEURAL3D_EMULATED_SHARED");
+  return kilobytes ? std::atoi(kilobytes) << 10 : int(kSharedMost);
+}
+
 bool allow_shared(int bytes) {
-  if (bytes < 0 || size_t(bytes) > kSharedMost) return false;
+  if (bytes < 0 || bytes > most_shared()) return false;
   block.granted = std::max(kSharedStatic, size_t(bytes));
   return true;
+}
+
+void require_shared(const void* address, size_t bytes, Place place) {
+  const auto* at = static_cast<const unsigned char*>(address);
+  const auto* from = static_cast<const unsigned char*>(dynamic_shared());
+  if (at < from || at + bytes > from + block.used)
+    fault("an address outside of the block's shared memory, " + text(place));
+  if (reinterpret_cast<uintptr_t>(address) % bytes) fault("an address that is not aligned, " + text(place));
 }
 
 void copy_later(void* to, const void* from, size_t bytes) { block.running->copies.push_back({to, from, bytes}); }

@@ -3,8 +3,8 @@
 // result that hangs on the order differs from run to run.
 //
 // Found, and thrown as std::runtime_error: a collective or a barrier that not all threads reach, or that they reach at
-// different places; shared memory beyond what a block may have; launches that a GPU would refuse. Shared memory is all
-// NaN, or -1, when a block begins.
+// different places; shared memory beyond what a block may have, or not aligned; launches that a GPU would refuse.
+// Shared memory is all NaN, or -1, when a block begins.
 #pragma once
 
 #include <cstddef>
@@ -40,6 +40,9 @@ uint64_t collective(unsigned mask, uint64_t value, int argument, Collective whic
 void* shared(const void* variable, size_t bytes, size_t alignment);
 void* dynamic_shared();
 bool allow_shared(int bytes);  // of the next launch; false where no GPU has so much
+int most_shared();             // bytes that a block can be allowed: sm_90's, or NEURAL3D_EMULATED_SHARED in kilobytes
+// For instructions that take shared addresses only, so many bytes of it from a multiple of as many.
+void require_shared(const void* address, size_t bytes, Place place);
 
 void copy_later(void* to, const void* from, size_t bytes);
 void commit_copies();

@@ -3,6 +3,7 @@
 #include <cuda_pipeline.h>
 
 #include "core/cuda.h"
+#include "core/mma.h"
 
 namespace faults {
 
@@ -83,6 +84,19 @@ __global__ void too_much(float* out) {
   out[threadIdx.x] = values[threadIdx.x];
 }
 
+__global__ void not_aligned(float* out) {
+  __shared__ n3d::cuda::bfloat16 values[8 * 32];
+  uint32_t square[4];
+  n3d::cuda::ldmatrix(square, values + 8 * (threadIdx.x % 32) + 4);
+  out[threadIdx.x] = square[0];
+}
+
+__global__ void not_shared(float* out) {
+  uint32_t square[4];
+  n3d::cuda::ldmatrix(square, reinterpret_cast<n3d::cuda::bfloat16*>(out));
+  out[threadIdx.x] = square[0];
+}
+
 __global__ void beyond(float* out) { out[threadIdx.x] = out[kSize + threadIdx.x]; }
 
 }  // namespace
@@ -99,7 +113,9 @@ void run(int which, int64_t count, float* out, int shared) {
   if (which == 7) no_barrier<<<blocks, kSize>>>(out);
   if (which == 8) no_wait<<<blocks, kSize>>>(out);
   if (which == 9) too_much<<<blocks, kSize>>>(out);
-  if (which == 10) beyond<<<blocks, kSize>>>(out);
+  if (which == 10) not_aligned<<<blocks, kSize>>>(out);
+  if (which == 11) not_shared<<<blocks, kSize>>>(out);
+  if (which == 12) beyond<<<blocks, kSize>>>(out);
   n3d::cuda::check("faults");
 }
 

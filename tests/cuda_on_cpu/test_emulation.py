@@ -14,7 +14,7 @@ from cuda_on_cpu import FOLDER, SANITIZED
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="NEURAL3D_EMULATED does not name a build of tests/cuda_on_cpu")
 RIGHT, HALF_A_WARP, TWO_COLLECTIVES, TWO_BARRIERS, LEFT_EARLY = range(5)
-UNWRITTEN, OF_ANOTHER_BLOCK, NO_BARRIER, NO_WAIT, TOO_MUCH, BEYOND = range(5, 11)
+UNWRITTEN, OF_ANOTHER_BLOCK, NO_BARRIER, NO_WAIT, TOO_MUCH, NOT_ALIGNED, NOT_SHARED, BEYOND = range(5, 13)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,8 @@ def test_a_right_kernel(faults):
         (TWO_BARRIERS, r"different barriers, \S+faults.cu:(\d+) and"),
         (LEFT_EARLY, "ends while others wait at a barrier|some threads of the block never reach"),
         (TOO_MUCH, "more shared memory"),
+        (NOT_ALIGNED, r"not aligned, \S+faults.cu:\d+"),
+        (NOT_SHARED, r"outside of the block's shared memory, \S+faults.cu:\d+"),
     ],
 )
 def test_faults_are_named(faults, which, words):

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import os
 import subprocess
@@ -8,7 +9,7 @@ import torch
 from instruction_sets import instruction_sets
 from reference.mlp import mlp as reference
 
-from neural3d.ops.mlp import mlp, mlp_with_gradient
+from neural3d.ops.mlp import PRECISIONS, mlp, mlp_with_gradient
 
 
 def network(widths, *, bias=True, dtype=torch.float32, device="cpu", seed=0):
@@ -74,37 +75,125 @@ def test_gradients_in_double(device, output):
     torch.autograd.gradcheck(lambda x, *p: mlp(x, p[:3], p[3:], output_activation=output), leaves)
 
 
-def test_a_pair_is_its_concatenation(device):
+def few_bits(*shape, step, most, generator):
+    """Random multiples of `step`, a power of two, up to ±most: the sums of their products are exact in any order."""
+    return step * torch.randint(-round(most / step), round(most / step) + 1, shape, generator=generator).float()
+
+
+def assert_exactly_the_reference(n, widths, *, steps, device, **options):
+    """In bfloat16. steps: of the input and the output's gradient, of weights, of biases."""
+    generator = torch.Generator().manual_seed(n)
+    x, v_y = (few_bits(n, w, step=steps[0], most=1, generator=generator) for w in (widths[0], widths[-1]))
+    weights = [few_bits(o, i, step=steps[1], most=1, generator=generator) for i, o in itertools.pairwise(widths)]
+    biases = [few_bits(o, step=steps[2], most=1, generator=generator) for o in widths[1:]] if steps[2] else []
+    double = [t.double() for t in (x, *weights, *biases)]
+    split = len(weights) + 1
+    want = run(reference, double[0], double[1:split], double[split:], v_y, precision="bfloat16", **options)
+    rough = run(reference, double[0], double[1:split], double[split:], v_y, **options)
+    (x, v_y), weights, biases = ([t.to(device) for t in group] for group in ((x, v_y), weights, biases))
+    have = run(mlp, x, weights, biases, v_y, precision="bfloat16", **options)
+    for ours, exact in zip((have[0], *have[2]), (want[0], *want[2])):
+        assert torch.equal(exact.float().double(), exact)  # the sums do fit float32
+        assert torch.equal(ours.double().cpu(), exact)
+    assert n != 300 or not torch.equal(rough[0], want[0])  # among so many something was rounded
+
+
+@pytest.mark.parametrize("n", [1, 17, 300])
+@pytest.mark.parametrize("widths", [[5, 7], [40, 3], [20, 200]])
+def test_bfloat16_rounds_inputs_weights_and_gradients(device, widths, n):
+    """By one product, whose operands have ten bits."""
+    assert_exactly_the_reference(n, widths, steps=(2**-9, 2**-9, 2**-12), device=device)
+
+
+@pytest.mark.parametrize("n", [1, 17, 300])
+@pytest.mark.parametrize(
+    "widths", [[32, 64, 16], [32, 64, 64, 16], [32, 64, 64, 3], [35, 64, 64, 3], [63, 128, 128, 4], [3, 20, 48, 17]]
+)
+@pytest.mark.parametrize("hidden", ["relu", "none"])
+def test_bfloat16_rounds_hidden_layers_and_their_gradients(device, widths, n, hidden):
+    biased = 2**-6 if n == 17 else 0
+    assert_exactly_the_reference(n, widths, steps=(1 / 4, 1 / 16, biased), device=device, hidden_activation=hidden)
+
+
+@pytest.mark.parametrize("widths", [[63, 128, 128, 128, 4], [256, 16, 256]])
+def test_bfloat16_makes_do_with_little_shared_memory(device, widths, monkeypatch):
+    """Fewer warps a block, weights read layer by layer, sums in global memory, as 99 KiB ask for."""
+    weights, biases = network(widths, device=device)
+    x, v_y = (torch.randn(200, w, device=device) / 4 for w in (widths[0], widths[-1]))
+    much = run(mlp, x, weights, biases, v_y, precision="bfloat16")
+    monkeypatch.setenv("NEURAL3D_EMULATED_SHARED", "99")
+    little = run(mlp, x, weights, biases, v_y, precision="bfloat16")
+    assert torch.equal(little[0], much[0]) and torch.equal(little[2][0], much[2][0])
+    assert max(relative_errors(little, much)) < 1e-6
+
+
+def test_bfloat16_sums_over_many_chunks(device):
+    assert_exactly_the_reference(66_000, [3, 2], steps=(1 / 4, 1 / 16, 2**-6), device=device)
+
+
+def relative_errors(have, want):
+    """|have − want| / |want|, of the output and of every gradient."""
+    pairs = zip((have[0], *have[2]), (want[0], *want[2]))
+    return [((a.double().cpu() - b.double().cpu()).norm() / b.double().norm().cpu()).item() for a, b in pairs]
+
+
+@pytest.mark.parametrize(
+    "widths", [[32, 64, 64, 16], [24, 100, 40, 3], [256, 128, 256], [4, *[16] * 8, 5], [256, *[128] * 8, 256]]
+)
+@pytest.mark.parametrize("hidden, output", [("relu", "none"), ("relu", "sigmoid"), ("relu", "exp"), ("none", "none")])
+def test_bfloat16_is_near_its_reference_and_near_float32(device, widths, hidden, output):
+    """Near the first: sums in another order round to a neighbour now and then. Near the second: by bfloat16's 2⁻⁹, but
+    where a ReLU switches the other way."""
+    weights, biases = network(widths, device=device)
+    options = dict(hidden_activation=hidden, output_activation=output)
+    torch.manual_seed(0)
+    x, v_y = (torch.randn(40 if len(widths) > 9 else 150, w, device=device) for w in (widths[0], widths[-1]))
+    double = [t.double() for t in (x / 8, *weights, *biases)]
+    split = len(weights) + 1
+    ours = run(mlp, x / 8, weights, biases, v_y, precision="bfloat16", **options)
+    rounded = run(reference, double[0], double[1:split], double[split:], v_y, precision="bfloat16", **options)
+    assert max(relative_errors(ours, rounded)) < 1e-2
+    exact = run(reference, double[0], double[1:split], double[split:], v_y, **options)
+    assert 1e-3 < max(relative_errors(ours, exact)) < (0.3 if hidden == "relu" else 0.03)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_pair_is_its_concatenation(device, precision):
+    network_of = functools.partial(mlp, precision=precision)
     weights, biases = network([19, 32, 3], device=device)
     a, b = torch.randn(100, 3, device=device), torch.randn(100, 16, device=device)
     v_y = torch.randn(100, 3, device=device)
-    y, _, grads = run(mlp, torch.cat([a, b], -1), weights, biases, v_y)
+    y, _, grads = run(network_of, torch.cat([a, b], -1), weights, biases, v_y)
     leaves = [t.requires_grad_() for t in (a, b, *weights, *biases)]
-    pair = mlp((a, b), weights, biases)
+    pair = network_of((a, b), weights, biases)
     assert torch.equal(pair, y)
     pair_grads = torch.autograd.grad(pair, leaves, v_y)
     for have, want in zip(pair_grads, (grads[0][:, :3], grads[0][:, 3:], *grads[1:])):
         assert torch.equal(have, want)
-    only_b = torch.autograd.grad(mlp((a.detach(), b), [w.detach() for w in weights]), b, v_y)[0]
-    both = torch.autograd.grad(mlp((a, b), weights), [a, b, *weights], v_y)
+    only_b = torch.autograd.grad(network_of((a.detach(), b), [w.detach() for w in weights]), b, v_y)[0]
+    both = torch.autograd.grad(network_of((a, b), weights), [a, b, *weights], v_y)
     assert torch.equal(only_b, both[1])
 
 
-def test_strides_do_not_matter(device):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_strides_do_not_matter(device, precision):
+    network_of = functools.partial(mlp, precision=precision)
     weights, biases = network([24, 32, 5], device=device)
     x, v_y = torch.randn(24, 200, device=device).T, torch.randn(5, 200, device=device).T
-    dense = run(mlp, x.contiguous(), weights, biases, v_y.contiguous())
-    strided = run(mlp, x, [w.T.contiguous().T for w in weights], biases, v_y)
+    dense = run(network_of, x.contiguous(), weights, biases, v_y.contiguous())
+    strided = run(network_of, x, [w.T.contiguous().T for w in weights], biases, v_y)
     assert torch.equal(dense[0], strided[0])
     assert all(torch.equal(a, b) for a, b in zip(dense[2], strided[2]))
     wide = torch.randn(200, 50, device=device)
-    assert torch.equal(mlp(wide[:, 7:31], weights), mlp(wide[:, 7:31].contiguous(), weights))
+    assert torch.equal(network_of(wide[:, 7:31], weights), network_of(wide[:, 7:31].contiguous(), weights))
 
 
-def test_keeping_activations_does_not_change_the_output(device):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_keeping_activations_does_not_change_the_output(device, precision):
     weights, biases = network([32, 64, 64, 16], device=device)
     x = torch.randn(333, 32, device=device)
-    assert torch.equal(mlp(x, weights, biases), mlp(x.requires_grad_(), weights, biases))
+    y = mlp(x, weights, biases, precision=precision)
+    assert torch.equal(y, mlp(x.requires_grad_(), weights, biases, precision=precision))
 
 
 def test_same_bytes_whatever_the_threads():
@@ -138,11 +227,12 @@ def test_slopes_have_the_same_bytes_whatever_the_threads():
     assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(results[0], result))
 
 
-def test_nan_comes_through(device):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_nan_comes_through(device, precision):
     weights, biases = network([16, 32, 32, 3], device=device)
     x = torch.randn(100, 16, device=device)
     x[37, 5] = torch.nan
-    y, _, grads = run(mlp, x, weights, biases, torch.ones(100, 3, device=device))
+    y, _, grads = run(mlp, x, weights, biases, torch.ones(100, 3, device=device), precision=precision)
     assert y[37].isnan().all()
     assert y.isnan().any(-1).sum() == 1
     assert all(g.isnan().any() for g in grads[1:4])
@@ -175,6 +265,10 @@ def test_bad_input_is_a_sentence():
         r"biases must have the lengths \[16, 3\]": lambda: mlp(x, weights, biases[:1]),
         "x and parameters differ: torch.float32 on cpu and torch.float64": lambda: mlp(
             x, [w.double() for w in weights]
+        ),
+        "precision must be one of float32, bfloat16, not 'half'": lambda: mlp(x, weights, precision="half"),
+        "'bfloat16' is for float32 tensors": lambda: mlp(
+            x.double(), [w.double() for w in weights], precision="bfloat16"
         ),
         "float32": lambda: mlp(x.half(), [w.half() for w in weights]),
         "1 to 9 weight matrices": lambda: mlp(x, []),

@@ -119,6 +119,11 @@ inline unsigned __float_as_uint(float f) {
   std::memcpy(&bits, &f, sizeof(bits));
   return bits;
 }
+inline float __uint_as_float(unsigned bits) {
+  float f;
+  std::memcpy(&f, &bits, sizeof(f));
+  return f;
+}
 
 // --- the host's side: everything is done at once ---
 
@@ -127,14 +132,21 @@ using cudaStream_t = struct CUstream_st*;
 constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1;
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-struct cudaFuncAttributes {};
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
 
 inline cudaError_t cudaGetLastError() { return emulated::take_error(); }
 inline const char* cudaGetErrorString(cudaError_t) { return "invalid argument or configuration"; }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 template <class Kernel>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel*) {
-  return cudaSuccess;
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  return attributes->ptxVersion = __CUDA_ARCH__ / 10, cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = emulated::most_shared(), cudaSuccess;
 }
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int bytes) {
