@@ -41,7 +41,7 @@ def largest_page(path: Path) -> Page | None:
             page = max(pages, key=lambda page: page.imagewidth * page.imagelength)
             alpha = any(kind in (PREMULTIPLIED, STRAIGHT) for kind in page.extrasamples)
             deep = np.ravel(page.bitspersample).max() > 8
-            size = page.imagewidth, page.imagelength
+            size = int(page.imagewidth), int(page.imagelength)  # damaged, they may be lists
             orientation = page.tags.get("Orientation")
             width, height = size[::-1] if orientation and orientation.value >= 5 else size
             return Page(page.index, width, height, bool(deep), alpha)

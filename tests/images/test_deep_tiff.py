@@ -1,5 +1,8 @@
 """TIFF of all depths and layouts has the colours it means, and its transparency."""
 
+import struct
+import warnings
+
 import numpy as np
 import pytest
 import tifffile
@@ -119,3 +122,16 @@ def test_a_picture_without_pixels_is_a_sentence(tmp_path):
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(UserError, match=r"a\.tif"):
         read_image(tmp_path / "a.tif", 20, 16, alpha=False)
+
+
+def test_a_width_that_is_a_list(tmp_path):
+    """One damaged byte says that a tag holds two numbers."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.full((40, 50), 40_000, np.uint16))
+    entry = struct.pack("<HHII", 256, 4, 1, 50)
+    data = path.read_bytes()
+    assert entry in data
+    path.write_bytes(data.replace(entry, struct.pack("<HHIHH", 256, 3, 2, 50, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of metadata
+        assert read_image(path, 50, 40, False).shape == (40, 50, 3)
