@@ -175,7 +175,7 @@ def test_exports_of_a_run_whose_capture_is_far_away(tmp_path, monkeypatch):
 
     def surface(self, resolution, crop=None, progress=None):  # of a ball of radius 0.5
         ball = surface_within(self.scene, lambda x: x.norm(dim=-1) - 0.5, resolution, crop, device=torch.device("cpu"))
-        return ball, lambda x, normal: self.color(x, -normal)
+        return ball, lambda x, normal: self.field.color(x, -normal)
 
     monkeypatch.setattr(Ngp, "surface", surface)
     whole = trainer.scene.scene_from_capture
