@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neural3d.geometry.clean import HOLE, Cleaned, cleaned, simplified
 from neural3d.geometry.mesh import Colors, Mesh
-from neural3d.methods.abilities import Meshable
+from neural3d.methods.abilities import Exposed, Meshable
 from neural3d.progress import Progress, silent
 from neural3d.render.coverage import Coverage, coverage
 from neural3d.render.extraction import mesh_box
@@ -26,6 +26,7 @@ class Surface:
     """A run's surface in the scene frame, without colours, and where these come from.
 
     whole: how many faces it was extracted with. coverage: of what the photos show; None where the run has none.
+    gains: see `methods.abilities.Exposed`.
     """
 
     mesh: Mesh
@@ -33,6 +34,7 @@ class Surface:
     whole: int
     cleaning: Cleaned
     coverage: Coverage | None
+    gains: Float[Tensor, "V 3"] | None = None
 
     def colored(self, progress: Progress = silent) -> Mesh:
         """With colours at its vertices, if the method knows any."""
@@ -41,13 +43,14 @@ class Surface:
     def textured(self, size: int, views: Sequence[View], progress: Progress = silent) -> tuple[Mesh, float]:
         """(unwrapped, with a texture of size × size, the share of it that photos show)
 
-        views: photos to paint from; without any, all shows the learnt colours. Raises UserError where there are none.
+        views: the training photos, to paint from; without any, all shows the learnt colours. Raises UserError where
+        there are none.
         """
         from neural3d.geometry.unwrap import unwrapped
         from neural3d.render.bake import textured
 
         assert self.color is not None
-        return textured(unwrapped(self.mesh, size, progress), size, views, self.color, progress)
+        return textured(unwrapped(self.mesh, size, progress), size, views, self.color, progress, self.gains)
 
 
 def surface(
@@ -73,4 +76,5 @@ def surface(
     if isinstance(run.scene, Scene):
         views = [run.scene.views[i] for i in run.scene.split["train"]]
         told = coverage(mesh, run.render, views, mesh_box(run.scene, crop), progress)
-    return Surface(mesh, color, len(whole.faces), cleaning, told)
+    gains = run.method.gains() if isinstance(run.method, Exposed) else None
+    return Surface(mesh, color, len(whole.faces), cleaning, told, None if gains is None else gains.detach().cpu())

@@ -57,6 +57,12 @@ class Splatted(Protocol):
 
 
 @runtime_checkable
+class Exposed(Protocol):
+    def gains(self) -> Float[Tensor, "V 3"] | None:
+        """By how much each training photo is brighter than its like, in sRGB; None where that is not learnt."""
+
+
+@runtime_checkable
 class Conditional(Protocol):
     """Knows many things. Which one is meant, a code or a pose says: one tensor, whose meaning is the method's own."""
 

@@ -20,7 +20,7 @@ from neural3d.config import Count
 from neural3d.fields.radiance import HashRadiance, RadianceConfig
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
-from neural3d.methods.abilities import Meshable, Renderable
+from neural3d.methods.abilities import Exposed, Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.ops.ray_march import ray_points
@@ -47,7 +47,7 @@ class NgpConfig(RadianceConfig):
     refine_poses: bool = False  # camera poses move with the scene
 
 
-class Ngp(Method, Renderable, Meshable):
+class Ngp(Method, Renderable, Meshable, Exposed):
     """See the module's docstring."""
 
     Config = NgpConfig
@@ -101,8 +101,8 @@ class Ngp(Method, Renderable, Meshable):
         positions = ray_points(origins, directions, samples) if c.refine_poses else None
         out = composite_radiance(self.field, samples, directions, background, positions)
         color = out.rgb
-        if c.exposure:  # gains are relative: their mean is what a viewer sees
-            color = color * torch.exp(self.log_gain - self.log_gain.mean(0))[batch.view]
+        if (gains := self.gains()) is not None:
+            color = color * gains[batch.view]
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
         error = ((color - target) ** 2).mean()
         losses = {"color": error}
@@ -113,6 +113,10 @@ class Ngp(Method, Renderable, Meshable):
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
         metrics["marched_per_ray"] = marched / len(batch)
         return losses, metrics
+
+    def gains(self) -> Float[Tensor, "V 3"] | None:
+        """Relative: their geometric mean, which is what a viewer sees, is 1."""
+        return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
 
     def _refined(self, batch: RayBatch) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """The batch's rays after each view's correction: a rotation about the camera's centre and a translation."""

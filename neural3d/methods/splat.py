@@ -22,7 +22,7 @@ from neural3d.config import Count
 from neural3d.data.rays import PhotoBatch, PhotoSource
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
-from neural3d.methods.abilities import Meshable, Renderable, Splatted
+from neural3d.methods.abilities import Exposed, Meshable, Renderable, Splatted
 from neural3d.methods.base import Method
 from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
@@ -99,7 +99,7 @@ class SplatConfig:
     lr_sh_rest: float = 1.25e-4
 
 
-class Splat(Method, Renderable, Meshable, Splatted):
+class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     """See the module's docstring."""
 
     Config = SplatConfig
@@ -227,8 +227,8 @@ class Splat(Method, Renderable, Meshable, Splatted):
             antialiased=c.antialiased, raw=True,
         )  # fmt: skip
         color = projected.color
-        if c.exposure:  # gains are relative: their mean is what a viewer sees
-            color = _Gain.apply(color, torch.exp(self.log_gain - self.log_gain.mean(0))[batch.view])
+        if (gains := self.gains()) is not None:
+            color = _Gain.apply(color, gains[batch.view])
         if c.random_background and batch.alpha is not None:
             background = torch.rand(3, generator=generator, device=color.device)
         else:
@@ -274,6 +274,10 @@ class Splat(Method, Renderable, Meshable, Splatted):
             return -10 * math.log10(max(float(error), 1e-10))
 
         return losses, {"psnr": psnr, "splats": len(s)}
+
+    def gains(self) -> Float[Tensor, "V 3"] | None:
+        """Relative: their geometric mean, which is what a viewer sees, is 1."""
+        return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
         """camera_from_world after the view's correction: a rotation about the camera's centre and a translation."""

@@ -49,18 +49,25 @@ MOST_RAYS = 1 << 20  # per photo, for what hides what
 
 
 def textured(
-    mesh: Mesh, size: int, views: Sequence[View], color: Colors, progress: Progress = silent
+    mesh: Mesh,
+    size: int,
+    views: Sequence[View],
+    color: Colors,
+    progress: Progress = silent,
+    gains: Float[Tensor, "V 3"] | None = None,
 ) -> tuple[Mesh, float]:
     """(an unwrapped mesh with a texture of size × size, the share of its surface that photos show)
 
     views: of cameras in the mesh's frame, where coordinates are of order 1; their photos are read one at a time, at the
     size at which a texel is about a pixel. color: (points, normals) → sRGB, such as the field's, for what no photo
-    shows, or for all without views; it is shifted so that it passes smoothly into the photos.
+    shows, or for all without views; it is shifted so that it passes smoothly into the photos. gains: by how much each
+    photo is brighter than its like.
     Between charts, all around takes the nearest texel's colour: nothing bleeds in, bilinearly or in mip-maps.
     Raises UserError where a photo is missing or damaged.
     """
     texels = texels_of(mesh, size)
-    colors, seen = _from_photos(mesh, texels, views, progress)
+    gains = torch.ones(len(views), 3) if gains is None else gains
+    colors, seen = _from_photos(mesh, texels, views, gains, progress)
     if not seen.all():
         _fill(mesh, texels, colors, seen, color)
     picture = np.zeros((size * size, 3), np.uint8)
@@ -72,7 +79,7 @@ def textured(
 
 
 def _from_photos(
-    mesh: Mesh, texels: Texels, views: Sequence[View], progress: Progress
+    mesh: Mesh, texels: Texels, views: Sequence[View], gains: Float[Tensor, "V 3"], progress: Progress
 ) -> tuple[Float[np.ndarray, "N 3"], Bool[np.ndarray, "N"]]:
     """(colours, which texels any photo shows)"""
     solid = Solid(mesh)
@@ -84,8 +91,8 @@ def _from_photos(
         part = slice(start, start + CHUNK)
         points, normals = (torch.from_numpy(x[part].T.copy()) for x in (texels.points, texels.normals))
         memory = _Memory(points.shape[1])
-        for k, view in enumerate(views):
-            memory.add(*_Photo(view, solid).look(points, normals))
+        for k, (view, gain) in enumerate(zip(views, gains)):
+            memory.add(*_Photo(view, solid, gain).look(points, normals))
             progress("painting", n * len(views) + k + 1, len(starts) * len(views))
         colors[part], seen[part] = memory.blended()
     return colors, seen
@@ -116,7 +123,7 @@ def _focal(camera: Camera) -> float:
 class _Photo:
     """One photo: its pixels, which of them count, and where their rays meet the surface."""
 
-    def __init__(self, view: View, solid: Solid):
+    def __init__(self, view: View, solid: Solid, gain: Float[Tensor, "3"]):
         self.camera, self.focal = view.camera, _focal(view.camera)
         image = torch.from_numpy(np.array(view.image())).permute(2, 0, 1).float() / 255
         mask = view.mask()
@@ -131,7 +138,8 @@ class _Photo:
         self.hits = torch.from_numpy(origins + np.where(np.isfinite(self.t), self.t, 0)[..., None] * directions)
         trust = torch.from_numpy(_away_from_edges(self.t, STEEP / _focal(coarse)))
         trust = torch.nn.functional.interpolate(trust[None, None], counts.shape, mode="bilinear")[0, 0]
-        self.layers = torch.cat([image[:3], counts[None], trust[None]])
+        alike = (image[:3] / gain[:, None, None]).clamp(max=1)
+        self.layers = torch.cat([alike, counts[None], trust[None]])
 
     def look(
         self, points: Float[Tensor, "3 N"], normals: Float[Tensor, "3 N"]

@@ -93,6 +93,19 @@ def test_a_texture_has_the_colours_of_the_surface(baked):
     assert psnr(colors, paint(texels.points)) > 36
 
 
+def test_gains_are_taken_out(ball, tmp_path):
+    """Photos darkened by turns, and gains that say so: the texture that even photos give."""
+    factor = torch.tensor([[1.0, 1, 1], [0.6, 0.5, 0.7]]).repeat(8, 1)
+    views = take(tmp_path, around(16), ball, lambda x, face: paint(x))
+    for view, gain in zip(views, factor):
+        pixels = np.asarray(Image.open(view.image_path)).astype(float)
+        pixels[..., :3] *= gain.numpy()
+        Image.fromarray(pixels.round().astype(np.uint8)).save(view.image_path)
+    texels, colors = at_texels(textured(ball, SIZE, views, GREY, gains=factor)[0])
+    _, uneven = at_texels(textured(ball, SIZE, views, GREY)[0])
+    assert psnr(colors, paint(texels.points)) > 36 > 30 > psnr(uneven, paint(texels.points))
+
+
 def test_gutters_show_the_nearest_texel(baked):
     texels = texels_of(baked, SIZE)
     empty = np.ones((SIZE, SIZE), bool)
