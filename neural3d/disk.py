@@ -24,7 +24,8 @@ PAGE, PIECE = 4096, 64 * MIB  # bytes: of what disks and memory exchange; that a
 def writing(path: Path, size: int = 0) -> Iterator[None]:
     """Whatever the system says against writing to `path` in this block becomes a UserError; no room, a DiskFull.
 
-    size: bytes that will be written, as far as known: with less room than that the block does not even begin.
+    The end of memory stays a MemoryError. size: bytes that will be written, as far as known: with less room than that
+    the block does not even begin.
     """
     try:
         require_room(path, size)
@@ -32,6 +33,8 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
     except OSError as e:
         if e.errno in NO_ROOM:
             raise no_room(path, size, TOO_LARGE if e.errno == errno.EFBIG else FULL) from e
+        if e.errno == errno.ENOMEM:  # for a writer in a process of its own, such as ffmpeg: no fault of the place
+            raise MemoryError(str(e)) from e
         why = e.strerror or (str(e).splitlines() or [type(e).__name__])[0]
         raise UserError(f"{path} cannot be written ({why}); choose another place.") from e
 

@@ -14,7 +14,7 @@ from toy import ball_capture
 
 from neural3d.checkpoint import load_state, save_state
 from neural3d.cli import main
-from neural3d.disk import MIB, replacing, require_writable, write_whole
+from neural3d.disk import MIB, replacing, require_writable, write_whole, writing
 from neural3d.errors import DiskFull, UserError
 from neural3d.files.meshes import write_mesh
 from neural3d.files.splats import write_splats
@@ -173,3 +173,9 @@ def test_the_command_line_says_what_ends_it(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "/proc/x cannot be written" in done.stderr.replace("\n", " ")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_end_of_memory_is_no_fault_of_the_place(tmp_path):
+    """As when a process that is to write, such as ffmpeg, cannot be started."""
+    with pytest.raises(MemoryError), writing(tmp_path / "film.mp4"):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
