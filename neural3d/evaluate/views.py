@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
-from neural3d.methods.abilities import Renderable
+from neural3d.methods.abilities import Exposed, Renderable
 from neural3d.run import Run, write_json
 from neural3d.scene import Data, Scene, View
 
@@ -76,7 +76,7 @@ def evaluate(
         raise UserError(f"{run.directory}: the split '{split}' has no views; choose among {known}.")
     lpips = Lpips.load(lpips_weights) if lpips_weights else None
     color = background_color(scene, background)
-    gains = run.config.settings.get("exposure", False)
+    gains = isinstance(method, Exposed) and method.gains() is not None
     per_image = []
     rows: list[list[Tensor]] = []
     for n, view in enumerate(views):

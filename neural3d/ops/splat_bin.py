@@ -27,9 +27,7 @@ class Bins(NamedTuple):
     splats: Float[Tensor, "N 16"]  # records: what blending needs of a splat, side by side
     tile_begin: Int[Tensor, "tiles+1"]  # int32: a tile's first entry
     entry: Int[Tensor, "slots"]  # int32: its splat; from tile_begin[-1] on nothing is meant
-    cells: Int[
-        Tensor, "slots"
-    ]  # int64, on the CPU: the cells of its tile that it touches, x fastest, from the lowest bit
+    cells: Int[Tensor, "slots"]  # int64, on the CPU: which cells of its tile it touches, x fastest, lowest bit first
     place: Int[Tensor, "slots"]  # int32: its row among those of gradients
 
 
