@@ -13,6 +13,7 @@ from torch import Tensor
 from neural3d.geometry.cameras import Camera
 
 ENOUGH = 50  # points from which to estimate a box
+MOST, NEARLY_ALL = 0.5, 0.95  # shares of photos
 LEANING = 0.1  # mean cosine from which a camera axis counts as pointing up or down
 PARALLEL = 0.01  # least eigenvalue of mean (I − d dᵀ) below which viewing directions (within about 6°) do not converge
 
@@ -73,15 +74,21 @@ def convergence(cameras: list[Camera]) -> Float[Tensor, "3"] | None:
     return c if ahead.double().mean() > 0.8 else None
 
 
-def half_fields(cameras: list[Camera]) -> Float[Tensor, "V"]:
-    """Half the narrower field of view of each, in radians."""
-    known: dict[tuple, float] = {}
+def half_fields(cameras: list[Camera]) -> Float[Tensor, "V 2"]:
+    """Half the narrower and half the wider field of view of each, in radians."""
+    known: dict[tuple, list[float]] = {}
     for c in cameras:
         if (key := _lens_key(c)) not in known:
             middles = torch.tensor([[0.0, 0.5], [1.0, 0.5], [0.5, 0.0], [0.5, 1.0]]).double()
             rays = c.rays(middles * torch.tensor([c.width, c.height]))[1].double()
-            known[key] = min(rays[i].dot(rays[i + 1]).clamp(-1, 1).arccos().item() / 2 for i in (0, 2))
+            known[key] = sorted(rays[i].dot(rays[i + 1]).clamp(-1, 1).arccos().item() / 2 for i in (0, 2))
     return torch.tensor([known[_lens_key(c)] for c in cameras], dtype=torch.float64)
+
+
+def in_sight(cameras: list[Camera], centre: Float[Tensor, "3"]) -> Float[Tensor, "2"]:
+    """Radii of the balls about a point that touch the nearer and the farther sides of the median picture."""
+    distances = torch.stack([c.centre for c in cameras]).sub(centre).norm(dim=-1, keepdim=True)
+    return (distances * half_fields(cameras).sin()).median(0).values
 
 
 def _lens_key(camera: Camera) -> tuple:
@@ -107,30 +114,35 @@ def every_nth(items, most: int):
 def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> Float[Tensor, "2 3"]:
     """The region the photographs are of.
 
-    Cameras that converge look at a sphere: about their common point, as wide as the median picture. Points inside it
-    that at least half of the cameras see, less the outermost percent, tighten it to a box. Cameras that do not converge
-    (a walk, a panorama, a plane swept) photograph everything: the box of all points and cameras.
+    Cameras that converge look at the ball about their common point that is as wide as the median picture. `subject_points`
+    tighten it to a box, less the outermost percent. Cameras that do not converge (a walk, a panorama, a plane swept)
+    photograph everything: the box of all points and cameras.
     """
     centre = convergence(cameras)
-    o = torch.stack([c.centre for c in cameras])
     if centre is None:
         return _box_of_everything(cameras, points)
-    radius = ((o - centre).norm(dim=-1) * half_fields(cameras).sin()).median()
-    near = subject_points(cameras, points, centre, radius)
+    near = subject_points(cameras, points, centre)
     if near is not None:
         return widened(torch.quantile(near, near.new_tensor([0.01, 0.99]), dim=0), 1.15)
+    radius = in_sight(cameras, centre)[0]
     return torch.stack([centre - radius, centre + radius])
 
 
 def subject_points(
-    cameras: list[Camera], points: Float[Tensor, "N 3"] | None, centre: Float[Tensor, "3"], radius: Tensor | float
+    cameras: list[Camera], points: Float[Tensor, "N 3"] | None, centre: Float[Tensor, "3"]
 ) -> Float[Tensor, "M 3"] | None:
-    """Points of a ball that at least half of the cameras see; None where these are too few to say anything."""
+    """Points about there that most photos show; as far out as a picture's longer side, of what nearly all show.
+
+    A statue fills its photos upwards and a wall sideways: what no photo cuts off belongs to the subject. None where
+    these points are too few to say anything.
+    """
     if points is None:
         return None
-    near = every_nth(points[(points - centre).norm(dim=-1) < radius], 20_000)
+    inner, outer = in_sight(cameras, centre)
+    near = every_nth(points[(points - centre).norm(dim=-1) < outer], 20_000)
     if len(near) >= ENOUGH:
-        near = near[seen_by(every_nth(cameras, 100), near) >= 0.5]
+        asked = torch.where((near - centre).norm(dim=-1) < inner, MOST, NEARLY_ALL)
+        near = near[seen_by(every_nth(cameras, 100), near) >= asked]
     return near if len(near) >= ENOUGH else None
 
 

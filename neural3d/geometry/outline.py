@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.geometry.bounds import ENOUGH, convergence, every_nth, half_fields, subject_points
+from neural3d.geometry.bounds import ENOUGH, convergence, every_nth, in_sight, subject_points
 from neural3d.geometry.cameras import Camera
 
 MOST = 20_000  # points that are looked at
@@ -88,10 +88,9 @@ def photos_outline(
     points = None if points is None else every_nth(points.double(), MOST)
     centre = convergence(cameras)
     if centre is not None:
-        radius = ((torch.stack([c.centre for c in cameras]) - centre).norm(dim=1) * half_fields(cameras).sin()).median()
-        points = subject_points(cameras, points, centre, radius)
+        points = subject_points(cameras, points, centre)
         if points is None:
-            return centre + PHOTO_FILL * radius * directions()
+            return centre + PHOTO_FILL * in_sight(cameras, centre)[0] * directions()
     if points is None or len(points) < ENOUGH:
         return box_outline(box)
     outline = cloud_outline(points, trim=TRIM)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from neural3d.geometry.bounds import subject_box
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.outline import cloud_outline, photos_outline, weighted_quantile
 from neural3d.render.paths import look_at
@@ -44,6 +45,28 @@ def test_the_subject_of_the_photos_among_floaters_and_surroundings(arc):
     points = torch.cat([ball(1500, middle, rng), wall, ground, strays])
     least, most = reach(photos_outline(cameras(middle, arc=arc), points, BOX), middle)
     assert least > 0.85 * RADIUS and most < 1.7 * RADIUS
+
+
+@pytest.mark.parametrize("tall", [True, False])
+def test_the_box_holds_what_fills_the_photos_along_their_longer_side(tall):
+    """A statue in pictures held upright, with a head of few points; the same lying before pictures held level."""
+    rng, middle = np.random.default_rng(0), torch.tensor([3.0, -1.0, 0.5]).double()
+    longest, across = (2, [0, 1]) if tall else (1, [0, 2])
+    reach = torch.full((3,), 0.25).double().index_fill(0, torch.tensor(longest), 0.95)
+    trunk = torch.from_numpy(rng.uniform(-1, 1, (3000, 3))) * reach
+    head = torch.from_numpy(rng.uniform(-1, 1, (100, 3))) * 0.05
+    head[:, longest] += 1.0
+    far = torch.from_numpy(rng.uniform([-9, -9, -2], [9, 9, 2], (4000, 3)))  # what some photos show behind it
+    params = torch.tensor([110.0, 110.0, 30.0, 40.0] if tall else [110.0, 110.0, 40.0, 30.0]).double()
+    arc = 2 * math.pi if tall else 0.8
+    eyes = (
+        middle + 3 * torch.tensor([[math.cos(a), math.sin(a), 0.0] for a in np.linspace(0, arc, 20) - arc / 2]).double()
+    )
+    size = (60, 80) if tall else (80, 60)
+    views = [Camera("PINHOLE", *size, params, look_at(eye, middle, UP)) for eye in eyes]
+    low, high = subject_box(views, torch.cat([trunk, head, far]) + middle) - middle
+    assert 1.0 < high[longest] < 1.25 and -1.25 < low[longest] < -0.95
+    assert high[across].max() < 0.85 and low[across].min() > -0.85
 
 
 def test_without_points_what_the_pictures_frame():
