@@ -114,9 +114,9 @@ def every_nth(items, most: int):
 def subject_box(cameras: list[Camera], points: Float[Tensor, "N 3"] | None) -> Float[Tensor, "2 3"]:
     """The region the photographs are of.
 
-    Cameras that converge look at the ball about their common point that is as wide as the median picture. `subject_points`
-    tighten it to a box, less the outermost percent. Cameras that do not converge (a walk, a panorama, a plane swept)
-    photograph everything: the box of all points and cameras.
+    Cameras that converge look at the ball about their common point that is as wide as the median picture.
+    `subject_points` tighten it to a box, less the outermost percent. Cameras that do not converge (a walk, a panorama,
+    a plane swept) photograph everything: the box of all points and cameras.
     """
     centre = convergence(cameras)
     if centre is None:
