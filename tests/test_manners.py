@@ -93,6 +93,21 @@ def test_out_is_the_last_word_or_an_option(name, capsys, monkeypatch):
         assert given[-1] == NOWHERE
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "RUN", "--crop", *"001122", "x"],
+        ["reconstruct", "RUN", "--between", "a", "b", "x"],
+        ["reconstruct", "RUN", "--samples", "3", "x"],
+    ],
+)
+def test_out_may_follow_options_of_several_values(words, monkeypatch):
+    given = []
+    monkeypatch.setattr(COMMANDS[words[0]], "run", lambda self: given.append(self))
+    main(words)
+    assert str(given[0].out) == "x" and getattr(given[0], "file", None) is None
+
+
 def test_alone_it_tells_what_there_is(capsys):
     main([])
     shown = capsys.readouterr().out

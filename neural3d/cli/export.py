@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene, View
 
 SMALLEST, LARGEST = 64, 8192  # texels: GPUs take 8192; below 64 charts have no room
+WHOLE = (0.0,) * 6  # of a crop that was not given
 BYTES_A_FACE = 20  # on disk, at least, as a texel takes one
 
 
@@ -48,7 +49,7 @@ class Export:
     """The same as OUT."""
     resolution: Number = 256
     """Cells along the longest side of the bounds."""
-    crop: Annotated[tuple[float, float, float, float, float, float] | None, option("x0 y0 z0 x1 y1 z1")] = None
+    crop: Annotated[tuple[float, float, float, float, float, float], option("x0 y0 z0 x1 y1 z1")] = WHOLE
     """Box to keep, x0 y0 z0 x1 y1 z1 in the capture's frame; default: the scene's bounds."""
     texture: Annotated[int | None, option("SIZE")] = None
     """A texture of SIZE × SIZE texels, such as 2048, instead of vertex colours: .glb, .usdz or .obj (+ .mtl, .png)."""
@@ -88,7 +89,7 @@ class Export:
         run = load(self.path, self.device)
         if self.open is not None:
             run.able(Trimmable).trim(self.open == "yes")
-        crop = None if self.crop is None else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
+        crop = None if self.crop == WHOLE else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         if only_splats or (isinstance(run.method, Splatted) and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, crop)
         with StageProgress() as shown:

@@ -27,7 +27,7 @@ class Reconstruct:
     """FILE.glb, .usdz, .ply, .obj or .stl; with --between or --samples a folder for numbered .glb files."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
-    between: Annotated[tuple[Path, Path] | None, option("A B")] = None
+    between: Annotated[tuple[Path, Path], option("A B")] = (NOWHERE, NOWHERE)
     """Instead of FILE, two: shapes between them, both ends included (needs --method deepsdf)."""
     count: Number = 5
     """How many between."""
@@ -39,12 +39,17 @@ class Reconstruct:
     up: Up = None
     device: Device = "auto"
 
+    def __post_init__(self) -> None:
+        self.two = self.between != (NOWHERE, NOWHERE)
+        if (self.two or self.samples is not None) and self.out == NOWHERE:  # without FILE the only word is OUT
+            self.file, self.out = None, self.file or NOWHERE
+
     def run(self) -> None:
         from neural3d.files.meshes import check_format, write_mesh
         from neural3d.reconstruct import between, new_shapes, reconstruct
         from neural3d.run import load
 
-        if (self.file is not None) + (self.between is not None) + (self.samples is not None) != 1:
+        if (self.file is not None) + self.two + (self.samples is not None) != 1:
             raise UserError("reconstruct takes one of FILE, --between A B and --samples N.")
         at_least(resolution=(self.resolution, 2), count=(self.count, 2), samples=(self.samples or 1, 1))
         if self.file is not None:
@@ -52,7 +57,7 @@ class Reconstruct:
             if self.file.suffix and not self.file.exists():  # without, it may be the name of a class
                 raise UserError(f"{self.file} does not exist; check the path.")
         require_writable(self.out, folder=self.file is None)
-        for file in self.between or ():
+        for file in self.between if self.two else ():
             if not file.exists():
                 raise UserError(f"{file} does not exist; check the path.")
         run = load(self.path, self.device)
@@ -60,9 +65,8 @@ class Reconstruct:
             mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)
             mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
             return print_mesh(self.out, mesh, self.up, units_of(run.scene))
-        if self.between is not None:
-            a, b = self.between
-            meshes = between(run, a, b, self.count, resolution=self.resolution, seed=self.seed)
+        if self.two:
+            meshes = between(run, *self.between, self.count, resolution=self.resolution, seed=self.seed)
         else:
             meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed)
         for i, mesh in enumerate(meshes):

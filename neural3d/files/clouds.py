@@ -253,10 +253,21 @@ def _check_las(path: Path) -> None:
         raise ValueError(f"it says that it has {max(said):,} bytes of records, but all of it has {size:,}")
 
 
+def _with_likely_chunks(record: bytes, points: int) -> bytes:
+    """LASzip's record with chunks of no more points than there are: lazrs makes room for whole ones, even of billions."""
+    size = int.from_bytes(record[12:16], "little")
+    if points < size < 2**32 - 1:  # that stands for chunks of their own sizes each
+        return record[:12] + max(points, 1).to_bytes(4, "little") + record[16:]
+    return record
+
+
 def _read_las(path: Path) -> Cloud:
     laspy = _extra(path, "laspy", "las")
     _check_las(path)
-    found = laspy.read(path)
+    with laspy.open(path) as file:
+        for record in file.header.vlrs.get("LasZipVlr"):
+            record.record_data = _with_likely_chunks(record.record_data, file.header.point_count)
+        found = file.read()
     names = set(found.point_format.dimension_names)
     colors = None
     if {"red", "green", "blue"} <= names:  # of 16 bits; some programs write bytes

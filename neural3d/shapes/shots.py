@@ -65,16 +65,15 @@ def read_shot(path: Path, side: int) -> Float[Tensor, "3 side side"]:
     if max(width, height) < side:
         raise UserError(f"{path}: has {width} × {height} pixels; the run learnt from pictures of {side} × {side}.")
     pixels = read_image(path, width, height, alpha=True)
-    room = np.array([max(width, height)] * 2) - pixels.shape[:2]
-    before, after = room // 2, room - room // 2
-    square = np.pad(pixels, [*zip(before, after), (0, 0)])
-    seen = on_white(torch.from_numpy(np.array(area_resized(square, side, side)))[None])[0]
-    rim = torch.cat([seen[:, 0], seen[:, -1], seen[:, :, 0], seen[:, :, -1]], dim=1)
-    if (rim.amin(0) < WHITE).float().mean() > 0.5:
+    rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if (on_white(torch.from_numpy(rim)[None, None]).amin(1) < WHITE).float().mean() > 0.5:
         raise UserError(
             f"{path}: the subject stands before a background; cut it out (a PNG with alpha), or make that white."
         )
-    return seen
+    room = np.array([max(width, height)] * 2) - pixels.shape[:2]
+    before, after = room // 2, room - room // 2
+    square = np.pad(pixels, [*zip(before, after), (0, 0)])
+    return on_white(torch.from_numpy(np.array(area_resized(square, side, side)))[None])[0]
 
 
 def take_shots(meshes: Sequence[Mesh], *seed: int, radius: float, views: int = VIEWS, side: int = SIDE) -> Shots:

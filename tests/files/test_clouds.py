@@ -178,6 +178,17 @@ def test_laz(tmp_path):
         read_cloud(tmp_path / "c.laz")
 
 
+def test_laz_of_huge_chunks(tmp_path):
+    """lazrs would make room for a billion points, 20 GB."""
+    laspy = pytest.importorskip("laspy", reason="laspy, which reads .laz, is not installed")
+    laspy.read(write_las(tmp_path / "a.las")).write(tmp_path / "a.laz")
+    data = (tmp_path / "a.laz").read_bytes()
+    usual = struct.pack("<I", 50_000)
+    assert data[:400].count(usual) == 1
+    (tmp_path / "a.laz").write_bytes(data.replace(usual, struct.pack("<I", 2**30), 1))
+    check(tmp_path / "a.laz", colors=True)
+
+
 def test_e57_moves_each_scan_to_its_place(tmp_path):
     pye57 = pytest.importorskip("pye57", reason="pye57, which reads .e57, is not installed")
     file = pye57.E57(str(tmp_path / "a.e57"), mode="w")

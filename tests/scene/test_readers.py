@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,13 @@ def test_middlebury(tmp_path):
     s = scene.scene_from_capture.numpy()
     corners = np.array(np.meshgrid(*BOX.T)).reshape(3, -1).T @ s[:3, :3].T + s[:3, 3]
     assert (np.abs(corners) <= scene.aabb[1].numpy()).all() and np.abs(corners).max() > 0.85
+
+
+@pytest.mark.parametrize("number", ["..", "1e999"])
+def test_middlebury_with_a_damaged_box(tmp_path, number):
+    readme = write_middlebury(tmp_path, ring(), BOX) / "README.txt"
+    readme.write_text(re.sub(r"\(-?[\d.]+ ", f"({number} ", readme.read_text(), count=1))
+    assert number in readme.read_text() and load_scene(tmp_path).aabb.isfinite().all()
 
 
 def test_nerfstudio_with_depth_masks_and_lenses_of_their_own(tmp_path):

@@ -75,7 +75,16 @@ def test_pictures_that_cannot_be_told_from(tmp_path):
     Image.fromarray(grey).save(tmp_path / "wall.png")
     Image.fromarray(grey[:8, :8]).save(tmp_path / "small.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    for name, words in {"wall": "before a background", "small": "8 × 8 pixels", "broken": "no readable"}.items():
+    Image.fromarray(np.full((16, 64, 3), 90, np.uint8)).save(
+        tmp_path / "long.png"
+    )  # what pads it is no white of its own
+    background = "before a background"
+    for name, words in {
+        "wall": background,
+        "long": background,
+        "small": "8 × 8 pixels",
+        "broken": "no readable",
+    }.items():
         with pytest.raises(UserError, match=words) as error:
             read_shot(tmp_path / f"{name}.png", 16)
         assert name in str(error.value)

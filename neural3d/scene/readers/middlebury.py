@@ -73,8 +73,11 @@ def read_box(path: Path) -> np.ndarray | None:
     match = re.search(rf"bounding box[^\n]*\n\s*{TRIPLE}\s*\n\s*{TRIPLE}", text, re.IGNORECASE)
     if match is None:
         return None
-    corners = np.array([float(number) for number in match.groups()]).reshape(2, 3)
-    return np.sort(corners, axis=0)
+    try:
+        corners = np.array([float(number) for number in match.groups()]).reshape(2, 3)
+    except ValueError:  # damaged: the box is guessed
+        return None
+    return np.sort(corners, axis=0) if np.isfinite(corners).all() else None
 
 
 READER = Reader(
