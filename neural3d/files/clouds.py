@@ -254,7 +254,7 @@ def _check_las(path: Path) -> None:
 
 
 def _with_likely_chunks(record: bytes, points: int) -> bytes:
-    """LASzip's record with chunks of no more points than there are: lazrs makes room for whole ones, even of billions."""
+    """LASzip's record with chunks of no more points than there are: lazrs makes room for a whole one of billions."""
     size = int.from_bytes(record[12:16], "little")
     if points < size < 2**32 - 1:  # that stands for chunks of their own sizes each
         return record[:12] + max(points, 1).to_bytes(4, "little") + record[16:]
