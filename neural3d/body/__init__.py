@@ -1,0 +1,1 @@
+"""Parametric bodies: SMPL-family models and Anny as data for one class, and motions that move them."""
