@@ -17,7 +17,6 @@ Files are written beside their place and renamed into it, so a full disk costs n
 from __future__ import annotations
 
 import importlib.util
-import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from jaxtyping import UInt8
 
 from neural3d.disk import replacing
 from neural3d.errors import UserError
+from neural3d.files.glb import INDICES, Glb
 from neural3d.files.mesh_ply import write_ply
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.offset import offset_of, write_offset
@@ -79,59 +79,28 @@ def _write_glb(mesh: Mesh, file: BinaryIO) -> None:
     Only a texture has a material: beside one, readers such as trimesh take vertex colours for a mere attribute and drop
     them. It is unlit (KHR_materials_unlit), because photos show the light of their day already.
     """
-    blobs: list[bytes] = []
-    accessors: list[dict] = []
-    views: list[dict] = []
-
-    def add_view(blob: bytes, **extra: object) -> int:
-        views.append({"buffer": 0, "byteOffset": sum(map(len, blobs)), "byteLength": len(blob), **extra})
-        blobs.append(blob + b"\0" * (-len(blob) % 4))
-        return len(views) - 1
-
-    def add(array: np.ndarray, component: int, kind: str, target: int, **extra: object) -> int:
-        view = add_view(np.ascontiguousarray(array).tobytes(), target=target)
-        accessors.append({"bufferView": view, "componentType": component, "count": len(array), "type": kind, **extra})
-        return len(accessors) - 1
-
-    points, arrays = 34962, 34963  # ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER
-    float32, uint32 = 5126, 5125
+    glb = Glb()
     offset = offset_of(mesh.vertices)
-    vertices = (mesh.vertices - offset).astype("<f4")
-    bounds = {"min": vertices.min(axis=0).tolist(), "max": vertices.max(axis=0).tolist()}
-    attributes = {"POSITION": add(vertices, float32, "VEC3", points, **bounds)}
+    attributes = {"POSITION": glb.add(mesh.vertices - offset, bounds=True)}
     if mesh.normals is not None:
-        attributes["NORMAL"] = add(mesh.normals.astype("<f4"), float32, "VEC3", points)
+        attributes["NORMAL"] = glb.add(mesh.normals)
     primitive: dict[str, object] = {"attributes": attributes}
     material: dict[str, object] = {}
     if mesh.texture is not None:
         assert mesh.uv is not None
-        attributes["TEXCOORD_0"] = add(mesh.uv.astype("<f4"), float32, "VEC2", points)
+        attributes["TEXCOORD_0"] = glb.add(mesh.uv)
         primitive["material"] = 0
-        material = {**_UNLIT, "images": [{"bufferView": add_view(png(mesh.texture)), "mimeType": "image/png"}]}
+        material = {**_UNLIT, "images": [{"bufferView": glb.view(png(mesh.texture)), "mimeType": "image/png"}]}
     elif mesh.colors is not None:
-        linear = srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64))
-        attributes["COLOR_0"] = add(linear.astype("<f4"), float32, "VEC3", points)
-    primitive["indices"] = add(mesh.faces.reshape(-1).astype("<u4"), uint32, "SCALAR", arrays)
-
+        attributes["COLOR_0"] = glb.add(srgb_to_linear(np.clip(mesh.colors, 0, 1).astype(np.float64)))
+    primitive["indices"] = glb.add(mesh.faces.reshape(-1).astype(np.uint32), INDICES)
     document = {
-        "asset": {"version": "2.0", "generator": "neural3d"},
-        "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "translation": offset.tolist()} if offset.any() else {"mesh": 0}],
         "meshes": [{"primitives": [primitive]}],
         **material,
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": sum(map(len, blobs))}],
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    size = sum(map(len, blobs))
-    file.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + size))
-    file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-    file.write(struct.pack("<I4s", size, b"BIN\0"))
-    for blob in blobs:
-        file.write(blob)
+    glb.write(file, document)
 
 
 def _write_usdz(mesh: Mesh, file: BinaryIO) -> None:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
 from neural3d.files import spz
+from neural3d.files.glb import Glb
 from neural3d.files.quantised import C0, CUT, log_scales, logits, opacities, same_degree
 from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.images.srgb import srgb_to_linear
@@ -92,47 +93,22 @@ def pack(splats: Gaussians, file: BinaryIO, offset: Float[np.ndarray, "3"]) -> N
     for degree in range(1, splats.sh_degree + 1):
         for k in range(2 * degree + 1):
             columns[f"{NAME}:SH_DEGREE_{degree}_COEF_{k}"] = a["sh_rest"][:, degree**2 - 1 + k]
-    accessors: list[dict[str, Any]] = []
-    views: list[dict[str, Any]] = []
-    blobs: list[bytes] = []
-    size = 0
+    glb, attributes = Glb(), {}
     for name, column in columns.items():
-        kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[column.shape[1]]
-        whole = column.dtype.kind == "u"
-        blobs.append(np.ascontiguousarray(column, "<u2" if whole else "<f4").tobytes())
-        accessor: dict[str, Any] = {
-            "bufferView": len(views), "componentType": 5123 if whole else 5126, "count": len(column), "type": kind
-        }  # fmt: skip
-        if whole:
-            accessor["normalized"] = True
-        if name == "POSITION" and len(column):
-            accessor.update(min=column.min(0).tolist(), max=column.max(0).tolist())
-        accessors.append(accessor)
-        views.append({"buffer": 0, "byteOffset": size, "byteLength": len(blobs[-1]), "target": 34962})
-        size += len(blobs[-1])  # a multiple of 4 in every case
+        said = {"normalized": True} if column.dtype.kind == "u" else {}
+        attributes[name] = glb.add(column, bounds=name == "POSITION", **said)
     primitive = {
-        "attributes": {name: k for k, name in enumerate(columns)},
+        "attributes": attributes,
         "mode": 0,
         "extensions": {NAME: {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}},
     }
     document = {
-        "asset": {"version": "2.0", "generator": "neural3d"},
         "extensionsUsed": [NAME],
-        "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, **({"translation": offset.tolist()} if offset.any() else {})}],
         "meshes": [{"primitives": [primitive]}],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": size}],
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    file.write(struct.pack("<4sII", GLB, 2, 12 + 8 + len(text) + 8 + size))
-    file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-    file.write(struct.pack("<I4s", size, b"BIN\0"))
-    for blob in blobs:
-        file.write(blob)
+    glb.write(file, document)
 
 
 def _part(asset: _Asset, primitive: dict, extension: dict, notes: list[str]) -> dict[str, np.ndarray]:
