@@ -31,6 +31,7 @@ STOREYS = [
     {"sfm", "synthetic", "data"},
     {"loading"},
     {"render"},
+    {"body"},
     {"losses", "metrics"},
     {"methods"},
     {"checkpoint"},

@@ -1,7 +1,7 @@
 """A parametric body: shape and pose in, vertices and joints out. SMPL, SMPL-H, SMPL-X and Anny are data for it.
 
-Loper et al., "SMPL: A Skinned Multi-Person Linear Model" (SIGGRAPH Asia 2015), eqs. 2-10. With shape coefficients β, joint
-rotations R_k relative to each one's parent, template t, shapes S, pose correctives P and joints J at rest:
+Loper et al., "SMPL: A Skinned Multi-Person Linear Model" (SIGGRAPH Asia 2015), eqs. 2-10. With shape coefficients β,
+joint rotations R_k relative to each one's parent, template t, shapes S, pose correctives P and joints J at rest:
 
     J(β) = J_0 + Σ_s β_s J_s                                            joints of the shape, linear as vertices are
     t_i(β, θ) = t_i + Σ_s β_s S_si + Σ_p (R(θ) − I)_p P_pi              shape and pose correctives
@@ -37,7 +37,7 @@ class Posed:
 
 @dataclass(frozen=True)
 class Hands:
-    """Principal components of 15 joints' axis-angles for each hand, left first, and their means (Romero et al. 2017)."""
+    """Principal components of 15 joints' axis-angles of each hand, left first, and their means (Romero et al. 2017)."""
 
     components: Float[Tensor, "2 45 45"]
     mean: Float[Tensor, "2 45"]

@@ -54,3 +54,7 @@ class Motion:
     def part(self, first: int, last: int) -> Motion:
         """Frames first … last − 1."""
         return replace(self, rotations=self.rotations[first:last], places=self.places[first:last])
+
+    def every(self, n: int) -> Motion:
+        """Each n-th frame."""
+        return replace(self, rotations=self.rotations[::n], places=self.places[::n], rate=self.rate / n)

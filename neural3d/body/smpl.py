@@ -1,7 +1,7 @@
 """SMPL, SMPL-H and SMPL-X files, `.npz` or the original `.pkl`, and all of the same layout.
 
-Loper et al. 2015; Romero et al., "Embodied Hands" (SIGGRAPH Asia 2017); Pavlakos et al., "Expressive Body Capture" (CVPR
-2019). The files are their users' own: their licences forbid passing them on.
+Loper et al. 2015; Romero et al., "Embodied Hands" (SIGGRAPH Asia 2017); Pavlakos et al., "Expressive Body Capture"
+(CVPR 2019). The files are their users' own: their licences forbid passing them on.
 """
 
 from __future__ import annotations
@@ -142,7 +142,3 @@ def _floats(arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, .
     if not found.isfinite().all():
         raise ValueError(f"{name} holds numbers that are not finite")
     return found
-
-
-def write_smpl(path: Path, model: BodyModel, regressor: Float[Tensor, "J V"], joints: int | None = None) -> None:
-    """A model as `.npz` of the same layout, which `read_smpl` and others' readers take."""

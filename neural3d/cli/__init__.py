@@ -16,6 +16,7 @@ import tyro
 from rich.table import Table
 
 from neural3d import __version__
+from neural3d.cli.body import BodyMake
 from neural3d.cli.console import given_once, print_error, print_table
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
@@ -33,7 +34,7 @@ from neural3d.errors import UserError, out_of_memory
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-    "view": View, "convert": Convert, "reconstruct": Reconstruct,
+    "view": View, "convert": Convert, "reconstruct": Reconstruct, "body make": BodyMake,
 }  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> None:
     name, *rest = arguments or ["--help"]
+    if name == "body" and rest and not rest[0].startswith("-"):
+        name, *rest = f"{name} {rest[0]}", *rest[1:]
     if name in ("-h", "--help"):
         return print_overview()
     if name == "--version":

@@ -4,62 +4,171 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from neural3d.cli.console import NOWHERE, Number, OutOption, Output, at_least, console, option, progress_bar
+from neural3d.config import nearest
 from neural3d.disk import replacing, require_writable
 from neural3d.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from neural3d.body.model import BodyModel
     from neural3d.body.motion import Motion
+    from neural3d.geometry.mesh import Mesh
 
-MESHES = (".ply", ".obj")
+RATE = 30.0  # pictures of a film a second, about; clips have up to 120
+MESHES = (".ply", ".obj", ".stl", ".usdz")
+MOVES = (".mp4", ".npz", ".bvh", "")
+SIZES = {"shape": "NAME=VALUE", "pose": "JOINT=X,Y,Z"}
 
 
 @dataclass
 class BodyMake:
-    """A body of any shape and pose, or one that moves: skinned .glb, film, meshes or AMASS .npz."""
+    """A body of any shape and pose, or one that moves: skinned .glb, film, meshes, AMASS .npz or .bvh."""
 
     out: Output = NOWHERE
-    """FILE.glb: with skeleton, morph targets and the motion; .mp4: a film; .npz: the motion in AMASS's layout; .ply or
-    .obj: one mesh, posed; with --motion and no ending a folder of numbered meshes."""
+    """FILE.glb: skeleton, morph targets and the motion; .mp4: a film; .npz: the motion in AMASS's layout; .bvh; .ply,
+    .obj, .stl or .usdz: a mesh, posed. Without an ending: a folder with a mesh for each frame."""
     out_: OutOption = NOWHERE
     """The same as OUT."""
     model: Annotated[str, tyro.conf.arg(metavar="anny|FILE")] = "anny"
     """anny: the free body; or your file of SMPL, SMPL-H or SMPL-X, .npz or .pkl."""
     shape: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
-    """Such as age=0.3 gender=1, or beta0=1.5; neural3d info of the model names all of them."""
+    """Such as age=0.3 gender=1, or beta0=1.5; neural3d info MODEL names all of them."""
     pose: Annotated[tuple[str, ...], option("JOINT=X,Y,Z ...")] = ()
-    """Turns of joints relative to their parents: axis times angle in degrees, such as upperarm01.L=0,0,-40."""
+    """How joints turn relative to their parents: an axis times an angle in degrees, such as upperarm01.L=0,0,-40."""
     motion: Annotated[Path | None, option("FILE")] = None
     """A clip to put onto the body: .bvh, DeepMimic's .txt, AMASS's .npz, .glb or .gltf."""
-    mesh: Annotated[str, tyro.conf.arg(metavar="ply|obj")] = "ply"
+    frames: Literal["ply", "obj"] = "ply"
     """What a folder's meshes are."""
     size: Number = 512
     """Pixels along a film's sides."""
 
     def run(self) -> None:
-        from neural3d.body import load_model
-        from neural3d.body.rigged import neighbours, shaped
-
         ending = self.out.suffix.lower()
-        if ending not in (".glb", ".mp4", ".npz", *MESHES, ""):
-            raise UserError(f"{self.out}: unknown format {ending!r}; choose .glb, .mp4, .npz, .ply, .obj or a folder.")
-        if ending in (".mp4", ".npz", "") and self.motion is None:
-            raise UserError(f"{self.out}: {'a folder' if not ending else ending} needs --motion FILE.")
-        if self.motion is not None and ending in MESHES:
-            raise UserError(f"{self.out} holds one mesh; of a motion give a folder, and --mesh {ending[1:]}.")
-        if self.motion is not None and self.pose:
-            raise UserError("--motion poses the body; leave --pose out.")
-        if f".{self.mesh}" not in MESHES:
-            raise UserError(f"--mesh must be ply or obj, not {self.mesh}.")
-        at_least(size=(self.size, 16))
-        require_writable(self.out, folder=not ending)
-        values = {name: number for name, (number,) in pairs("shape", self.shape, 1).items()}
-        model = load_model(self.model) if not self.model == "anny" else self.nearby(values)
+        self.check(ending)
+        from neural3d.body import load_model
+        from neural3d.body.rigged import shaped
+
+        values = {name: numbers[0] for name, numbers in read_pairs("shape", self.shape, 1).items()}
+        model = load_model(self.model, near=values)
+        model.space.check(values)
         body = shaped(model, values)
         motion = self.moves(body)
-        ...
+        if ending == ".glb":
+            self.write_glb(body, motion)
+        elif ending in MESHES:
+            self.write_mesh(body, motion)
+        elif ending == ".mp4":
+            self.write_film(body, motion)
+        elif ending:
+            from neural3d.body.clips import write_motion
+
+            write_motion(motion, self.out)
+            console.print(f"{self.out}: {len(motion)} frames, {motion.seconds:.1f} s")
+        else:
+            self.write_meshes(body, motion)
+
+    def write_glb(self, body: BodyModel, motion: Motion) -> None:
+        from neural3d.body.rigged import rigged
+        from neural3d.files.rigged_gltf import write_rigged
+
+        made = rigged(body, motion)
+        with replacing(self.out) as part, open(part, "wb") as file:
+            write_rigged(made, file)
+        clip = f", {motion.seconds:.1f} s of {motion.name}" if self.motion else ""
+        console.print(
+            f"{self.out}: {len(made.vertices):,} vertices, {len(made.names)} joints, {len(made.morphs)} morph targets"
+            f"{clip}; +Y is up, in metres"
+        )
+
+    def write_mesh(self, body: BodyModel, motion: Motion) -> None:
+        from neural3d.files.meshes import write_mesh
+
+        write_mesh(self.mesh_of(body, self.posed(body, motion)[0]), self.out, up="y", native_up=(0, 1, 0))
+        console.print(f"{self.out}: {len(body.template):,} vertices, {len(body.faces):,} faces; +Y is up, in metres")
+
+    def write_meshes(self, body: BodyModel, motion: Motion) -> None:
+        from neural3d.files.meshes import write_mesh
+
+        with progress_bar() as bar:
+            for i, vertices in enumerate(bar.track(self.posed(body, motion), description="writing")):
+                write_mesh(
+                    self.mesh_of(body, vertices), self.out / f"{i:05d}.{self.frames}", up="y", native_up=(0, 1, 0)
+                )
+        console.print(f"{len(motion)} meshes written to {self.out}, {motion.rate:g} a second; +Y is up, in metres")
+
+    def write_film(self, body: BodyModel, motion: Motion) -> None:
+        from neural3d.body.film import film
+        from neural3d.render.images import save_film
+
+        every = max(1, round(motion.rate / RATE))
+        vertices = self.posed(body, motion.every(every))
+        with progress_bar() as bar:
+            frames = film(vertices, body.faces, motion.rate / every, self.size)
+            save_film(
+                self.out, bar.track(frames, total=len(vertices), description="rendering"), fps=motion.rate / every
+            )
+        console.print(f"{len(vertices)} frames written to {self.out}")
+
+    def posed(self, body: BodyModel, motion: Motion) -> Tensor:
+        from neural3d.body.rigged import posed_frames
+
+        return posed_frames(body, motion)
+
+    def mesh_of(self, body: BodyModel, vertices: Tensor) -> Mesh:
+        from neural3d.geometry.mesh import Mesh
+
+        return Mesh(vertices.numpy(), body.faces.numpy())
+
+    def check(self, ending: str) -> None:
+        """Raises UserError where what is asked for does not go together, before any work."""
+        if ending not in (".glb", *MESHES, *MOVES):
+            known = ", ".join([".glb", *MESHES, *MOVES[:-1]])
+            raise UserError(f"{self.out}: unknown format '{ending}'; choose one of {known}, or a folder.")
+        if ending in MOVES and self.motion is None:
+            raise UserError(f"{self.out}: {ending or 'a folder of meshes'} takes a motion: --motion FILE.")
+        if ending in MESHES and self.motion is not None:
+            raise UserError(f"{self.out} holds one mesh; of a motion give a folder, .glb or .mp4.")
+        if self.motion is not None and self.pose:
+            raise UserError("--motion poses the body already; leave --pose out.")
+        at_least(size=(self.size, 16))
+        require_writable(self.out, folder=not ending)
+
+    def moves(self, body: BodyModel) -> Motion:
+        """The clip on this body, or a single frame of its pose."""
+        import torch
+
+        from neural3d.body.motion import Motion
+        from neural3d.geometry.rotations import quaternion_from_axis_angle
+
+        if self.motion is not None:
+            from neural3d.body.clips import read_motion
+            from neural3d.body.retarget import retarget
+
+            return retarget(read_motion(self.motion), body.skeleton())
+        turns = torch.zeros(1, body.joints, 3)
+        for joint, degrees in read_pairs("pose", self.pose, 3).items():
+            if joint not in body.joint_names:
+                raise nearest(joint, body.joint_names, "joint", "--pose")
+            turns[0, body.joint_names.index(joint)] = torch.deg2rad(torch.tensor(degrees))
+        return Motion("pose", body.skeleton(), quaternion_from_axis_angle(turns), body.rest[:1], rate=1.0)
+
+
+def read_pairs(name: str, words: tuple[str, ...], count: int) -> dict[str, list[float]]:
+    """--name A=1 B=2 as a dictionary. Raises UserError where one is not NAME= and `count` numbers."""
+    found = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            numbers = [float(number) for number in value.split(",")]
+        except ValueError:
+            numbers = []
+        if not key or len(numbers) != count:
+            raise UserError(f"--{name}: '{word}' is not {SIZES[name]}.")
+        found[key] = numbers
+    return found

@@ -14,7 +14,7 @@ from neural3d.geometry.skeletons import Skeleton
 
 RNG = np.random.default_rng(0)
 PARENTS, REST = (-1, 0, 1, 1), np.array([[0, 1.0, 0], [0, 1.4, 0.1], [0.3, 1.6, 0], [-0.3, 1.6, 0]])
-VERTICES = RNG.uniform(-0.5, 0.5, (30, 3)) + [0, 1.2, 0]
+VERTICES = RNG.uniform([-0.5, 0.7, -0.5], [0.5, 1.7, 0.5], (30, 3))
 
 
 def body(**more):
