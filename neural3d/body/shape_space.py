@@ -2,7 +2,7 @@
 
 SMPL's are the coefficients themselves. Anny's (Brégier et al., "Human Mesh Modeling for Anny Body", 2025) interpolate
 between shapes that were modelled for combinations of kinds, such as female, old, muscular: each value lies between two
-kinds of its own, with shares that add up to 1, and the coefficient of a combination is the product of its kinds' shares.
+kinds of its own, with shares that add up to 1, and a combination's coefficient is the product of its kinds' shares.
 """
 
 from __future__ import annotations
