@@ -60,6 +60,7 @@ class BodyModel:
     faces: triangles. shapes: what a coefficient of 1 adds. correctives: what each entry of R − I of the joints but the
     root's adds, or none. rest, rest_shapes: where joints are, and what a coefficient adds there. parents: −1 of the
     root, the first; before children. bones, weights: of each vertex K joints and their shares.
+    regressor: joints as weighted means of vertices, where the file says so; `rest` and `rest_shapes` follow from it.
     hands: how few numbers pose both hands (SMPL-H and SMPL-X).
     uv, uv_faces: texture coordinates with v up, and which of them each triangle's corners have.
     """
@@ -76,6 +77,7 @@ class BodyModel:
     bones: Int[Tensor, "V K"]
     weights: Float[Tensor, "V K"]
     space: ShapeSpace
+    regressor: Float[Tensor, "J V"] | None = None
     uv: Float[Tensor, "U 2"] | None = None
     uv_faces: Int[Tensor, "F 3"] | None = None
     hands: Hands | None = None

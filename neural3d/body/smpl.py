@@ -110,6 +110,7 @@ def _model(name: str, arrays: dict[str, np.ndarray]) -> BodyModel:
         space=ShapeSpace(
             (*(f"beta{i}" for i in range(bodies)), *(f"expression{i}" for i in range(len(shapes) - bodies)))
         ),
+        regressor=regressor,
         hands=_hands(arrays, joints),
         **texture,
     )

