@@ -1,0 +1,190 @@
+// Linear blend skinning (Magnenat-Thalmann et al. 1988) of bodies with blend shapes (SMPL, Loper et al. 2015), and the
+// forward kinematics in front of it. Body b has coefficients c_bm (shape and pose correctives together) and joint
+// transforms G_bj, 3 × 4; vertex v has K joints j_vk with weights w_vk:
+//   p_bv = t_v + Σ_m c_bm D_mv,   x_bv = (Σ_k w_vk G_{b j_vk}) (p_bv, 1)
+// Kinematics: R_j turns joint j, which rests at q_j, below its parent p; rest frames are parallel to the world's:
+//   A_j = A_p (R_j | q_j − q_p),   G_j = A_j (I | −q_j),   roots: A_j = (R_j | q_j)
+#pragma once
+
+#include "core/hd.h"
+#include "core/vec.h"
+
+namespace n3d {
+
+template <class T>
+struct SkinInputs {
+  const T* rest;                                         // (V, 3), or (B, V, 3) with rest_per_body: t
+  const T* directions;                                   // (M, V, 3)
+  const T* coefficients;                                 // (B, M)
+  const int32_t* vertex_joints;                          // (V, K)
+  const T* weights;                                      // (V, K)
+  const T* transforms;                                   // (B, J, 3, 4)
+  int64_t bodies, vertices, shapes, influences, joints;  // B, V, M, K, J
+  bool rest_per_body;
+};
+
+template <class T>
+struct BlendSkinArgs {
+  SkinInputs<T> in;
+  T* vertices;   // (B, V, 3)
+  T* shaped;     // p in an order of the driver's own, 3 V padded, or null: no backward pass to come
+  T* workspace;  // CPU: (M + 12 J, padded)
+  void* stream;
+};
+
+template <class T>
+struct BlendSkinVjpArgs {
+  SkinInputs<T> in;
+  const T* shaped;
+  const T* v_vertices;      // (B, V, 3)
+  T* v_shaped;              // (B, V, 3); this and the next three may be null on the CPU: not wanted
+  T* v_coefficients;        // (B, M)
+  T* v_transforms;          // (B, J, 3, 4)
+  T* v_weights;             // (V, K)
+  T* workspace;             // CPU: (12 J, padded)
+  T* partials;              // CPU: (chunks, M + 12 J, padded), where chunks cut the vertices and are summed in order
+  int64_t chunks, padded;   // padded: B rounded up to a multiple of 32, two packs of the widest
+  const int64_t* by_joint;  // CUDA: (V K,) the entries of vertex_joints, sorted by what they name
+  const int64_t* offsets;   // CUDA: (J + 1,) where in it those of each joint begin
+  void* stream;
+};
+
+template <class T>
+struct KinematicsArgs {
+  const T* rotations;      // (B, J, 3, 3)
+  const T* rest;           // (B, J, 3) q
+  const int32_t* parents;  // (J,) each before its children, −1 for roots
+  T* transforms;           // (B, J, 3, 4) G
+  T* posed;                // (B, J, 3) A's translation
+  int64_t bodies, joints;
+  void* stream;
+};
+
+template <class T>
+struct KinematicsVjpArgs {
+  const T* rotations;
+  const T* rest;
+  const int32_t* parents;
+  const T* transforms;    // from the forward pass
+  const T* v_transforms;  // this or the next may be null: no gradient arrives there
+  const T* v_posed;
+  T* v_rotations;
+  T* v_rest;
+  T* workspace;  // (B, J, 3, 4) the gradient to A
+  int64_t bodies, joints;
+  void* stream;
+};
+
+namespace N3D_ISA {
+
+// A row (a | t) of an affine map, of its blend Σ w (a | t), of what it makes of a point; and the gradients.
+template <class S>
+struct AffineRow {
+  Vec3<S> a;
+  S t;
+};
+template <class W, class S>
+N3D_HD void add(AffineRow<S>& sum, const W& w, const AffineRow<S>& row) {
+  sum.a += row.a * w;
+  sum.t += row.t * w;
+}
+template <class A, class S>
+N3D_HD auto times(const AffineRow<A>& row, const Vec3<S>& p) {
+  return dot(row.a, p) + row.t;
+}
+// To the row, given v of its product with p; to p it is a v.
+template <class S>
+N3D_HD AffineRow<S> row_vjp(const Vec3<S>& p, const S& v) {
+  return {p * v, v};
+}
+
+template <class T>
+N3D_HD Vec3<T> read3(const T* p) {
+  return {p[0], p[1], p[2]};
+}
+template <class T>
+N3D_HD void add3(T* p, const Vec3<T>& v) {
+  p[0] += v.x, p[1] += v.y, p[2] += v.z;
+}
+
+// The columns of the left 3 × 3 of rows `pitch` long.
+template <class T>
+N3D_HD Columns<T> read_columns(const T* p, int pitch) {
+  return {
+      {p[0], p[pitch], p[2 * pitch]}, {p[1], p[pitch + 1], p[2 * pitch + 1]}, {p[2], p[pitch + 2], p[2 * pitch + 2]}};
+}
+
+// One body, from the roots to the leaves. A's rotation is also G's.
+template <class T>
+N3D_HD void pose_body(const KinematicsArgs<T>& a, int64_t body) {
+  const T *rotations = a.rotations + 9 * a.joints * body, *rest = a.rest + 3 * a.joints * body;
+  T *transforms = a.transforms + 12 * a.joints * body, *posed = a.posed + 3 * a.joints * body;
+  for (int64_t j = 0; j < a.joints; ++j) {
+    const int64_t parent = a.parents[j];
+    Columns<T> turn = read_columns(rotations + 9 * j, 3);
+    const Vec3<T> q = read3(rest + 3 * j);
+    Vec3<T> at = q;
+    if (parent >= 0) {
+      const Columns<T> above = read_columns(transforms + 12 * parent, 4);
+      turn = {times(above, turn.c0), times(above, turn.c1), times(above, turn.c2)};
+      at = times(above, q - read3(rest + 3 * parent)) + read3(posed + 3 * parent);
+    }
+    const Vec3<T> moved = at - times(turn, q);
+    T* g = transforms + 12 * j;
+    g[0] = turn.c0.x, g[1] = turn.c1.x, g[2] = turn.c2.x, g[3] = moved.x;
+    g[4] = turn.c0.y, g[5] = turn.c1.y, g[6] = turn.c2.y, g[7] = moved.y;
+    g[8] = turn.c0.z, g[9] = turn.c1.z, g[10] = turn.c2.z, g[11] = moved.z;
+    posed[3 * j] = at.x, posed[3 * j + 1] = at.y, posed[3 * j + 2] = at.z;
+  }
+}
+
+// Adds x yᵀ to the left 3 × 3 of rows of four.
+template <class T>
+N3D_HD void add_outer(T* p, const Vec3<T>& x, const Vec3<T>& y) {
+  add3(p, y * x.x), add3(p + 4, y * x.y), add3(p + 8, y * x.z);
+}
+
+// From the leaves back to the roots:
+//   G_j = (W_j | s_j − W_j q_j),   W_j = W_p R_j,   s_j = W_p (q_j − q_p) + s_p
+// `v_a` holds (v_W | v_s), which is whole when a joint's turn comes: its children had theirs.
+template <class T>
+N3D_HD void pose_body_vjp(const KinematicsVjpArgs<T>& a, int64_t body) {
+  const T *rotations = a.rotations + 9 * a.joints * body, *rest = a.rest + 3 * a.joints * body;
+  const T* transforms = a.transforms + 12 * a.joints * body;
+  T *v_rotations = a.v_rotations + 9 * a.joints * body, *v_rest = a.v_rest + 3 * a.joints * body;
+  T* v_a = a.workspace + 12 * a.joints * body;
+  for (int64_t j = 0; j < a.joints; ++j) {
+    T* v = v_a + 12 * j;
+    for (int i = 0; i < 12; ++i) v[i] = a.v_transforms ? a.v_transforms[12 * (a.joints * body + j) + i] : T(0);
+    const Vec3<T> moved{v[3], v[7], v[11]};
+    add_outer(v, moved * T(-1), read3(rest + 3 * j));
+    const Vec3<T> v_q = row_times(moved, read_columns(transforms + 12 * j, 4));
+    for (int i = 0; i < 3; ++i) v[4 * i + 3] += a.v_posed ? a.v_posed[3 * (a.joints * body + j) + i] : T(0);
+    v_rest[3 * j] = -v_q.x, v_rest[3 * j + 1] = -v_q.y, v_rest[3 * j + 2] = -v_q.z;
+  }
+  for (int64_t j = a.joints - 1; j >= 0; --j) {
+    const int64_t parent = a.parents[j];
+    const T* v = v_a + 12 * j;
+    Columns<T> v_turn = read_columns(v, 4);
+    Vec3<T> v_q{v[3], v[7], v[11]};
+    if (parent >= 0) {
+      T* v_above = v_a + 12 * parent;
+      const Columns<T> turn = read_columns(rotations + 9 * j, 3), above = read_columns(transforms + 12 * parent, 4);
+      add_outer(v_above, v_turn.c0, turn.c0), add_outer(v_above, v_turn.c1, turn.c1);
+      add_outer(v_above, v_turn.c2, turn.c2);
+      add_outer(v_above, v_q, read3(rest + 3 * j) - read3(rest + 3 * parent));
+      v_above[3] += v_q.x, v_above[7] += v_q.y, v_above[11] += v_q.z;
+      v_turn = {row_times(v_turn.c0, above), row_times(v_turn.c1, above), row_times(v_turn.c2, above)};
+      v_q = row_times(v_q, above);
+      add3(v_rest + 3 * parent, v_q * T(-1));
+    }
+    add3(v_rest + 3 * j, v_q);
+    T* out = v_rotations + 9 * j;
+    out[0] = v_turn.c0.x, out[1] = v_turn.c1.x, out[2] = v_turn.c2.x;
+    out[3] = v_turn.c0.y, out[4] = v_turn.c1.y, out[5] = v_turn.c2.y;
+    out[6] = v_turn.c0.z, out[7] = v_turn.c1.z, out[8] = v_turn.c2.z;
+  }
+}
+
+}  // namespace N3D_ISA
+}  // namespace n3d
