@@ -1,0 +1,229 @@
+// Bands of rows are drawn one by one, each by one thread, which takes the faces that reach into it in their order and a
+// pack of a row's pixels at a time. Where it is done, barycentric coordinates are found for the pixels that are left.
+// Gradients go the other way: each face finds its pixels again and adds up what they give.
+#include "ops/mesh_raster.h"
+
+#include "core/dispatch.h"
+#include "core/lanes.h"
+#include "core/mask.h"
+#include "core/pack.h"
+#include "core/parallel.h"
+#include "core/rows.h"
+
+namespace n3d::N3D_ISA {
+
+namespace {
+
+constexpr int kBand = 16;        // rows
+constexpr int64_t kFaces = 512;  // a task where threads share faces
+constexpr int32_t kNowhere = 0xffff;  // as a face's rows: none
+
+// Of a row's pixels from p, the first n or a whole pack: numbers, and the faces seen there.
+N3D_HD void load_pixels(const float* p, int n, f32x& v) { v = load_first(p, n); }
+N3D_HD void load_pixels(const double* p, int, double& v) { v = *p; }
+N3D_HD void load_pixels(const int32_t* p, int n, i32x& v) {
+  v = float_bits(load_first(reinterpret_cast<const float*>(p), n));
+}
+N3D_HD void load_pixels(const int32_t* p, int, int32_t& v) { v = *p; }
+N3D_HD void store_pixels(float* p, int n, f32x v) { store_first(p, v, n); }
+N3D_HD void store_pixels(double* p, int, double v) { *p = v; }
+N3D_HD void store_pixels(int32_t* p, int n, i32x v) { store_first(reinterpret_cast<float*>(p), bits_float(v), n); }
+N3D_HD void store_pixels(int32_t* p, int, int32_t v) { *p = v; }
+
+template <class T>
+struct Pack {
+  using S = typename Lanes<T>::S;
+  using Index = decltype(truncate(S{}));
+  static constexpr int kCount = Lanes<T>::kCount;
+  // Centres of pixels x, x + 1, …
+  static N3D_HD S centres(int32_t x) { return to_float(lane_numbers()) + (T(x) + T(0.5)); }
+};
+template <>
+struct Pack<double> {
+  using S = double;
+  using Index = int32_t;
+  static constexpr int kCount = 1;
+  static N3D_HD double centres(int32_t x) { return x + 0.5; }
+};
+
+// f(first pixel, x) for packs over the pixels x0 … x1 of a row. The last pack of a row lies within it: lanes before
+// pixel x were there before. Only rows shorter than a pack are shorter.
+template <class T, class F>
+N3D_HD void each_pack(int32_t x0, int32_t x1, int64_t width, const F& f) {
+  constexpr int n = Pack<T>::kCount;
+  const int32_t last = width > n ? int32_t(width) - n : 0;
+  for (int32_t x = x0; x <= x1; x += n) f(x < last ? x : last, x);
+}
+
+template <class T>
+void find_rows(const MeshRasterArgs<T>& a, int64_t image, int64_t begin, int64_t end) {
+  const T* pixels = a.pixels + 3 * image * a.vertices;
+  for (int64_t f = begin; f < end; ++f) {
+    Box box;
+    const bool visible = box.around(corners_of(pixels, a.faces, f), a.width, a.height);
+    a.rows[image * a.count + f] = visible ? box.y0 | box.y1 << 16 : kNowhere;
+  }
+}
+
+// A face into the rows top … bottom of a picture.
+template <class T>
+N3D_HD void draw(const Triangle<T>& t, int32_t face, int32_t top, int32_t bottom, int64_t width, T* nearest,
+                 int32_t* seen) {
+  using S = typename Pack<T>::S;
+  using Index = typename Pack<T>::Index;
+  constexpr int n = Pack<T>::kCount;
+  for (int32_t y = top; y <= bottom; ++y) {
+    const T py = T(y) + T(0.5);
+    each_pack<T>(t.box.x0, t.box.x1, width, [&](int32_t x, int32_t) {
+      const S px = Pack<T>::centres(x);
+      S e[3];
+      edges(t.c, px, S{} + py, e);
+      S low = t.least(e);
+      if (any(absolute(low) <= t.doubt)) {
+        alignas(64) T lows[n], es[3][n];
+        store(lows, low);
+        for (int k = 0; k < 3; ++k) store(es[k], e[k]);
+        for (uint32_t doubtful = lane_bits(absolute(low) <= t.doubt); doubtful; doubtful &= doubtful - 1) {
+          const int lane = __builtin_ctz(doubtful);
+          T exact[3];
+          lows[lane] = t.covers_exactly(T(x + lane) + T(0.5), py, exact) ? t.doubt + 1 : T(-1);
+          for (int k = 0; k < 3; ++k) es[k][lane] = exact[k];
+        }
+        low = load(lows);
+        for (int k = 0; k < 3; ++k) e[k] = load(es[k]);
+      }
+      const auto covered = low > t.doubt;
+      if (!any(covered)) return;
+      const int64_t at = y * width + x;
+      const int m = int(width) - x;
+      S before;
+      Index faces;
+      load_pixels(nearest + at, m, before), load_pixels(seen + at, m, faces);
+      const S q = t.nearness(e);
+      const auto nearer = covered & (q > before);  // of equal ones the first, which is the lowest
+      store_pixels(nearest + at, m, select(nearer, q, before));
+      store_pixels(seen + at, m, select(nearer, Index{} + face, faces));
+    });
+  }
+}
+
+// Barycentric coordinates and depth of a row's pixels, of which `depth` has the nearest 1 / depth.
+template <class T>
+void finish_row(const MeshRasterArgs<T>& a, int64_t image, int64_t y) {
+  using S = typename Pack<T>::S;
+  using Index = typename Pack<T>::Index;
+  constexpr int n = Pack<T>::kCount;
+  const T* pixels = a.pixels + 3 * image * a.vertices;
+  for (int64_t x = 0; x < a.width; x += n) {
+    const int64_t at = (image * a.height + y) * a.width + x;
+    const int m = a.width - x < n ? int(a.width - x) : n;
+    S nearest;
+    load_pixels(a.depth + at, m, nearest);
+    const auto seen = nearest > 0;
+    S b[3] = {}, depth{};
+    if (any(seen)) {
+      Index face;
+      load_pixels(a.face + at, m, face);
+      face = 3 * select(seen, face, Index{});
+      Corners<S> c;
+      for (int k = 0; k < 3; ++k) {
+        const Index corner = 3 * gather(a.faces, face + k);
+        c.x[k] = gather(pixels, corner), c.y[k] = gather(pixels, corner + 1), c.z[k] = gather(pixels, corner + 2);
+      }
+      barycentrics_at(c, Pack<T>::centres(int32_t(x)), S{} + (T(y) + T(0.5)), b);
+      for (int k = 0; k < 3; ++k) b[k] = select(seen, b[k], S{});
+      depth = select(seen, 1 / nearest, S{});
+    }
+    store_pixels(a.depth + at, m, depth);
+    store_rows<3>(a.barycentrics + 3 * at, m, b);
+  }
+}
+
+template <class T>
+void draw_band(const MeshRasterArgs<T>& a, int64_t image, int32_t first, int32_t last) {
+  const int64_t start = (image * a.height + first) * a.width, size = (last - first + 1) * a.width;
+  for (int64_t i = start; i < start + size; ++i) a.depth[i] = 0, a.face[i] = -1;
+  const int32_t* rows = a.rows + image * a.count;
+  for (int64_t base = 0; base < a.count; base += kLanes) {
+    const int m = a.count - base < kLanes ? int(a.count - base) : kLanes;
+    i32x r;
+    load_pixels(rows + base, m, r);
+    const uint32_t here = lane_bits(((r & 0xffff) <= last) & ((r >> 16) >= first)) & ((2u << (m - 1)) - 1);
+    for (uint32_t bits = here; bits; bits &= bits - 1) {
+      const int64_t f = base + __builtin_ctz(bits);
+      Triangle<T> t;
+      if (!t.read(a.pixels + 3 * image * a.vertices, a.faces, f, a.width, a.height)) continue;
+      const int32_t top = t.box.y0 > first ? t.box.y0 : first, bottom = t.box.y1 < last ? t.box.y1 : last;
+      const int64_t picture = image * a.height * a.width;
+      draw(t, int32_t(f), top, bottom, a.width, a.depth + picture, a.face + picture);
+    }
+  }
+  for (int64_t y = first; y <= last; ++y) finish_row(a, image, y);
+}
+
+// The gradients that a face's pixels give to its corners.
+template <class T>
+N3D_HD void gather_pixels(const MeshRasterVjpArgs<T>& a, int64_t image, int64_t f) {
+  using S = typename Pack<T>::S;
+  using Index = typename Pack<T>::Index;
+  const Corners<T> c = corners_of(a.pixels + 3 * image * a.vertices, a.faces, f);
+  T* out = a.v_corners + 9 * (image * a.count + f);
+  for (int k = 0; k < 9; ++k) out[k] = 0;
+  Box box;
+  if (!box.around(c, a.width, a.height)) return;
+  Corners<S> corners, v{};
+  for (int k = 0; k < 3; ++k) corners.x[k] = S{} + c.x[k], corners.y[k] = S{} + c.y[k], corners.z[k] = S{} + c.z[k];
+  bool touched = false;
+  for (int64_t y = box.y0; y <= box.y1; ++y)
+    each_pack<T>(box.x0, box.x1, a.width, [&](int32_t x, int32_t from) {
+      const int64_t at = (image * a.height + y) * a.width + x;
+      const int m = int(a.width) - x;
+      Index face;
+      load_pixels(a.face + at, m, face);
+      const S px = Pack<T>::centres(x);
+      const auto mine = (face == Index{} + int32_t(f)) & (px > T(from)) & (px < T(a.width));
+      if (!any(mine)) return;
+      touched = true;
+      S v_b[3] = {}, v_depth{};
+      if (a.v_barycentrics) load_rows<3>(a.v_barycentrics + 3 * at, m, v_b);
+      if (a.v_depth) load_pixels(a.v_depth + at, m, v_depth);
+      for (int k = 0; k < 3; ++k) v_b[k] = select(mine, v_b[k], S{});
+      corners_vjp(corners, px, S{} + (T(y) + T(0.5)), v_b, select(mine, v_depth, S{}), mine, v);
+    });
+  if (!touched) return;
+  for (int k = 0; k < 3; ++k) out[3 * k] = sum(v.x[k]), out[3 * k + 1] = sum(v.y[k]), out[3 * k + 2] = sum(v.z[k]);
+}
+
+// f(image, begin, end) over all faces of all pictures.
+template <class F>
+void each_chunk(int64_t batch, int64_t count, const F& f) {
+  const int64_t chunks = (count + kFaces - 1) / kFaces;
+  parallel_for(batch * chunks, [&](int64_t i) {
+    const int64_t begin = i % chunks * kFaces;
+    f(i / chunks, begin, begin + kFaces < count ? begin + kFaces : count);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void mesh_raster(const MeshRasterArgs<T>& a) {
+  each_chunk(a.batch, a.count, [&](int64_t image, int64_t begin, int64_t end) { find_rows(a, image, begin, end); });
+  const int64_t bands = (a.height + kBand - 1) / kBand;
+  parallel_for(a.batch * bands, [&](int64_t i) {
+    const int64_t first = i % bands * kBand, end = first + kBand < a.height ? first + kBand : a.height;
+    draw_band(a, i / bands, int32_t(first), int32_t(end - 1));
+  });
+}
+
+template <class T>
+void mesh_raster_vjp(const MeshRasterVjpArgs<T>& a) {
+  each_chunk(a.batch, a.count, [&](int64_t image, int64_t begin, int64_t end) {
+    for (int64_t f = begin; f < end; ++f) gather_pixels(a, image, f);
+  });
+}
+
+N3D_INSTANTIATE(mesh_raster, MeshRasterArgs)
+N3D_INSTANTIATE(mesh_raster_vjp, MeshRasterVjpArgs)
+
+}  // namespace n3d::N3D_ISA
