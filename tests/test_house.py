@@ -32,7 +32,7 @@ STOREYS = [
     {"loading"},
     {"render"},
     {"losses", "metrics"},
-    {"methods"},
+    {"methods", "body"},
     {"checkpoint"},
     {"run", "saving"},
     {"meshing", "reconstruct"},
