@@ -33,7 +33,7 @@ STOREYS = [
     {"render"},
     {"body"},
     {"losses", "metrics"},
-    {"methods"},
+    {"methods", "body"},
     {"checkpoint"},
     {"run", "saving"},
     {"meshing", "reconstruct"},

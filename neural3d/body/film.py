@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neural3d.body.rigged import normals_of
 from neural3d.geometry.cameras import Camera
-from neural3d.ops import interpolate, mesh_raster
+from neural3d.ops.mesh_raster import interpolate, mesh_raster
 from neural3d.render.paths import look_at
 
 UP = torch.tensor([0.0, 1.0, 0.0]).double()

@@ -24,7 +24,7 @@ from torch import Tensor
 from neural3d.body.shape_space import ShapeSpace
 from neural3d.geometry.rotations import rotation_from_axis_angle, rotation_from_quaternion
 from neural3d.geometry.skeletons import Skeleton, check_tree
-from neural3d.ops import blend_skin, kinematics
+from neural3d.ops.lbs import blend_skin, kinematics
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,10 @@ class BodyModel:
         """Shapes and correctives in one block, which one pass over memory adds."""
         return torch.cat([self.shapes, self.correctives])
 
+    @cached_property
+    def _tree(self) -> Int[Tensor, "J"]:
+        return torch.tensor(self.parents, dtype=torch.int32)  # on the CPU, where it is read
+
     def coefficients(self, **named: float | Tensor) -> Float[Tensor, "B S"]:
         """Of shapes, from named values, all others at their defaults: see `ShapeSpace`. Differentiable."""
         return self.space(**named)
@@ -143,7 +147,7 @@ class BodyModel:
         rotations = rotations.expand(batch, -1, -1, -1)
 
         rest = self.rest + torch.tensordot(shape, self.rest_shapes, 1)
-        transforms, joints = kinematics(rotations, rest, self.parents)
+        transforms, joints = kinematics(rotations, rest, self._tree)
         added = shape
         if len(self.correctives):
             turned = rotations[:, 1:] - torch.eye(3, dtype=like.dtype, device=like.device)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.geometry.rotations import rotation_from_quaternion
+from neural3d.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
 from neural3d.geometry.skeletons import Skeleton
 
 
@@ -17,7 +18,8 @@ class Motion:
     """T frames of a skeleton.
 
     rotations: unit quaternions wxyz of each joint relative to its parent. places: where the root joint is, metres, +Y
-    up. rate: frames per second. loops: the last frame leads into the first.
+    up. rate: frames per second. loops: the last frame leads into the first. notes: what was guessed or left out when it
+    was read, in sentences.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Motion:
     places: Float[Tensor, "T 3"]
     rate: float
     loops: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -58,3 +61,9 @@ class Motion:
     def every(self, n: int) -> Motion:
         """Each n-th frame."""
         return replace(self, rotations=self.rotations[::n], places=self.places[::n], rate=self.rate / n)
+
+
+def relative(parents: Sequence[int], turned: Float[Tensor, "T J 3 3"]) -> Float[Tensor, "T J 4"]:
+    """Rotations of joints relative to their parents, as quaternions, of those in the world: undoes `Motion.turned`."""
+    above = torch.stack([turned[:, parent] for parent in parents[1:]], 1) if len(parents) > 1 else turned[:, :0]
+    return quaternion_from_rotation(torch.cat([turned[:, :1], above.mT @ turned[:, 1:]], 1))

@@ -21,7 +21,8 @@ class Info:
     """The import doctor: what a capture, a run, a mesh or splat file holds, and what looks suspicious."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE|RUN|FILE")]
-    """Capture, photos without poses, video, run, mesh or splat file; or a method's name, for its settings."""
+    """Capture, photos without poses, video, run, mesh, splats, motion clip or body model (anny: the free one); or a
+    method's name, for its settings."""
     downscale: Annotated[int | None, option("K")] = None
     """As `train` would: photos shrunk by this factor; default: to about 1600 px."""
 
@@ -30,6 +31,8 @@ class Info:
         if self.path in METHODS and not path.exists():
             return print_settings(self.path)
 
+        from neural3d.body.clips import is_clip, read_motion
+        from neural3d.body.doctor import describe_model, describe_motion, is_model
         from neural3d.files.splats import describe_splats, is_splat_file, read_splats
         from neural3d.loading import load_scene
         from neural3d.scene.doctor import describe, describe_shape, warnings
@@ -39,6 +42,12 @@ class Info:
         from neural3d.shapes.category import holds_shapes, load_shape_set
         from neural3d.shapes.shape import is_shape_file
 
+        if is_model(path):
+            return print_pairs(str(path), describe_model(path))
+        if is_clip(path):
+            motion = read_motion(path)
+            print_pairs(str(path), describe_motion(motion))
+            return say_next("body", "make", "--motion", path, path.with_suffix(".glb").name)
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))
         if is_shape_file(path):
