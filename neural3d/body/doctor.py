@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from neural3d.body import MODELS, load_model
-from neural3d.body.clips import is_clip
 from neural3d.body.motion import Motion
 
 SHOWN = 12  # names before the rest becomes a number
@@ -18,12 +18,34 @@ def is_model(path: Path) -> bool:
     if str(path) == "anny" and not path.exists():
         return True
     if path.suffix.lower() == ".npz" and path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return "v_template" in file.files
-        except (OSError, ValueError, EOFError):
-            return False
+        return "v_template" in _names(path)
     return path.suffix.lower() in MODELS or (path / "3dobjs" / "base.obj").exists()
+
+
+def is_motion(path: Path) -> bool:
+    """Whether a file holds a clip: a .txt may be a cloud, a .glb only a mesh, an .npz anything."""
+    ending = path.suffix.lower()
+    if not path.is_file() or ending not in (".bvh", ".txt", ".npz", ".glb", ".gltf"):
+        return False
+    if ending == ".npz":
+        return "poses" in _names(path)
+    with path.open("rb") as file:
+        head = file.read(20)
+        if ending == ".txt":
+            return head.lstrip()[:1] == b"{"
+        if ending in (".glb", ".gltf"):
+            text = file.read(int.from_bytes(head[12:16], "little")) if head[:4] == b"glTF" else head + file.read()
+            return b'"animations"' in text
+    return True
+
+
+def _names(path: Path) -> list[str]:
+    """Of the arrays of an .npz, or none where it is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return list(file.files)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError):
+        return []
 
 
 def describe_model(path: Path) -> list[tuple[str, str]]:

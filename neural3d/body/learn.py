@@ -48,8 +48,8 @@ def learn(
 ) -> BodyModel:
     """A model with at most `count` shapes. Scans that are not of the template's topology are registered first.
 
-    template: a shaped body (`rigged.shaped`), near the scans' size. Raises UserError where files hold no mesh, or too few
-    of them are there.
+    template: a shaped body (`rigged.shaped`), near the scans' size. Raises UserError where files hold no mesh, or are
+    too few.
     """
     if len(files) < 2:
         raise UserError(f"{len(files)} meshes are too few to learn a body from: two at least, and better a hundred.")
@@ -93,10 +93,10 @@ def read_mesh(file: Path) -> Mesh:
         raise UserError(
             f"{file}: cannot be read as a mesh ({error or type(error).__name__}); is it complete?"
         ) from None
-    if len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
-        raise UserError(
-            f"{file}: {'holds no faces' if len(mesh.faces) == 0 else 'not all points are finite'}; mend it."
-        )
+    if len(mesh.faces) == 0:
+        raise UserError(f"{file}: holds no faces; scans must be meshes.")
+    if not np.isfinite(mesh.vertices).all():
+        raise UserError(f"{file}: holds points that are not finite; mend it.")
     return mesh
 
 

@@ -31,8 +31,8 @@ class Info:
         if self.path in METHODS and not path.exists():
             return print_settings(self.path)
 
-        from neural3d.body.clips import is_clip, read_motion
-        from neural3d.body.doctor import describe_model, describe_motion, is_model
+        from neural3d.body.clips import read_motion
+        from neural3d.body.doctor import describe_model, describe_motion, is_model, is_motion
         from neural3d.files.splats import describe_splats, is_splat_file, read_splats
         from neural3d.loading import load_scene
         from neural3d.scene.doctor import describe, describe_shape, warnings
@@ -44,7 +44,7 @@ class Info:
 
         if is_model(path):
             return print_pairs(str(path), describe_model(path))
-        if is_clip(path):
+        if is_motion(path):
             motion = read_motion(path)
             print_pairs(str(path), describe_motion(motion))
             return say_next("body", "make", "--motion", path, path.with_suffix(".glb").name)

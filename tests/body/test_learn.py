@@ -1,0 +1,101 @@
+"""Bodies learnt from scans: principal components, joints that follow the shape, registration of other topologies."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from bodies import smpl_arrays
+
+from neural3d.body import load_model
+from neural3d.body.learn import learn, principal_components, with_regressor, write_model
+from neural3d.body.register import register, similar
+from neural3d.errors import UserError
+from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.rotations import rotation_from_axis_angle
+
+
+def test_components_are_the_exact_ones():
+    """Beside numpy's singular value decomposition: the same subspace, the same deviations, the same rest."""
+    rng = np.random.default_rng(0)
+    bodies = rng.normal(size=(40, 12)) @ rng.normal(size=(12, 300)) + rng.normal(size=300)
+    mean, components, deviations = principal_components(bodies, 5)
+    _, s, vt = np.linalg.svd(bodies - bodies.mean(0), full_matrices=False)
+    np.testing.assert_allclose(deviations, s[:5] / np.sqrt(39), rtol=1e-9)
+    cosines = np.linalg.svd(components @ vt[:5].T)[1]
+    assert np.sqrt(1 - min(cosines.min(), 1) ** 2) < 1e-6
+    new = bodies[0] - mean
+    np.testing.assert_allclose(components.T @ (components @ new), vt[:5].T @ (vt[:5] @ new), atol=1e-8)
+    assert len(principal_components(bodies, 100)[1]) == 12  # no more than there are
+
+
+@pytest.fixture
+def toy(tmp_path):
+    np.savez(tmp_path / "toy.npz", **smpl_arrays(vertices=80, joints=5, shapes=3))
+    return load_model(tmp_path / "toy.npz")
+
+
+def scans(model, folder, count=12):
+    shape = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    for i, vertices in enumerate(model(shape).vertices):
+        mesh = trimesh.Trimesh(vertices.numpy(), model.faces.numpy(), process=False)
+        mesh.export(folder / f"{i:02d}.ply")
+    return sorted(folder.glob("*.ply"))
+
+
+def test_what_is_learnt_loads_and_holds_its_scans(toy, tmp_path):
+    files = scans(toy, tmp_path)
+    learnt = learn(files, toy, 3, "mine")
+    write_model(learnt, tmp_path / "mine.npz")
+    again = load_model(tmp_path / "mine.npz")
+    assert again.joint_names == toy.joint_names and len(again.shapes) == 3 and again.parents == toy.parents
+    for file in files[:3]:
+        scan = torch.from_numpy(np.asarray(trimesh.load(file, process=False).vertices)).float()
+        flat = again.shapes.flatten(1)
+        beta = torch.linalg.lstsq(flat.T, (scan - again.template).flatten()[:, None]).solution.T
+        posed = again(beta)
+        torch.testing.assert_close(posed.vertices[0], scan, atol=1e-5, rtol=0)
+        torch.testing.assert_close(posed.joints[0], toy.regressor @ scan, atol=1e-5, rtol=0)
+        assert beta.abs().max() < 4  # deviations
+
+
+def test_joints_of_a_model_without_a_regressor(toy):
+    found = with_regressor(replace(toy, regressor=None)).regressor
+    torch.testing.assert_close(found.sum(1), torch.ones(5), atol=1e-5, rtol=0)
+    body = toy(torch.tensor([[1.0, -0.5, 0.3]]))
+    torch.testing.assert_close(found @ body.vertices[0], body.joints[0], atol=2e-3, rtol=0)
+
+
+def test_a_scan_of_another_topology_turned_and_moved(tmp_path):
+    """An egg onto a taller, dented one of four times the faces, upside down."""
+    egg = trimesh.creation.icosphere(subdivisions=3)
+    egg.vertices *= [0.3, 0.8, 0.2]
+    egg.vertices[:, 0] *= 1 + 0.4 * egg.vertices[:, 1]
+    turn = rotation_from_axis_angle(torch.tensor([3.0, 0.2, 0.1])).double().numpy()
+    bent = egg.copy()
+    bent.vertices += [[0, 0.05, 0]] * bent.vertices * 2 + 0.02 * np.sin(4 * bent.vertices[:, [1, 2, 0]])
+    truth = bent.vertices @ turn.T + [2.0, 1, -3]
+    fine = trimesh.Trimesh(truth, bent.faces, process=False).subdivide()
+    found = register(Mesh(np.asarray(egg.vertices), np.asarray(egg.faces)), Mesh(fine.vertices, np.asarray(fine.faces)))
+    off = np.linalg.norm(found - truth, axis=1)
+    # An egg has no features to hold vertices in their places along it; upside down they would be half a metre off.
+    assert np.median(off) < 0.06 and trimesh.proximity.closest_point(fine, found)[1].max() < 0.01
+
+
+def test_similarities():
+    rng = np.random.default_rng(0)
+    points, turn = rng.normal(size=(20, 3)), rotation_from_axis_angle(torch.tensor([0.3, -2.0, 0.5])).double().numpy()
+    size, found, move = similar(points, 1.7 * points @ turn.T + [1, 2, 3])
+    np.testing.assert_allclose(size, 1.7)
+    np.testing.assert_allclose(found, turn, atol=1e-6)
+    np.testing.assert_allclose(move, [1, 2, 3], atol=1e-6)
+
+
+def test_scans_that_cannot_be_learnt_from(toy, tmp_path):
+    with pytest.raises(UserError, match="1 meshes are too few"):
+        learn(scans(toy, tmp_path, 1), toy, 3)
+    files = scans(toy, tmp_path, 2)
+    files[1].write_text("no mesh")
+    with pytest.raises(UserError, match=r"01\.ply.*cannot be read"):
+        learn(files, toy, 3)
