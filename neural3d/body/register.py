@@ -23,7 +23,7 @@ SOME = 1000  # vertices that ICP looks at
 STIFFNESS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)  # of the template beside the pull of the scan, loosened
 STEPS = 4  # at each stiffness
 FACING = 0.5  # cosine of the greatest angle between normals of places that belong together
-TRIM = 3.0  # medians of the distance beyond which the scan has a hole there
+TRIM, REACH = 3.0, 0.05  # medians of the distance, and share of the scan's diagonal, beyond both of which it has a hole
 
 
 def register(template: Mesh, scan: Mesh) -> Float[np.ndarray, "V 3"]:
@@ -46,6 +46,7 @@ class Surface:
         self.middle = mesh.vertices.mean(0)
         self.mesh = Mesh(mesh.vertices - self.middle, mesh.faces)
         self.solid = Solid(self.mesh)
+        self.reach = REACH * float(np.linalg.norm(self.solid.box[1] - self.solid.box[0]))
 
     def match(
         self, points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"] | None
@@ -53,7 +54,7 @@ class Surface:
         """The nearest places, and which of them belong to the points: near, and facing the same way."""
         found, face = self.solid.nearest(points - self.middle)
         distance = np.linalg.norm(found - (points - self.middle), axis=1)
-        known = distance <= TRIM * max(np.median(distance), 1e-6)
+        known = distance <= max(TRIM * np.median(distance), self.reach)
         if normals is not None:
             known &= (self.solid.normals[face] * normals).sum(1) > FACING
         return found + self.middle, known

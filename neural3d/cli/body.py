@@ -48,6 +48,8 @@ class BodyMake:
     """The same as OUT."""
     model: Annotated[str, tyro.conf.arg(metavar="anny|FILE")] = "anny"
     """anny: the free body; or your file of SMPL, SMPL-H or SMPL-X, .npz or .pkl."""
+    rig: Literal["default", "mixamo", "cmu_mb", "game_engine"] = "default"
+    """Of the free body: default has face and toes, 163 joints; the others are named as other programs name theirs."""
     shape: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
     """Such as age=0.3 gender=1, or beta0=1.5; neural3d info MODEL names all of them."""
     pose: Annotated[tuple[str, ...], option("JOINT=X,Y,Z ...")] = ()
@@ -66,7 +68,7 @@ class BodyMake:
         from neural3d.body.rigged import shaped
 
         values = {name: numbers[0] for name, numbers in read_pairs("shape", self.shape, 1).items()}
-        model = load_model(self.model, near=values)
+        model = load_model(self.model, near=values, rig=self.rig)
         model.space.check(values)
         body = shaped(model, values)
         motion = self.moves(body)
