@@ -102,6 +102,15 @@ def conjugate(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"
     return quaternion * quaternion.new_tensor([1, -1, -1, -1])
 
 
+def quaternion_between(a: Float[Tensor, "*#batch 3"], b: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """The least rotation, as a unit quaternion, from the direction of a to that of b; a half turn of opposite ones."""
+    a, b = torch.broadcast_tensors(torch.nn.functional.normalize(a, dim=-1), torch.nn.functional.normalize(b, dim=-1))
+    least = torch.zeros_like(a).scatter(-1, a.abs().argmin(-1, keepdim=True), 1.0)  # an axis far from a
+    half = torch.cat([1 + (a * b).sum(-1, keepdim=True), torch.linalg.cross(a, b)], -1)
+    opposite = torch.cat([torch.zeros_like(a[..., :1]), torch.linalg.cross(a, least)], -1)
+    return torch.nn.functional.normalize(torch.where(half.norm(dim=-1, keepdim=True) < 1e-6, opposite, half), dim=-1)
+
+
 def slerp(
     a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch 4"], share: Float[Tensor, "*#batch 1"] | float
 ) -> Float[Tensor, "*batch 4"]:

@@ -1,0 +1,150 @@
+"""Feet that stand: when they are planted, where they then stay, and legs bent so that they do."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from neural3d.geometry.rotations import quaternion_between, rotation_from_axis_angle, rotation_from_quaternion
+
+LOW, HIGH = 0.03, 0.05  # metres above where it stands: a point is planted below LOW, until it is above HIGH
+SLOW, FAST = 0.2, 0.35  # metres per second: the same
+SHORTEST = 0.06  # seconds; what is planted for less only brushes the ground
+EASE = 0.12  # seconds over which a correction comes and goes
+REACH = 0.998  # of a leg's length: a straight leg has no way to bend
+
+
+def speeds(paths: Float[Tensor, "T ... 3"], rate: float) -> Float[Tensor, "T ..."]:
+    """Metres per second, from the frame before to the frame after."""
+    if len(paths) == 1:
+        return torch.zeros_like(paths[..., 0])
+    padded = torch.cat([2 * paths[:1] - paths[1:2], paths, 2 * paths[-1:] - paths[-2:-1]])
+    return (padded[2:] - padded[:-2]).norm(dim=-1) * rate / 2
+
+
+def ground_of(heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"]) -> float:
+    """The height at which the lowest points are slow: where they stand, most of the time."""
+    lowest, which = heights.min(1)
+    slow = speed.gather(1, which[:, None])[:, 0] < FAST
+    standing = lowest[slow & (lowest < lowest.min() + 0.25)] if slow.any() else lowest
+    return float((standing if len(standing) else lowest).quantile(0.3))
+
+
+def planted(
+    heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"], rate: float
+) -> Bool[Tensor, "T points"]:
+    """Which points stand: from where they are low and slow, until they are high or fast. heights: above where they do."""
+    enter, stay = (heights < LOW) & (speed < SLOW), (heights < HIGH) & (speed < FAST)
+    found = torch.zeros_like(enter)
+    for order in (range(len(enter)), range(len(enter) - 1, -1, -1)):  # hysteresis, from both sides
+        state = torch.zeros_like(enter[0])
+        for t in order:
+            state = enter[t] | (state & stay[t])
+            found[t] |= state
+    least = SHORTEST * rate
+    for point in range(found.shape[1]):
+        edges = np.flatnonzero(np.diff(np.r_[0, found[:, point].numpy().astype(int), 0]))
+        for first, last in edges.reshape(-1, 2):
+            found[first:last, point] &= last - first >= least
+    return found
+
+
+def slides(paths: Float[Tensor, "T points 3"], stands: Bool[Tensor, "T points"]) -> Float[Tensor, " N"]:
+    """Metres that planted points move along the ground from one frame to the next, where they are planted in both."""
+    moved = (paths[1:] - paths[:-1])[..., [0, 2]].norm(dim=-1)
+    return moved[stands[1:] & stands[:-1]]
+
+
+def settled(
+    paths: Float[Tensor, "T 2 3"], stands: Bool[Tensor, "T 2"], heights: Float[Tensor, "2"], rate: float
+) -> Float[Tensor, "T 2 3"]:
+    """A foot's two points, ankle and ball, moved as little and as smoothly as may be, so that they stand where planted.
+
+    The corrections u of a coordinate minimise Σ u² + K⁴ |u_{t−1} − 2 u_t + u_{t+1}|² + c |u_ankle − u_ball|², a spline
+    that fades in K frames, and, with weights that leave nothing of it, the movement of planted points, or their height
+    above where they stand: of planted ones, and of those that would be in the ground.
+    """
+    count, ease = len(paths), max(EASE * rate, 1.0)
+    stiff, together = ease**4, 30.0 * ease**2
+    hard = 1e6 * max(stiff, together)
+    found = paths.clone()
+    both = stands[1:] & stands[:-1]
+    below = torch.zeros_like(stands)
+    for _ in range(3):  # those in the ground are only known once others are moved
+        for axis in range(3):
+            # Unknown 2 t + point; row k of `bands` holds the matrix's k-th diagonal.
+            bands, right = np.zeros((5, 2 * count)), np.zeros(2 * count)
+            bands[0] += 1
+            for difference, weight in (((1, -2, 1), stiff),):
+                for t in range(count - 2):
+                    for point in range(2):
+                        at = [2 * (t + k) + point for k in range(3)]
+                        for i in range(3):
+                            for j in range(i + 1):
+                                bands[at[i] - at[j], at[j]] += weight * difference[i] * difference[j]
+            bands[0] += together
+            bands[1, 0::2] -= together
+            if axis == 1:
+                fixed = (stands | below).reshape(-1).numpy()
+                bands[0, fixed] += hard
+                right += np.where(fixed, hard * (heights - paths[..., 1]).reshape(-1).numpy(), 0)
+            else:
+                moves = (paths[1:, :, axis] - paths[:-1, :, axis]).numpy()
+                for t, point in np.argwhere(both.numpy()):
+                    a, b = 2 * t + point, 2 * (t + 1) + point
+                    bands[0, [a, b]] += hard
+                    bands[2, a] -= hard
+                    right[a] += hard * moves[t, point]
+                    right[b] -= hard * moves[t, point]
+            corrections = scipy.linalg.solveh_banded(bands, right, lower=True)
+            found[..., axis] = paths[..., axis] + torch.from_numpy(corrections).reshape(count, 2)
+        inside = found[..., 1] < heights - 1e-4
+        if not (inside & ~(stands | below)).any():
+            break
+        below |= inside
+    return found
+
+
+def lowered(
+    hips: Float[Tensor, "T legs 3"], ankles: Float[Tensor, "T legs 3"], lengths: Float[Tensor, " legs"], rate: float
+) -> Float[Tensor, " T"]:
+    """How far down the hips must go, smoothly, for legs to reach their ankles: 0 where they do."""
+    away = ankles - hips
+    flat = away[..., [0, 2]].square().sum(-1)
+    room = (REACH * lengths).square() - flat
+    needed = (-away[..., 1] - room.clamp(min=0).sqrt()).clamp(min=0).amax(1)
+    width = max(round(EASE * rate), 1)
+    padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
+    highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
+    window = torch.hann_window(2 * width + 3, periodic=False, dtype=needed.dtype)[1:-1]
+    return torch.nn.functional.conv1d(highest, (window / window.sum())[None, None])[0, 0]
+
+
+def reach(
+    hip: Float[Tensor, "T 3"],
+    knee: Float[Tensor, "T 3"],
+    ankle: Float[Tensor, "T 3"],
+    hinge: Float[Tensor, "T 3"],
+    target: Float[Tensor, "T 3"],
+) -> tuple[Float[Tensor, "T 3 3"], Float[Tensor, "T 3 3"]]:
+    """Two bones' way to a target: world rotations that thigh and shin turn by, on top of what they are turned.
+
+    The knee turns about its hinge (unit, world) until hip and ankle are as far apart as the target asks, of the two
+    ways the one in which it bends; then the leg swings about the hip, by the least rotation.
+    """
+    thigh, shin = knee - hip, ankle - knee
+    length = thigh.norm(dim=-1) + shin.norm(dim=-1)
+    wanted = torch.minimum((target - hip).norm(dim=-1), REACH * length)
+    along = (shin * hinge).sum(-1, keepdim=True) * hinge
+    across = shin - along
+    # |thigh + R(φ) shin|² = |thigh|² + |shin|² + 2 (c + a cos φ + b sin φ)
+    a, b, c = ((thigh * v).sum(-1) for v in (across, torch.linalg.cross(hinge, across), along))
+    asked = (wanted**2 - thigh.square().sum(-1) - shin.square().sum(-1)) / 2 - c
+    cosine = (asked / torch.hypot(a, b).clamp(min=1e-12)).clamp(-1, 1)
+    turn = rotation_from_axis_angle(hinge * (torch.atan2(b, a) + torch.acos(cosine))[:, None])
+    end = thigh + (turn @ shin[..., None])[..., 0]
+    swing = rotation_from_quaternion(quaternion_between(end, target - hip))
+    return swing, swing @ turn
