@@ -37,6 +37,8 @@ COMMANDS: dict[str, type[Any]] = {
     "view": View, "convert": Convert, "reconstruct": Reconstruct, "body make": BodyMake, "body learn": BodyLearn,
 }  # fmt: skip
 
+SETTINGS = ("--set", "--shape", "--pose")  # options that take any number of NAME=VALUE
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `neural3d` command. Exit codes: see neural3d.errors; 130 after Ctrl-C."""
@@ -92,14 +94,14 @@ def print_overview() -> None:
 def merge_settings(arguments: list[str]) -> list[str]:
     """`--set a=1 b=2 … --set c=3` → one `--set a=1 b=2 c=3` at the end: it may stand anywhere, any number of times."""
     rest: list[str] = []
-    settings: list[str] = []
-    taking = False
+    settings: dict[str, list[str]] = {flag: [] for flag in SETTINGS}
+    taking = ""
     for word in arguments:
-        if word == "--set":
-            taking = True
+        if word in settings:
+            taking = word
         elif taking and "=" in word and not word.startswith("-"):
-            settings.append(word)
+            settings[taking].append(word)
         else:
-            taking = False
+            taking = ""
             rest.append(word)
-    return [*rest, "--set", *settings] if settings else rest
+    return [*rest, *(word for flag, words in settings.items() if words for word in (flag, *words))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,8 +43,13 @@ def given_once(command: Any) -> None:
     if len(given) > 1:
         raise UserError(f"What to write is given twice: {given[0]} and --out {given[1]}; leave one out.")
     if not given and getattr(command, "needs_out", True):
-        raise UserError(f"{type(command).__name__.lower()} needs OUT, what to write, as its last word or by --out.")
+        raise UserError(f"{_name_of(command)} needs OUT, what to write, as its last word or by --out.")
     command.out = given[0] if given else NOWHERE
+
+
+def _name_of(command: Any) -> str:
+    """BodyMake → body make"""
+    return re.sub("(?<=.)([A-Z])", r" \1", type(command).__name__).lower()
 
 
 def say_next(*words: str | Path) -> None:
