@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from neural3d.train import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"
+REST, CALM = 0.5, 5.0  # seconds between looks at what changes at least, and how many times as long as painting it took
 SHARE = 0.2  # of a training run's time that drawing it may take
 Work = Callable[[Callable[[], None]], None]  # trains; its argument is to be called between steps
 
@@ -53,6 +54,10 @@ class Live(abc.ABC):
     def busy(self) -> bool:
         """Whether drawing keeps somebody from working, so that pictures had better be small."""
         return False
+
+    def pause(self, seconds: float) -> float:
+        """How long to leave it alone after a picture that took so many seconds to paint."""
+        return max(REST, CALM * seconds)
 
     def clock(self) -> float:
         """Seconds in which the calling thread was not kept waiting."""

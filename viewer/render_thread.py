@@ -36,7 +36,6 @@ COARSEST = 1 / 20  # of the picture's side
 FINER = 3.0  # from one refinement to the next, of the side
 KEEPSAKE = 0.35  # of the side: pictures at least as fine are remembered
 LIVE = 0.5  # seconds of painting that a picture of what changes under way may take
-REST, CALM = 0.5, 5.0  # seconds between looks at it at least, and how many times as long as painting it took
 FAMILIAR = 0.6  # of a moving picture's pixels that are remembered, for it to need no refinement but the last
 
 
@@ -81,7 +80,7 @@ class RenderThread(threading.Thread):
         self._remember, self._live = remember, live
         self._clock = time.perf_counter if live is None else live.clock
         self._version = -1  # of what is live, when it was painted last
-        self._rest = REST  # seconds until the next look at it
+        self._rest = 0.0 if live is None else live.pause(0.0)  # seconds until the next look at it
         self._painted: tuple[RenderOut, Shot, tuple[float, float] | None] | None = None  # to be painted anew
         self._threads = torch.get_num_threads()
         self._kept: tuple[Memory, Shot] | None = None  # the last sharp picture, and what it was of
@@ -183,7 +182,8 @@ class RenderThread(threading.Thread):
 
     def _calm(self, out: RenderOut, shot: Shot, span: tuple[float, float] | None, seconds: float) -> None:
         """Remembers what is shown of something live, and how long to leave it alone."""
-        self._painted, self._rest = (out, shot, span), max(REST, CALM * seconds)
+        assert self._live is not None
+        self._painted, self._rest = (out, shot, span), self._live.pause(seconds)
 
     def _affordable(self, shot: Shot) -> float:
         """The scale at which a picture of what is live takes LIVE seconds, or longer where half would be overhead."""

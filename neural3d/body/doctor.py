@@ -23,7 +23,7 @@ def is_model(path: Path) -> bool:
 
 
 def is_motion(path: Path) -> bool:
-    """Whether a file holds a clip: a .txt may be a cloud, a .glb only a mesh, an .npz anything."""
+    """Whether a file is a clip: a .txt may be a cloud, a .glb with a mesh is that mesh, an .npz may be anything."""
     ending = path.suffix.lower()
     if not path.is_file() or ending not in (".bvh", ".txt", ".npz", ".glb", ".gltf"):
         return False
@@ -35,7 +35,7 @@ def is_motion(path: Path) -> bool:
             return head.lstrip()[:1] == b"{"
         if ending in (".glb", ".gltf"):
             text = file.read(int.from_bytes(head[12:16], "little")) if head[:4] == b"glTF" else head + file.read()
-            return b'"animations"' in text
+            return b'"animations"' in text and b'"meshes"' not in text
     return True
 
 

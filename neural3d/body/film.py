@@ -13,6 +13,7 @@ from torch import Tensor
 from neural3d.body.rigged import normals_of
 from neural3d.geometry.cameras import Camera
 from neural3d.ops.mesh_raster import interpolate, mesh_raster
+from neural3d.render import RenderOut
 from neural3d.render.paths import look_at
 
 UP = torch.tensor([0.0, 1.0, 0.0]).double()
@@ -49,26 +50,34 @@ def picture(
 ) -> UInt8[np.ndarray, "size size 3"]:
     """One frame on the ground at that height, drawn FINE times larger and shrunk."""
     height, width = camera.height, camera.width
-    faces = faces.int()
-    face, barycentrics, _ = mesh_raster(in_pixels(camera, vertices)[None], faces, width, height)
-    normal = interpolate(normals_of(vertices, faces.long()), faces, face, barycentrics)[0]
-    light = torch.nn.functional.normalize(normal, dim=-1) @ LAMP
-    body = SKIN * (AMBIENT + (1 - AMBIENT) * light.clamp(min=0))[..., None]
-
+    body = draw(vertices, faces, camera, LAMP)
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     origin, direction = (ray.float() for ray in camera.rays(torch.stack([x, y], -1).reshape(-1, 2).double()))
     along = (ground - origin[:, 1]) / direction[:, 1].clamp(max=-1e-6)
     place = origin + along[:, None] * direction
     tile = TILES[(place[:, [0, 2]].floor().sum(-1).long() % 2)]
     shadow = vertices - (vertices[:, 1:2] - ground) / LAMP[1] * LAMP
-    dark = mesh_raster(in_pixels(camera, shadow)[None], faces, width, height)[0][0] >= 0
+    dark = mesh_raster(in_pixels(camera, shadow)[None], faces.int(), width, height).face[0] >= 0
     tile = torch.where(dark.reshape(-1), SHADE * tile, tile)
     near = (1 - along / FAR).clamp(0, 1) * (direction[:, 1] < -1e-6)
-    floor = (1 - near + near * tile).reshape(height, width, 1).expand(-1, -1, 3)
+    floor = (1 - near + near * tile).reshape(height, width, 1)
 
-    shown = torch.where((face[0] >= 0)[..., None], body, floor)
+    shown = body.rgb + (1 - body.alpha) * floor
     small = torch.nn.functional.avg_pool2d(shown.permute(2, 0, 1)[None], FINE)[0].permute(1, 2, 0)
     return (255 * small.clamp(0, 1)).round().byte().numpy()
+
+
+def draw(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], camera: Camera, lamp: Float[Tensor, "3"]
+) -> RenderOut:
+    """A body in daylight on black. lamp: unit vector to where the light comes from."""
+    faces = faces.int()
+    face, barycentrics, depth = mesh_raster(in_pixels(camera, vertices)[None], faces, camera.width, camera.height)
+    normals = normals_of(vertices, faces.long())
+    shown = (face[0] >= 0)[..., None]
+    normal = torch.nn.functional.normalize(interpolate(normals, faces, face, barycentrics)[0], dim=-1)
+    light = AMBIENT + (1 - AMBIENT) * (normal @ lamp).clamp(min=0)
+    return RenderOut(shown * light[..., None] * SKIN, shown.float(), depth[0][..., None], shown * normal)
 
 
 def in_pixels(camera: Camera, points: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:

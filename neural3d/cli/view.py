@@ -16,7 +16,8 @@ class View:
     """Look at a run, a mesh, points, splats or a capture in a window: turn it, compare it with the photos, clip it."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE|SCENE")]
-    """A run folder, a mesh, point cloud or splat file, a capture, or a ready scene's name."""
+    """A run folder, a mesh, point cloud or splat file, a motion clip or body model (anny: the free one), a capture, or a
+    ready scene's name."""
     screenshot: Annotated[Path | None, option("FILE.png")] = None
     """Save one picture instead of opening a window; needs no display."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="W H")] = (1280, 800)
@@ -35,11 +36,15 @@ class View:
         from neural3d.loading import resolve
         from neural3d.viewer.live import followed
         from neural3d.viewer.open import Subject, open_subject
+        from neural3d.viewer.playing import open_body
 
         def subject() -> Subject:
-            return followed(Path(self.path), self.device) if self.follow else open_subject(self.path, self.device)
+            if self.follow:
+                return followed(Path(self.path), self.device)
+            return open_body(Path(self.path)) or open_subject(self.path, self.device)
 
-        resolve(self.path)
+        if self.path != "anny":
+            resolve(self.path)
         if self.screenshot is not None:
             from neural3d.viewer.offscreen import check_screenshot, save_screenshot
 
