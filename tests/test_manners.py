@@ -99,6 +99,7 @@ def test_out_is_the_last_word_or_an_option(name, capsys, monkeypatch):
         ["export", "RUN", "--crop", *"001122", "x"],
         ["reconstruct", "RUN", "--between", "a", "b", "x"],
         ["reconstruct", "RUN", "--samples", "3", "x"],
+        ["body make", "--shape", "age=0.5", "gender=1", "--pose", "head=1,2,3", "x"],
     ],
 )
 def test_out_may_follow_options_of_several_values(words, monkeypatch):
@@ -106,6 +107,17 @@ def test_out_may_follow_options_of_several_values(words, monkeypatch):
     monkeypatch.setattr(COMMANDS[words[0]], "run", lambda self: given.append(self))
     main(words)
     assert str(given[0].out) == "x" and getattr(given[0], "file", None) is None
+
+
+def test_commands_of_two_words(capsys):
+    for words in (["body", "make", "--help"], ["body", "learn", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0 and f"neural3d {words[0]} {words[1]}" in capsys.readouterr().out
+    for words, said in [(["body"], "did you mean 'body make'"), (["body", "mkae"], "did you mean 'body make'")]:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_alone_it_tells_what_there_is(capsys):

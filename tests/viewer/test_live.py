@@ -15,7 +15,7 @@ from neural3d.viewer.camera import first_eye
 from neural3d.viewer.live import SHARE, Followed, Training, followed, training_subject
 from neural3d.viewer.painter import painter
 from neural3d.viewer.picture import Shot
-from neural3d.viewer.render_thread import RenderThread
+from neural3d.viewer.render_thread import Frame, RenderThread
 from ports import free_port, reachable
 from toy import ball_capture
 
@@ -49,9 +49,14 @@ def trainer_of(capture, out, method="ngp") -> Trainer:
 
 def watched(trainer: Trainer, steps: int) -> tuple[list, Training]:
     """Trains while a render thread shows the first view; the frames that came."""
-    training, frames = Training(trainer), []
+    training, frames, versions = Training(trainer), [], []
     subject = training_subject(training)
-    thread = RenderThread(painter(subject), frames.append, live=training)
+
+    def show(frame: Frame) -> None:
+        versions.append(thread._version if frame.done else 0)
+        frames.append(frame)
+
+    thread = RenderThread(painter(subject), show, live=training)
     thread.start()
     thread.request(Shot(first_eye(subject, 1.5).camera(60, 40), "rgb", (60, 40), torch.ones(3)))
 
@@ -65,7 +70,7 @@ def watched(trainer: Trainer, steps: int) -> tuple[list, Training]:
     finally:
         training.end()
     until = time.monotonic() + 20
-    while not (frames and frames[-1].done and thread._version > trainer.step) and time.monotonic() < until:
+    while not any(version > trainer.step for version in versions) and time.monotonic() < until:
         time.sleep(0.05)
     thread.stop()
     return frames, training

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from bodies import smpl_arrays
+from neural3d.viewer import playing
+from neural3d.viewer.playing import Playing, open_body
 
 from neural3d.files.meshes import write_mesh
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.render.paths import look_at
-from neural3d.viewer import playing
-from neural3d.viewer.playing import Playing, open_body
 
 UP = torch.tensor([0.0, 0, 1]).double()
 PARAMS = torch.tensor([60.0, 60, 32, 32]).double()
