@@ -1,7 +1,7 @@
 #include "ops/lbs.h"
 
 #include <cstring>
-#include <vector>
+#include <type_traits>
 
 #include "core/dispatch.h"
 #include "core/gemm.h"
@@ -38,15 +38,8 @@ void with_group(int64_t bodies, int64_t i, const F& f) {
   f(Group{first, rest < width<T>(2) ? rest : width<T>(2)}, std::integral_constant<int, 2>{});
 }
 
-constexpr int kPanel = kAccumulators / 3;  // vertices whose coordinates fill the registers with one pack of bodies
-constexpr int kBlock = 32;                 // vertices whose directions stay in L2 for all bodies
+constexpr int kBlock = 32;  // vertices whose directions stay in L2 for all bodies
 constexpr int64_t kTask = 4 * kBlock;
-static_assert(kBlock % kPanel == 0);
-
-template <class T>
-struct alignas(64) Line {
-  T value[64 / sizeof(T)];
-};
 
 // A body's rows to planes, one for each column; the lanes that stand for no body are zero.
 template <class T>
@@ -64,82 +57,80 @@ void transforms_to_planes(const SkinInputs<T>& in, const Group& group, T* planes
   to_planes(in.transforms, 12 * in.joints, group, 12 * in.joints, planes, width);
 }
 
-// The directions of a block in panels: those of kPanel vertices for m = 0, 1, …; zero beyond the last vertex.
 template <class T>
-void pack_directions(const SkinInputs<T>& in, int64_t first, int count, T* panels) {
-  const int64_t panel = 3 * kPanel * in.shapes;
-  for (int64_t m = 0; m < in.shapes; ++m) {
-    const T* row = in.directions + 3 * (m * in.vertices + first);
-    T* to = panels + 3 * kPanel * m;
-    int v = 0;
-    for (; v + kPanel <= count; v += kPanel, to += panel) std::memcpy(to, row + 3 * v, sizeof(T) * 3 * kPanel);
-    for (int i = 3 * v; i < 3 * kBlock; ++i)
-      to[(i - 3 * v) / (3 * kPanel) * panel + i % (3 * kPanel)] = i < 3 * count ? row[i] : T(0);
-  }
+N3D_HD Affine<Pack<T>> load_affine(const T* planes, int width) {
+  Affine<Pack<T>> out;
+  out.each([&](Pack<T>& value, int r, int c) { value = load(planes + (4 * r + c) * width); });
+  return out;
 }
 
-// sum[i] = Σ_m c_m D_mi for the 3 kPanel / packs coordinates from `panel` on.
-template <int kPacks, class T>
-N3D_HD void blend(const T* panel, const T* coefficients, int64_t shapes, const T* soon, int64_t pitch,
-                  Pack<T> (&sum)[3 * kPanel / kPacks][kPacks]) {
+// Σ_k w_k G_k of a vertex. `transforms`: where those of a pack of bodies begin, in planes.
+template <class T>
+N3D_HD Affine<Pack<T>> blended(const SkinInputs<T>& in, int64_t vertex, const T* transforms, int width) {
+  Affine<Pack<T>> sum{};
+  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
+    const T* g = transforms + 12 * int64_t(in.vertex_joints[k]) * width;
+    sum.each([&](Pack<T>& value, int r, int c) { value += load(g + (4 * r + c) * width) * in.weights[k]; });
+  }
+  return sum;
+}
+
+// sum[i] = Σ_m c_m D_mi for a few coordinates; fetches those of the next block.
+template <int kCoordinates, int kPacks, class T>
+N3D_HD void blend(const SkinInputs<T>& in, const T* directions, const T* coefficients,
+                  Pack<T> (&sum)[kCoordinates][kPacks]) {
   constexpr int lanes = Lanes<T>::kCount;
-  for (int64_t m = 0; m < shapes; ++m, panel += 3 * kPanel, coefficients += kPacks * lanes, soon += pitch) {
-    __builtin_prefetch(soon, 0, 2);
+  for (int64_t m = 0; m < in.shapes; ++m, directions += 3 * in.vertices, coefficients += kPacks * lanes) {
+    __builtin_prefetch(directions + 3 * kBlock, 0, 2);
     Pack<T> c[kPacks];
 #pragma GCC unroll 2
     for (int p = 0; p < kPacks; ++p) c[p] = load(coefficients + p * lanes);
 #pragma GCC unroll 24
-    for (int i = 0; i < 3 * kPanel / kPacks; ++i) {
-      const Pack<T> d = broadcast(panel[i]);
+    for (int i = 0; i < kCoordinates; ++i) {
+      const Pack<T> d = broadcast(directions[i]);
 #pragma GCC unroll 2
       for (int p = 0; p < kPacks; ++p) sum[i][p] += d * c[p];
     }
   }
 }
 
-template <class T>
-N3D_HD AffineRow<Pack<T>> load_row(const T* planes, int width) {
-  return {{load(planes), load(planes + width), load(planes + 2 * width)}, load(planes + 3 * width)};
-}
-
-// Row r of a vertex's blended transform.
-template <class T>
-N3D_HD AffineRow<Pack<T>> blended_row(const SkinInputs<T>& in, int64_t vertex, int r, const T* transforms, int width) {
-  AffineRow<Pack<T>> row{};
-  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k)
-    add(row, in.weights[k], load_row(transforms + (12 * int64_t(in.vertex_joints[k]) + 4 * r) * width, width));
-  return row;
-}
-
-// Vertices first to first + count of a group of bodies. `panels`: the block's directions; `planes`: the group's
-// coefficients, then its transforms.
-template <int kPacks, class T>
-void skin_block(const BlendSkinArgs<T>& a, int64_t first, int count, const Group& group, const T* panels,
-                const T* planes) {
-  constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks), kTogether = kPanel / kPacks;
+// A few vertices of a group of bodies. `planes`: its coefficients, then its transforms; `tile` holds t where there is
+// one for each body, then x.
+template <int kVertices, int kPacks, class T>
+void skin(const BlendSkinArgs<T>& a, int64_t first, const Group& group, const T* planes, T* tile) {
+  constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
   const SkinInputs<T>& in = a.in;
-  const T* transforms = planes + in.shapes * wide;
-  const int64_t pitch = 3 * in.vertices;
-  alignas(64) T tile[3 * kBlock * wide];  // t, then p, then x
-  if (in.rest_per_body) to_planes(in.rest + 3 * first, pitch, group, 3 * count, tile, wide);
-  T* shaped = a.shaped ? a.shaped + pitch * group.first + 3 * first * wide : nullptr;
-  for (int v = 0; v < count; v += kTogether) {
-    Pack<T> p[3 * kTogether][kPacks] = {};
-    blend<kPacks>(panels + 3 * (v / kPanel * kPanel * in.shapes + v % kPanel), planes, in.shapes,
-                  in.directions + 3 * (first + v + kBlock), pitch, p);
-    for (int i = 0; i < kTogether && v + i < count; ++i)
-      for (int n = 0; n < kPacks; ++n) {
-        T* at = tile + 3 * (v + i) * wide + n * lanes;
-        const T* t = in.rest + 3 * (first + v + i);
-        for (int c = 0; c < 3; ++c) p[3 * i + c][n] += in.rest_per_body ? load(at + c * wide) : broadcast(t[c]);
-        const Vec3<Pack<T>> point{p[3 * i][n], p[3 * i + 1][n], p[3 * i + 2][n]};
-        for (int r = 0; r < 3; ++r)
-          store(at + r * wide, times(blended_row(in, first + v + i, r, transforms + n * lanes, wide), point));
-        if (shaped)
-          for (int c = 0; c < 3; ++c) store(shaped + (3 * (v + i) + c) * wide + n * lanes, p[3 * i + c][n]);
-      }
-  }
-  from_planes(tile, wide, group, 3 * count, a.vertices + 3 * first, pitch);
+  Pack<T> p[3 * kVertices][kPacks] = {};
+  blend(in, in.directions + 3 * first, planes, p);
+  const T *rest = in.rest + 3 * first, *transforms = planes + in.shapes * wide;
+  for (int i = 0; i < 3 * kVertices; ++i)
+    for (int n = 0; n < kPacks; ++n) {
+      p[i][n] += in.rest_per_body ? load(tile + i * wide + n * lanes) : broadcast(rest[i]);
+      if (a.shaped) store(a.shaped + 3 * (in.vertices * group.first + first * wide) + i * wide + n * lanes, p[i][n]);
+    }
+  for (int i = 0; i < kVertices; ++i)
+    for (int n = 0; n < kPacks; ++n) {
+      const Affine<Pack<T>> g = blended(in, first + i, transforms + n * lanes, wide);
+      const Vec3<Pack<T>> x = times(g, Vec3<Pack<T>>{p[3 * i][n], p[3 * i + 1][n], p[3 * i + 2][n]});
+      T* at = tile + 3 * i * wide + n * lanes;
+      store(at, x.x), store(at + wide, x.y), store(at + 2 * wide, x.z);
+    }
+}
+
+template <int kPacks, class T>
+void skin_block(const BlendSkinArgs<T>& a, int64_t first, int count, const Group& group, const T* planes) {
+  constexpr int wide = width<T>(kPacks), kTogether = kAccumulators / (3 * kPacks);  // vertices that fill the registers
+  const int64_t pitch = 3 * a.in.vertices;
+  alignas(64) T tile[3 * kBlock * wide];
+  if (a.in.rest_per_body) to_planes(a.in.rest + 3 * first, pitch, group, 3 * count, tile, wide);
+  T* out = a.vertices + 3 * first;
+  for (int64_t b = group.first; b < group.first + group.count; ++b)
+    for (int i = 0; i < 3 * count; i += 64 / sizeof(T)) __builtin_prefetch(out + b * pitch + i, 1, 2);
+  int v = 0;
+  for (; v + kTogether <= count; v += kTogether)
+    skin<kTogether, kPacks>(a, first + v, group, planes, tile + 3 * v * wide);
+  for (; v < count; ++v) skin<1, kPacks>(a, first + v, group, planes, tile + 3 * v * wide);
+  from_planes(tile, wide, group, 3 * count, out, pitch);
 }
 
 // sums[m] += Σ_i D_mi v_i over `columns` coordinates, for the rows m of a register block from `skip` on.
@@ -147,17 +138,18 @@ template <int kRows, int kPacks, class T>
 N3D_HD void project_rows(const T* directions, int64_t pitch, int columns, const T* v, T* sums, int skip) {
   constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks), kLine = 64 / sizeof(T);
   Pack<T> sum[kRows][kPacks] = {};
-  for (int i = 0; i < columns; ++i, v += wide) {
-    if (i % kLine == 0)
-      for (int r = 0; r < kRows; ++r) __builtin_prefetch(directions + r * pitch + i + 3 * kBlock, 0, 2);
-    Pack<T> value[kPacks];
+  for (int line = 0; line < columns; line += kLine) {
+    for (int r = 0; r < kRows; ++r) __builtin_prefetch(directions + r * pitch + line + 3 * kBlock, 0, 2);
+    for (int i = line; i < columns && i < line + kLine; ++i, v += wide) {
+      Pack<T> value[kPacks];
 #pragma GCC unroll 2
-    for (int p = 0; p < kPacks; ++p) value[p] = load(v + p * lanes);
+      for (int p = 0; p < kPacks; ++p) value[p] = load(v + p * lanes);
 #pragma GCC unroll 24
-    for (int r = 0; r < kRows; ++r) {
-      const Pack<T> d = broadcast(directions[r * pitch + i]);
+      for (int r = 0; r < kRows; ++r) {
+        const Pack<T> d = broadcast(directions[r * pitch + i]);
 #pragma GCC unroll 2
-      for (int p = 0; p < kPacks; ++p) sum[r][p] += d * value[p];
+        for (int p = 0; p < kPacks; ++p) sum[r][p] += d * value[p];
+      }
     }
   }
 #pragma GCC unroll 24
@@ -184,6 +176,25 @@ void project(const SkinInputs<T>& in, int64_t first, int count, const T* v, T* s
   }
 }
 
+// Adds a vertex's share for a pack of bodies to the gradients of transforms and weights. `v_x`: the gradient to x.
+template <class T>
+N3D_HD void transforms_vjp(const BlendSkinVjpArgs<T>& a, int64_t vertex, const T* transforms, int width,
+                           const Vec3<Pack<T>>& p, const Vec3<Pack<T>>& v_x, T* v_transforms) {
+  const SkinInputs<T>& in = a.in;
+  Affine<Pack<T>> v_g = affine_vjp(p, v_x);
+  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
+    T* to = v_transforms + 12 * int64_t(in.vertex_joints[k]) * width;
+    v_g.each([&](const Pack<T>& value, int r, int c) {
+      T* at = to + (4 * r + c) * width;
+      store(at, load(at) + value * in.weights[k]);
+    });
+  }
+  if (!a.v_weights) return;
+  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k)
+    a.v_weights[k] +=
+        sum(dot(v_x, times(load_affine(transforms + 12 * int64_t(in.vertex_joints[k]) * width, width), p)));
+}
+
 // `transforms`: the group's planes; `sums`: this chunk's, of the coefficients' gradient and then the transforms'.
 template <int kPacks, class T>
 void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, const Group& group, const T* transforms,
@@ -191,38 +202,19 @@ void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, cons
   constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
   const SkinInputs<T>& in = a.in;
   const int64_t pitch = 3 * in.vertices;
-  const T* shaped = a.shaped + pitch * group.first + 3 * first * wide;
-  T* v_transforms = sums + in.shapes * wide;
   alignas(64) T tile[3 * kBlock * wide];  // the gradient to x, then that to p
   to_planes(a.v_vertices + 3 * first, pitch, group, 3 * count, tile, wide);
-  for (int v = 0; v < count; ++v) {
-    const int32_t* joints = in.vertex_joints + (first + v) * in.influences;
-    const T* weights = in.weights + (first + v) * in.influences;
+  for (int v = 0; v < count; ++v)
     for (int n = 0; n < kPacks; ++n) {
       T* at = tile + 3 * v * wide + n * lanes;
-      const T* s = shaped + 3 * v * wide + n * lanes;
-      const Vec3<Pack<T>> p{load(s), load(s + wide), load(s + 2 * wide)};
-      Vec3<Pack<T>> v_p{};
-      for (int r = 0; r < 3; ++r) {
-        const Pack<T> v_x = load(at + r * wide);
-        v_p += blended_row(in, first + v, r, transforms + n * lanes, wide).a * v_x;
-        const AffineRow<Pack<T>> v_row = row_vjp(p, v_x);
-        for (int64_t k = 0; k < in.influences; ++k) {
-          const int64_t row = (12 * int64_t(joints[k]) + 4 * r) * wide + n * lanes;
-          if (a.v_weights) {
-            T* v_weight = a.v_weights + (first + v) * in.influences + k;
-            *v_weight += sum(v_x * times(load_row(transforms + row, wide), p));
-          }
-          AffineRow<Pack<T>> total = load_row(v_transforms + row, wide);
-          add(total, weights[k], v_row);
-          T* to = v_transforms + row;
-          store(to, total.a.x), store(to + wide, total.a.y), store(to + 2 * wide, total.a.z);
-          store(to + 3 * wide, total.t);
-        }
-      }
+      const T* from = a.shaped + 3 * (in.vertices * group.first + (first + v) * wide) + n * lanes;
+      const Vec3<Pack<T>> p{load(from), load(from + wide), load(from + 2 * wide)};
+      const Vec3<Pack<T>> v_x{load(at), load(at + wide), load(at + 2 * wide)};
+      const T* g = transforms + n * lanes;
+      const Vec3<Pack<T>> v_p = point_vjp(blended(in, first + v, g, wide), v_x);
       store(at, v_p.x), store(at + wide, v_p.y), store(at + 2 * wide, v_p.z);
+      transforms_vjp(a, first + v, g, wide, p, v_x, sums + in.shapes * wide + n * lanes);
     }
-  }
   if (a.v_coefficients) project<kPacks>(in, first, count, tile, sums);
   if (a.v_shaped) from_planes(tile, wide, group, 3 * count, a.v_shaped + 3 * first, pitch);
 }
@@ -247,13 +239,10 @@ void blend_skin(const BlendSkinArgs<T>& a) {
     });
   });
   parallel_chunks(in.vertices, kTask, [&](int64_t begin, int64_t end) {
-    std::vector<Line<T>> memory((3 * kBlock * in.shapes * sizeof(T) + 63) / 64 + 1);
-    T* panels = memory.data()->value;
     each_block(begin, end, [&](int64_t first, int count) {
-      pack_directions(in, first, count, panels);
       for (int64_t i = 0; i < all; ++i)
         with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-          skin_block<packs>(a, first, count, group, panels, a.workspace + rows * group.first);
+          skin_block<packs>(a, first, count, group, a.workspace + rows * group.first);
         });
     });
   });

@@ -77,25 +77,31 @@ struct KinematicsVjpArgs {
 
 namespace N3D_ISA {
 
-// A row (a | t) of an affine map, of its blend Σ w (a | t), of what it makes of a point; and the gradients.
+// An affine map p ↦ A p + t, or its gradient, by rows (a | t).
 template <class S>
-struct AffineRow {
-  Vec3<S> a;
-  S t;
+struct Affine {
+  Vec3<S> a[3];
+  S t[3];
+
+  // f(its scalar in row r and column c, r, c)
+  template <class F>
+  N3D_HD void each(const F& f) {
+#pragma GCC unroll 3
+    for (int r = 0; r < 3; ++r) f(a[r].x, r, 0), f(a[r].y, r, 1), f(a[r].z, r, 2), f(t[r], r, 3);
+  }
 };
-template <class W, class S>
-N3D_HD void add(AffineRow<S>& sum, const W& w, const AffineRow<S>& row) {
-  sum.a += row.a * w;
-  sum.t += row.t * w;
-}
-template <class A, class S>
-N3D_HD auto times(const AffineRow<A>& row, const Vec3<S>& p) {
-  return dot(row.a, p) + row.t;
-}
-// To the row, given v of its product with p; to p it is a v.
 template <class S>
-N3D_HD AffineRow<S> row_vjp(const Vec3<S>& p, const S& v) {
-  return {p * v, v};
+N3D_HD Vec3<S> times(const Affine<S>& g, const Vec3<S>& p) {
+  return {dot(g.a[0], p) + g.t[0], dot(g.a[1], p) + g.t[1], dot(g.a[2], p) + g.t[2]};
+}
+// Given v of A p + t: to p, and to (A | t).
+template <class S>
+N3D_HD Vec3<S> point_vjp(const Affine<S>& g, const Vec3<S>& v) {
+  return g.a[0] * v.x + g.a[1] * v.y + g.a[2] * v.z;
+}
+template <class S>
+N3D_HD Affine<S> affine_vjp(const Vec3<S>& p, const Vec3<S>& v) {
+  return {{p * v.x, p * v.y, p * v.z}, {v.x, v.y, v.z}};
 }
 
 template <class T>
