@@ -66,7 +66,9 @@ def _sum_corners(
     batch = len(v_corners)
     picture = torch.arange(batch, device=faces.device)[:, None]
     vertex = (faces.flatten().long() + vertices * picture).flatten()
-    sums = [v_corners.new_zeros(batch * vertices).scatter_add_(0, vertex, v_corners[..., k].flatten()) for k in range(3)]
+    sums = [
+        v_corners.new_zeros(batch * vertices).scatter_add_(0, vertex, v_corners[..., k].flatten()) for k in range(3)
+    ]
     return torch.stack(sums, -1).view(batch, vertices, 3)
 
 

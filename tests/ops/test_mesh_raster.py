@@ -153,7 +153,10 @@ def test_gradients(device, size):
     pixels, faces = soup(*size, torch.float64, device, vertices=20, faces=12, behind=2, seed=1)
     face = mesh_raster(pixels, faces, *size).face
     g = torch.Generator().manual_seed(0)
-    weights = [torch.randn(*face.shape, 3, generator=g).double().to(device), torch.randn(face.shape, generator=g).to(device)]
+    weights = [
+        torch.randn(*face.shape, 3, generator=g).double().to(device),
+        torch.randn(face.shape, generator=g).to(device),
+    ]
 
     def loss(p, parts):
         r = mesh_raster(p, faces, *size)
@@ -179,7 +182,9 @@ def test_float32_gradients_are_those_of_float64(device):
         leaf = pixels.to(dtype).requires_grad_()
         r = mesh_raster(leaf, faces, 50, 40)
         v = torch.linspace(-1, 1, r.barycentrics.numel(), dtype=dtype, device=device).view_as(r.barycentrics)
-        gradients.append(torch.autograd.grad((r.barycentrics * v).sum() + (r.depth * v[..., 0]).sum(), leaf)[0].double())
+        gradients.append(
+            torch.autograd.grad((r.barycentrics * v).sum() + (r.depth * v[..., 0]).sum(), leaf)[0].double()
+        )
     assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[1].abs().max()
 
 
