@@ -14,8 +14,9 @@ namespace n3d::N3D_ISA {
 
 namespace {
 
-constexpr int kBand = 16;        // rows
-constexpr int64_t kFaces = 512;  // a task where threads share faces
+constexpr int kBand = 16;             // rows
+constexpr int64_t kFaces = 512;       // a task where threads share faces
+constexpr int kQueue = 64;            // faces that are fetched before they are drawn
 constexpr int32_t kNowhere = 0xffff;  // as a face's rows: none
 
 // Of a row's pixels from p, the first n or a whole pack: numbers, and the faces seen there.
@@ -65,47 +66,76 @@ void find_rows(const MeshRasterArgs<T>& a, int64_t image, int64_t begin, int64_t
   }
 }
 
-// A face into the rows top … bottom of a picture.
+// The triangle is at the points p whose result is above its `doubt`: exactly, unlike its least e_k.
+template <class T, class S>
+N3D_HD S settled(const Triangle<T>& t, S px, S py, S (&e)[3]) {
+  constexpr int n = Pack<T>::kCount;
+  edges(t.c, px, py, e);
+  const S low = t.least(e);
+  const auto doubtful = absolute(low) <= t.doubt;
+  if (!any(doubtful)) return low;
+  alignas(64) T lows[n], es[3][n], x[n], y[n];
+  store(lows, low), store(x, px), store(y, py);
+  for (int k = 0; k < 3; ++k) store(es[k], e[k]);
+  for (uint32_t bits = lane_bits(doubtful); bits; bits &= bits - 1) {
+    const int lane = __builtin_ctz(bits);
+    T exact[3];
+    lows[lane] = t.covers_exactly(x[lane], y[lane], exact) ? t.doubt + 1 : T(-1);
+    for (int k = 0; k < 3; ++k) es[k][lane] = exact[k];
+  }
+  for (int k = 0; k < 3; ++k) e[k] = load(es[k]);
+  return load(lows);
+}
+
+// A picture while it is drawn: the nearest 1 / depth, and whose that is. Of equal ones the first face stays.
 template <class T>
-N3D_HD void draw(const Triangle<T>& t, int32_t face, int32_t top, int32_t bottom, int64_t width, T* nearest,
-                 int32_t* seen) {
+struct Canvas {
   using S = typename Pack<T>::S;
   using Index = typename Pack<T>::Index;
-  constexpr int n = Pack<T>::kCount;
-  for (int32_t y = top; y <= bottom; ++y) {
-    const T py = T(y) + T(0.5);
-    each_pack<T>(t.box.x0, t.box.x1, width, [&](int32_t x, int32_t) {
-      const S px = Pack<T>::centres(x);
-      S e[3];
-      edges(t.c, px, S{} + py, e);
-      S low = t.least(e);
-      if (any(absolute(low) <= t.doubt)) {
-        alignas(64) T lows[n], es[3][n];
-        store(lows, low);
-        for (int k = 0; k < 3; ++k) store(es[k], e[k]);
-        for (uint32_t doubtful = lane_bits(absolute(low) <= t.doubt); doubtful; doubtful &= doubtful - 1) {
-          const int lane = __builtin_ctz(doubtful);
-          T exact[3];
-          lows[lane] = t.covers_exactly(T(x + lane) + T(0.5), py, exact) ? t.doubt + 1 : T(-1);
-          for (int k = 0; k < 3; ++k) es[k][lane] = exact[k];
-        }
-        low = load(lows);
-        for (int k = 0; k < 3; ++k) e[k] = load(es[k]);
-      }
-      const auto covered = low > t.doubt;
-      if (!any(covered)) return;
-      const int64_t at = y * width + x;
-      const int m = int(width) - x;
-      S before;
-      Index faces;
-      load_pixels(nearest + at, m, before), load_pixels(seen + at, m, faces);
-      const S q = t.nearness(e);
-      const auto nearer = covered & (q > before);  // of equal ones the first, which is the lowest
-      store_pixels(nearest + at, m, select(nearer, q, before));
-      store_pixels(seen + at, m, select(nearer, Index{} + face, faces));
-    });
+  static constexpr int n = Pack<T>::kCount;
+  T* nearest;
+  int32_t* seen;
+  int64_t width;
+
+  // A face into the rows top … bottom.
+  N3D_HD void draw(const Triangle<T>& t, int32_t face, int32_t top, int32_t bottom) const {
+    const int32_t columns = t.box.x1 - t.box.x0 + 1;
+    if (columns * int64_t(bottom - top + 1) <= n) return draw_at_once(t, face, top, columns, bottom - top + 1);
+    for (int32_t y = top; y <= bottom; ++y)
+      each_pack<T>(t.box.x0, t.box.x1, width, [&](int32_t x, int32_t) {
+        S e[3], before;
+        const auto covered = settled(t, Pack<T>::centres(x), S{} + (T(y) + T(0.5)), e) > t.doubt;
+        if (!any(covered)) return;
+        const int64_t at = y * width + x;
+        const int m = int(width) - x;
+        Index faces;
+        load_pixels(nearest + at, m, before), load_pixels(seen + at, m, faces);
+        const S q = t.nearness(e);
+        const auto nearer = covered & (q > before);
+        store_pixels(nearest + at, m, select(nearer, q, before));
+        store_pixels(seen + at, m, select(nearer, Index{} + face, faces));
+      });
   }
-}
+
+  // The few pixels of a small face are the lanes of one pack.
+  N3D_HD void draw_at_once(const Triangle<T>& t, int32_t face, int32_t top, int32_t columns, int32_t rows) const {
+    alignas(64) T x[n], y[n], q[n];
+    for (int lane = 0, u = 0, v = 0; lane < n; ++lane) {
+      x[lane] = T(t.box.x0 + u) + T(0.5), y[lane] = T(top + v) + T(0.5);
+      if (++u == columns) u = 0, ++v;
+    }
+    S e[3];
+    const S low = settled(t, load(x), load(y), e);
+    uint32_t covered = lane_bits(low > t.doubt) & ((2u << (columns * rows - 1)) - 1);
+    if (!covered) return;
+    store(q, t.nearness(e));
+    for (; covered; covered &= covered - 1) {
+      const int lane = __builtin_ctz(covered);
+      const int64_t at = int64_t(y[lane]) * width + int64_t(x[lane]);
+      if (q[lane] > nearest[at]) nearest[at] = q[lane], seen[at] = face;
+    }
+  }
+};
 
 // Barycentric coordinates and depth of a row's pixels, of which `depth` has the nearest 1 / depth.
 template <class T>
@@ -143,6 +173,22 @@ template <class T>
 void draw_band(const MeshRasterArgs<T>& a, int64_t image, int32_t first, int32_t last) {
   const int64_t start = (image * a.height + first) * a.width, size = (last - first + 1) * a.width;
   for (int64_t i = start; i < start + size; ++i) a.depth[i] = 0, a.face[i] = -1;
+  const int64_t picture = image * a.height * a.width;
+  const Canvas<T> canvas{a.depth + picture, a.face + picture, a.width};
+  const T* pixels = a.pixels + 3 * image * a.vertices;
+  // Faces of one band lie far apart in memory: they are gathered some at a time, and fetched early.
+  int32_t queue[kQueue + kLanes];
+  int queued = 0;
+  const auto draw_queued = [&] {
+    for (int i = 0; i < queued; ++i)
+      for (int k = 0; k < 3; ++k) __builtin_prefetch(pixels + 3 * int64_t(a.faces[3 * int64_t(queue[i]) + k]));
+    for (int i = 0; i < queued; ++i) {
+      Triangle<T> t;
+      if (!t.read(pixels, a.faces, queue[i], a.width, a.height)) continue;
+      canvas.draw(t, queue[i], t.box.y0 > first ? t.box.y0 : first, t.box.y1 < last ? t.box.y1 : last);
+    }
+    queued = 0;
+  };
   const int32_t* rows = a.rows + image * a.count;
   for (int64_t base = 0; base < a.count; base += kLanes) {
     const int m = a.count - base < kLanes ? int(a.count - base) : kLanes;
@@ -151,13 +197,12 @@ void draw_band(const MeshRasterArgs<T>& a, int64_t image, int32_t first, int32_t
     const uint32_t here = lane_bits(((r & 0xffff) <= last) & ((r >> 16) >= first)) & ((2u << (m - 1)) - 1);
     for (uint32_t bits = here; bits; bits &= bits - 1) {
       const int64_t f = base + __builtin_ctz(bits);
-      Triangle<T> t;
-      if (!t.read(a.pixels + 3 * image * a.vertices, a.faces, f, a.width, a.height)) continue;
-      const int32_t top = t.box.y0 > first ? t.box.y0 : first, bottom = t.box.y1 < last ? t.box.y1 : last;
-      const int64_t picture = image * a.height * a.width;
-      draw(t, int32_t(f), top, bottom, a.width, a.depth + picture, a.face + picture);
+      __builtin_prefetch(a.faces + 3 * f);
+      queue[queued++] = int32_t(f);
     }
+    if (queued >= kQueue) draw_queued();
   }
+  draw_queued();
   for (int64_t y = first; y <= last; ++y) finish_row(a, image, y);
 }
 

@@ -7,10 +7,10 @@
 // The point lies within the triangle and in front of the camera where all w_k have the sign of E. That needs no
 // clipping: with K X / z for the corners behind the camera too (z < 0, Olano & Greer 1997), it holds as it stands.
 //
-// Edges are shared: where e_k = 0, p is moved by (ε, ε²), which the two triangles of an edge see alike. Signs are exact:
-// those that float32 leaves in doubt are found in float64. So a pixel is covered by one triangle of a surface that lies
-// flat in the picture, never by none or two. Nothing is fused (CMakeLists.txt): e_k of an edge's two triangles differ in
-// the sign only, and every instruction set and device draws the same.
+// Edges are shared: where e_k = 0, p is moved by (ε, ε²), which the two triangles of an edge see alike. Signs are
+// exact: those that float32 leaves in doubt are found in float64. So a pixel is covered by one triangle of a surface
+// that lies flat in the picture, never by none or two. Nothing is fused (CMakeLists.txt): e_k of an edge's two
+// triangles differ in the sign only, and every instruction set and device draws the same.
 #pragma once
 
 #include "core/hd.h"
@@ -83,7 +83,8 @@ N3D_HD void barycentrics_at(const Corners<S>& c, S px, S py, S (&b)[3]) {
 }
 
 // What (v_b, v_depth) of one pixel give to the corners, added to v:
-//   v_w_k = (v_b_k − Σ_j v_b_j b_j − v_depth depth) / W,   v_e_k = v_w_k / z_k + v_depth / W,   v_z_k = −v_w_k w_k / z_k
+//   v_w_k = (v_b_k − Σ_j v_b_j b_j − v_depth depth) / W,   v_e_k = v_w_k / z_k + v_depth / W,   v_z_k = −v_w_k w_k /
+//   z_k
 template <class S, class M>
 N3D_HD void corners_vjp(const Corners<S>& c, S px, S py, const S (&v_b)[3], S v_depth, const M& counts, Corners<S>& v) {
   S x[3], y[3], e[3], inverse[3], w[3], v_e[3];
@@ -174,8 +175,8 @@ struct Triangle {
       tie[k] = (moved > 0) == positive;
     }
     area = crosses ? T(e) : T(0);
-    // Each product in e_k is of three rounded numbers: 8 roundings of 2⁻²⁴ in all, and as much again. A pack's lanes may
-    // be 15 pixels beyond the box.
+    // Each product in e_k is of three rounded numbers: 8 roundings of 2⁻²⁴ in all, and as much again. A pack's lanes
+    // may be 15 pixels beyond the box.
     constexpr T rounding = sizeof(T) == 4 ? T(1.0 / (1 << 20)) : T(0);
     doubt = rounding * reach(c.x, box.x0, box.x1 + 15) * reach(c.y, box.y0, box.y1);
     return true;

@@ -6,9 +6,11 @@ Each lives in a module of its own name, whose docstring gives the equations and 
 """
 
 from neural3d.ops.adam import Adam, adam_step
+from neural3d.ops.antialias import antialias, opposite_vertices
 from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
 from neural3d.ops.memory import keep_memory
+from neural3d.ops.mesh_raster import Raster, interpolate, mesh_raster, texture_lookup
 from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.rasterization import rasterization
@@ -23,16 +25,21 @@ __all__ = [
     "Composite",
     "HashGridSpec",
     "Projected",
+    "Raster",
     "Samples",
     "adam_step",
+    "antialias",
     "compact",
     "compact_visible",
     "composite",
     "cuda_usable",
     "hash_grid",
     "hash_grid_position_gradient",
+    "interpolate",
     "keep_memory",
+    "mesh_raster",
     "mlp",
+    "opposite_vertices",
     "pack_bits",
     "rasterization",
     "ray_aabb",
@@ -42,5 +49,6 @@ __all__ = [
     "splat_project",
     "splat_raster",
     "ssim",
+    "texture_lookup",
     "used_samples",
 ]

@@ -55,7 +55,20 @@ class _MeshRaster(torch.autograd.Function):
             pixels=pixels, faces=faces, face=face, v_barycentrics=v_barycentrics, v_depth=v_depth, v_corners=v_corners,
             stream=stream(pixels.device),
         )  # fmt: skip
-        return torch.zeros_like(pixels).index_add_(1, faces.flatten(), v_corners.flatten(1, 2)), None, None, None
+        return _sum_corners(v_corners, faces, pixels.shape[1]), None, None, None
+
+
+def _sum_corners(
+    v_corners: Float[Tensor, "B F 3 3"], faces: Int[Tensor, "F 3"], vertices: int
+) -> Float[Tensor, "B V 3"]:
+    """What a vertex gets from all corners that it is. Column by column: sums along a line alone are fast and ordered."""
+    batch = len(v_corners)
+    picture = torch.arange(batch, device=faces.device)[:, None]
+    vertex = (faces.flatten().long() + vertices * picture).flatten()
+    sums = [
+        v_corners.new_zeros(batch * vertices).scatter_add_(0, vertex, v_corners[..., k].flatten()) for k in range(3)
+    ]
+    return torch.stack(sums, -1).view(batch, vertices, 3)
 
 
 def mesh_raster(pixels: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], width: int, height: int) -> Raster:
@@ -89,3 +102,34 @@ def check_faces(faces: Int[Tensor, "F 3"], pixels: Float[Tensor, "B V 3"]) -> In
         if low < 0 or high >= pixels.shape[1]:
             raise ValueError(f"faces name vertices {low} to {high}; there are {pixels.shape[1]}")
     return faces
+
+
+def interpolate(
+    attributes: Float[Tensor, "V C"] | Float[Tensor, "B V C"],
+    faces: Int[Tensor, "F 3"],
+    face: Int[Tensor, "B H W"],
+    barycentrics: Float[Tensor, "B H W 3"],
+) -> Float[Tensor, "B H W C"]:
+    """Attributes of vertices (colours, normals, places in a texture) at each pixel, Σ b_k a_k; 0 where no face is.
+
+    faces, face, barycentrics: of `mesh_raster`. Differentiable in attributes and barycentrics.
+    """
+    seen = face >= 0
+    corners = faces.long()[face[seen].long()]
+    if attributes.ndim == 3:
+        picture = torch.arange(len(face), device=face.device)[:, None, None].expand_as(face)[seen]
+        corners = corners + attributes.shape[1] * picture[:, None]
+        attributes = attributes.flatten(0, 1)
+    # A weighted sum of some rows of a table, and its gradient to both, is what torch has an operation for.
+    values = F.embedding_bag(corners, attributes, mode="sum", per_sample_weights=barycentrics[seen])
+    return values.new_zeros(*face.shape, values.shape[1]).index_put((seen,), values)
+
+
+def texture_lookup(texture: Float[Tensor, "h w C"], uv: Float[Tensor, "... 2"]) -> Float[Tensor, "... C"]:
+    """The texture's colours at uv (u right, v down, both 0 to 1 across the picture), bilinear between texels' centres.
+
+    Beyond the outermost centres its border goes on. Differentiable in both.
+    """
+    grid = (2 * uv - 1).reshape(1, 1, -1, 2)
+    colors = F.grid_sample(texture.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)
+    return colors[0, :, 0].T.reshape(*uv.shape[:-1], texture.shape[2])

@@ -106,6 +106,12 @@ T atomicMax(T* at, std::common_type_t<T> value) {
   if (value > before) *at = value;
   return before;
 }
+template <class T>
+T atomicMin(T* at, std::common_type_t<T> value) {
+  const T before = *at;
+  if (value < before) *at = value;
+  return before;
+}
 
 // --- arithmetic ---
 
