@@ -61,7 +61,7 @@ class _MeshRaster(torch.autograd.Function):
 def _sum_corners(
     v_corners: Float[Tensor, "B F 3 3"], faces: Int[Tensor, "F 3"], vertices: int
 ) -> Float[Tensor, "B V 3"]:
-    """What a vertex gets from all corners that it is. Column by column: sums along a line alone are fast and ordered."""
+    """What a vertex gets from all corners that it is. Column by column: sums along a line are fast and ordered."""
     batch = len(v_corners)
     picture = torch.arange(batch, device=faces.device)[:, None]
     vertex = (faces.flatten().long() + vertices * picture).flatten()
@@ -93,7 +93,7 @@ def mesh_raster(pixels: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], width
 
 
 def check_faces(faces: Int[Tensor, "F 3"], pixels: Float[Tensor, "B V 3"]) -> Int[Tensor, "F 3"]:
-    """`faces`, contiguous. Raises ValueError where they are not int32 (F, 3) on the device of pixels, of its vertices."""
+    """`faces`, contiguous. Raises ValueError where they are not int32 (F, 3) of vertices of `pixels`, on its device."""
     faces = check("faces", faces, (None, 3))
     if faces.dtype != torch.int32 or faces.device != pixels.device:
         raise ValueError(f"faces must be int32 on {pixels.device}, not {faces.dtype} on {faces.device}")

@@ -31,7 +31,7 @@ def on_plane(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     """Where the rays (x, y, 1) meet the plane of the corners: barycentrics (..., 3) and depth (...)."""
     points = homogeneous(corners)
     with np.errstate(all="ignore"):
-        if not np.linalg.det(points) != 0:
+        if np.linalg.det(points) == 0:
             return np.zeros((*x.shape, 3)), np.zeros(x.shape)
         # depth (x, y, 1) = Σ b_k point_k
         weights = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(points)
