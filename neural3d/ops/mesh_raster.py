@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from neural3d.ops.native import check, native, stream
 
