@@ -111,7 +111,7 @@ def main() -> None:
     rows, pictures = [], []
     for clip in CLIPS:
         motion = retarget(read_motion(DATA / clip), body.skeleton())
-        frame = min(options.frame, len(motion) - 1)
+        frame = min(options.frame, len(motion) - 2)  # at its end three.js begins anew
         moment = motion.part(frame, frame + 1)
         vertices = body(None, moment.rotations, moment.places - body.rest[0]).vertices[0]
         target = (vertices.amin(0) + vertices.amax(0)) / 2
@@ -124,7 +124,7 @@ def main() -> None:
             theirs = in_three(Path(folder), frame / motion.rate, eye.tolist(), target.tolist())
         own = ours(vertices, body.faces, eye, target)
         psnr = 10 * math.log10(255**2 / ((theirs - own) ** 2).mean())
-        rows.append([clip, frame, f"{psnr:.1f}"])
+        rows.append([clip, str(frame), f"{psnr:.1f}"])
         pictures.append(np.concatenate([theirs, own, 255 - 4 * np.abs(theirs - own).clip(0, 63)], 1))
     print(machine())
     print(table(["clip", "frame", "PSNR, dB"], rows))
