@@ -40,20 +40,33 @@ def film(
     away = distance * torch.nn.functional.normalize(torch.tensor([0.45, 0.25, 1.0]), dim=0)
     focal = FINE * size / 2 / math.tan(FIELD / 2)
     params = torch.tensor([focal, focal, FINE * size / 2, FINE * size / 2]).double()
-    for frame, target in zip(vertices, middle, strict=True):
-        pose = look_at((target + away).double(), target.double(), UP)
-        yield picture(frame, faces, Camera("PINHOLE", FINE * size, FINE * size, params, pose), float(low))
+    cameras = [
+        Camera("PINHOLE", FINE * size, FINE * size, params, look_at((target + away).double(), target.double(), UP))
+        for target in middle
+    ]
+    rays = directions(cameras[0])  # it never turns
+    for frame, camera in zip(vertices, cameras, strict=True):
+        yield picture(frame, faces, camera, rays, float(low))
+
+
+def directions(camera: Camera) -> Float[Tensor, "N 3"]:
+    """Of the rays of all pixels, row by row, in the world."""
+    y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
+    return camera.rays(torch.stack([x, y], -1).reshape(-1, 2).double())[1].float()
 
 
 def picture(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], camera: Camera, ground: float
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    camera: Camera,
+    direction: Float[Tensor, "N 3"],
+    ground: float,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """One frame on the ground at that height, drawn FINE times larger and shrunk."""
+    """One frame on the ground at that height, drawn FINE times larger and shrunk. direction: of the camera's rays."""
     height, width = camera.height, camera.width
     body = draw(vertices, faces, camera, LAMP)
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    origin, direction = (ray.float() for ray in camera.rays(torch.stack([x, y], -1).reshape(-1, 2).double()))
-    along = (ground - origin[:, 1]) / direction[:, 1].clamp(max=-1e-6)
+    origin = camera.centre.float()
+    along = (ground - origin[1]) / direction[:, 1].clamp(max=-1e-6)
     place = origin + along[:, None] * direction
     tile = TILES[(place[:, [0, 2]].floor().sum(-1).long() % 2)]
     shadow = vertices - (vertices[:, 1:2] - ground) / LAMP[1] * LAMP
