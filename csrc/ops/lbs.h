@@ -86,7 +86,7 @@ struct Affine {
   // f(its scalar in row r and column c, r, c)
   template <class F>
   N3D_HD void each(const F& f) {
-#pragma GCC unroll 3
+#pragma unroll
     for (int r = 0; r < 3; ++r) f(a[r].x, r, 0), f(a[r].y, r, 1), f(a[r].z, r, 2), f(t[r], r, 3);
   }
 };

@@ -96,7 +96,8 @@ def blend_skin(
     template: one for all bodies or one each. directions: shape and pose correctives behind each other; M may be 0.
     joints: int32, which K joints move a vertex; weights: how much. They are used as they are, whatever their sum; a
     vertex with fewer joints names any with weight 0. transforms: of the rest pose, as from `kinematics`.
-    Differentiable in all but joints. float32 or float64, all alike. Directions are read from memory once for all bodies.
+    Differentiable in all but joints. float32 or float64, all alike. Directions are read from memory once
+    for all bodies.
     Results and gradients do not depend on the number of threads, nor on a GPU from one run to the next.
     Raises ValueError on mismatched shapes, dtypes or devices, and on the CPU where joints names one that is not there
     (on a GPU looking would cost a synchronisation).

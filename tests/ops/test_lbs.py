@@ -1,0 +1,246 @@
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from instruction_sets import instruction_sets
+from reference import lbs as reference
+
+from neural3d.ops.lbs import blend_skin, kinematics
+
+NAMES = ("template", "directions", "coefficients", "weights", "transforms")
+
+
+def skinned(bodies, vertices, shapes, joints, influences, each=False, dtype=torch.float64, device="cpu"):
+    """Random inputs of blend_skin but the joints' indices, as leaves, and those; weights sum to anything."""
+    g = torch.Generator().manual_seed(0)
+    rest = (bodies, vertices, 3) if each else (vertices, 3)
+    shape = rest, (shapes, vertices, 3), (bodies, shapes), (vertices, influences), (bodies, joints, 3, 4)
+    leaves = [torch.randn(s, generator=g, dtype=torch.float64).to(device, dtype).requires_grad_() for s in shape]
+    return leaves, torch.randint(0, joints, (vertices, influences), generator=g, dtype=torch.int32).to(device)
+
+
+def skin(leaves, joints, blend=blend_skin):
+    template, directions, coefficients, weights, transforms = leaves
+    return blend(template, directions, coefficients, joints, weights, transforms)
+
+
+def posed(bodies, parents, dtype=torch.float64, device="cpu"):
+    """Random matrices, close to rotations so that a long chain stays in range, and joints."""
+    g = torch.Generator().manual_seed(0)
+    turns = torch.linalg.qr(torch.randn(bodies, len(parents), 3, 3, generator=g, dtype=torch.float64))[0]
+    turns = turns + 1e-3 * torch.randn(turns.shape, generator=g, dtype=torch.float64)
+    joints = torch.randn(bodies, len(parents), 3, generator=g, dtype=torch.float64)
+    return [x.to(device, dtype).requires_grad_() for x in (turns, joints)], torch.tensor(parents, dtype=torch.int64)
+
+
+def assert_same(outs, expected, leaves, tolerance):
+    """Values and gradients, relative to the largest."""
+    v = [torch.randn_like(x) for x in expected]
+    got, want = (torch.autograd.grad(x, leaves, v, allow_unused=True) for x in (outs, expected))
+    for a, b in zip((*outs, *got), (*expected, *want)):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()) if b.numel() else 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("each", [False, True], ids=["one template", "one each"])
+@pytest.mark.parametrize("influences", range(1, 9))
+def test_matches_the_sums_and_their_gradients(device, dtype, each, influences):
+    """Bodies that fill packs and do not, in all of 4, 8 and 16 lanes; enough vertices for blocks that are not whole."""
+    torch.manual_seed(0)
+    bodies = {1: 1, 2: 3, 3: 5, 4: 16, 5: 9, 6: 20, 7: 33, 8: 8}[influences]
+    leaves, joints = skinned(bodies, 70, 13, 5, influences, each, dtype, device)
+    assert_same(
+        [skin(leaves, joints)],
+        [skin(leaves, joints, reference.blend_skin)],
+        leaves,
+        2e-6 if dtype == torch.float32 else 1e-13,
+    )
+
+
+@pytest.mark.parametrize("bodies, vertices, shapes, joints", [
+    (1, 1, 1, 1), (2, 1, 0, 1), (0, 5, 3, 2), (3, 0, 2, 2), (3, 31, 6, 1), (3, 33, 7, 3), (2, 700, 30, 3),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_edges(device, dtype, bodies, vertices, shapes, joints):
+    """One of each and none of each; several chunks of vertices; every remainder of a register block's directions."""
+    torch.manual_seed(0)
+    leaves, indices = skinned(bodies, vertices, shapes, joints, 2, dtype=dtype, device=device)
+    out, expected = skin(leaves, indices), skin(leaves, indices, reference.blend_skin)
+    assert out.shape == (bodies, vertices, 3)
+    assert_same([out], [expected], leaves, 2e-6 if dtype == torch.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("parents", [
+    [-1], [-1, 0, 0, 1, 1, 3], [-1, -1, 1, 0, 2, 2], list(range(-1, 99)), [],
+], ids=["root", "tree", "two trees", "chain", "none"])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kinematics_match_homogeneous_matrices(device, dtype, parents):
+    torch.manual_seed(0)
+    leaves, parents = posed(11, parents, dtype, device)
+    outs, expected = kinematics(*leaves, parents), reference.kinematics(*leaves, parents)
+    assert_same(outs, expected, leaves, 2e-5 if dtype == torch.float32 else 1e-12)
+
+
+def test_kinematics_of_nobody(device):
+    transforms, joints = kinematics(torch.zeros(0, 2, 3, 3, device=device), torch.zeros(0, 2, 3, device=device),
+                                    torch.tensor([-1, 0], dtype=torch.int32))  # fmt: skip
+    assert transforms.shape == (0, 2, 3, 4) and joints.shape == (0, 2, 3)
+
+
+def test_gradients_are_true():
+    leaves, joints = skinned(3, 5, 4, 3, 2)
+    assert torch.autograd.gradcheck(lambda *x: skin(x, joints), leaves)
+    leaves, joints = skinned(2, 3, 2, 2, 3, each=True)
+    assert torch.autograd.gradcheck(lambda *x: skin(x, joints), leaves)
+    leaves, parents = posed(2, [-1, 0, 1, 1, -1])
+    for k in range(2):  # each output alone, so that the other's gradient is absent
+        assert torch.autograd.gradcheck(lambda *x, k=k: kinematics(*x, parents)[k], leaves)
+
+
+@pytest.mark.parametrize("wanted", NAMES)
+def test_each_gradient_alone(device, wanted):
+    leaves, joints = skinned(3, 40, 6, 4, 4, device=device)
+    whole = dict(zip(NAMES, torch.autograd.grad(skin(leaves, joints).square().sum(), leaves)))
+    alone = [x if name == wanted else x.detach() for name, x in zip(NAMES, leaves)]
+    (got,) = torch.autograd.grad(skin(alone, joints).square().sum(), [x for x in alone if x.requires_grad])
+    assert torch.equal(got, whole[wanted])
+
+
+def test_a_bent_arm(device):
+    """Shoulder at the origin, elbow at x = 1, hand at x = 2; the elbow turns by 90° about z, the shoulder about y."""
+    joints = torch.tensor([[[0.0, 0, 0], [1, 0, 0]]], device=device)
+    about_z = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    about_y = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    transforms, moved = kinematics(torch.stack([about_y, about_z])[None].to(device), joints, torch.tensor([-1, 0]))
+    assert torch.equal(moved[0].cpu(), torch.tensor([[0.0, 0, 0], [0, 0, -1]]))
+    template = torch.tensor([[0.5, 0, 0], [2.0, 0, 0], [1.0, 0, 0.5]], device=device)
+    weights = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5]], device=device)
+    named = torch.tensor([[0, 1]] * 3, dtype=torch.int32, device=device)
+    none = template.new_zeros(0, 3, 3), template.new_zeros(1, 0)
+    out = blend_skin(template, *none, named, weights, transforms)
+    # The upper arm's middle, the hand, and a point of the elbow, halfway between where both bones take it (the same).
+    expected = torch.tensor([[0.0, 0, -0.5], [0, 1, -1], [0.5, 0, -1]])
+    torch.testing.assert_close(out[0].cpu(), expected, rtol=0, atol=1e-6)
+
+
+def test_the_rest_pose_is_the_shaped_template(device):
+    leaves, joints = skinned(2, 50, 4, 3, 4, device=device)
+    template, directions, coefficients, weights, _ = leaves
+    weights = weights.softmax(-1)
+    eye = torch.eye(3, dtype=torch.float64, device=device).expand(2, 3, 3, 3)
+    transforms, _ = kinematics(eye, torch.randn(2, 3, 3, dtype=torch.float64, device=device), torch.tensor([-1, 0, 1]))
+    out = blend_skin(template, directions, coefficients, joints, weights, transforms)
+    torch.testing.assert_close(out, template + torch.einsum("bm,mvc->bvc", coefficients, directions))
+
+
+def test_a_weight_of_zero_names_any_joint(device):
+    leaves, joints = skinned(2, 20, 3, 4, 3, device=device)
+    leaves[3] = torch.cat([leaves[3][:, :2].detach(), torch.zeros_like(leaves[3][:, :1])], 1)
+    other = torch.cat([joints[:, :2], (joints[:, 2:] + 1) % 4], 1).int()
+    assert torch.equal(skin(leaves, joints), skin(leaves, other))
+
+
+def test_non_contiguous_inputs(device):
+    leaves, joints = skinned(3, 40, 6, 4, 4, dtype=torch.float32, device=device)
+    strided = [x.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for x in leaves]
+    plain, out = skin(leaves, joints), skin(strided, joints.repeat_interleave(2, -1)[:, ::2])
+    assert torch.equal(plain, out)
+    v = torch.randn(3, 3, 40, device=device).mT  # the gradient too
+    for a, b in zip(torch.autograd.grad(plain, leaves, v), torch.autograd.grad(out, strided, v)):
+        assert torch.equal(a, b)
+
+
+def test_nan_stays_in_its_body(device):
+    leaves, joints = skinned(20, 40, 6, 4, 4, dtype=torch.float32, device=device)
+    good = skin(leaves, joints)
+    v_good = torch.autograd.grad(good.sum(), leaves[2])[0]
+    leaves[4] = leaves[4].detach().clone()
+    leaves[4][3, 1, 1, 1] = math.nan
+    out = skin(leaves, joints)
+    rest = torch.arange(20, device=device) != 3
+    assert torch.equal(out[rest], good[rest]) and out[3].isnan().any()
+    assert torch.equal(torch.autograd.grad(out.sum(), leaves[2])[0][rest], v_good[rest])
+
+
+def test_threads_change_nothing():
+    threads, results = torch.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            leaves, joints = skinned(35, 1000, 20, 24, 4, dtype=torch.float32)
+            out = skin(leaves, joints)
+            turns, parents = posed(35, [-1, *range(23)], torch.float32)
+            moved = kinematics(*turns, parents)
+            results.append([out, *moved, *torch.autograd.grad(out.square().sum(), leaves)])
+            results[-1] += torch.autograd.grad([x.sum() for x in moved], turns)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for r in results[1:] for a, b in zip(results[0], r))
+
+
+OUTPUTS = """
+import sys, torch
+from ops.test_lbs import posed, skin, skinned
+from neural3d.ops.lbs import kinematics
+out = []
+for bodies in (1, 9, 37):
+    leaves, joints = skinned(bodies, 333, 31, 24, 4, dtype=torch.float32)
+    out.append(skin(leaves, joints))
+    out += torch.autograd.grad(out[-1].square().sum(), leaves)
+torch.save(out, sys.argv[1])
+"""
+
+
+def test_every_instruction_set_agrees(tmp_path):
+    results = []
+    tests = os.path.dirname(os.path.dirname(__file__))
+    path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
+    for isa in instruction_sets():
+        run = [sys.executable, "-c", OUTPUTS, str(tmp_path / isa)]
+        subprocess.run(run, env=os.environ | {"NEURAL3D_ISA": isa, "PYTHONPATH": path}, check=True)
+        results.append(torch.load(tmp_path / isa))
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6 * a.detach().abs().max().item())
+
+
+def test_bad_input_is_a_sentence():
+    leaves, joints = skinned(2, 10, 3, 4, 2, dtype=torch.float32)
+    template, directions, coefficients, weights, transforms = (x.detach() for x in leaves)
+    for arguments, sentence in [
+        ((template.half(), directions, coefficients, joints, weights, transforms), "template must be float32"),
+        ((template[:9], directions, coefficients, joints, weights, transforms), "template must have shape"),
+        (
+            (template.expand(3, 10, 3), directions, coefficients, joints, weights, transforms),
+            "template must have shape",
+        ),
+        ((template, directions[:, :9], coefficients, joints, weights, transforms), "directions must have shape"),
+        ((template, directions, coefficients[:, :2], joints, weights, transforms), "coefficients must have shape"),
+        ((template, directions, coefficients[:1], joints, weights, transforms), "coefficients must have shape"),
+        ((template, directions, coefficients, joints.long(), weights, transforms), "joints must be int32"),
+        ((template, directions, coefficients, joints[0], weights, transforms), "joints must have shape"),
+        ((template, directions, coefficients, joints + 2, weights, transforms), r"joints must lie in \[0, 4\)"),
+        ((template, directions, coefficients, joints - 1, weights, transforms), r"joints must lie in \[0, 4\)"),
+        ((template, directions, coefficients, joints, weights[:, :1], transforms), "weights must have shape"),
+        ((template, directions, coefficients, joints, weights.double(), transforms), "weights must be torch.float32"),
+        ((template, directions, coefficients, joints, weights, transforms[..., :3]), "transforms must have shape"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            blend_skin(*arguments)
+    (turns, rest), parents = posed(2, [-1, 0, 1])
+    for arguments, sentence in [
+        ((turns[:, :2], rest, parents), "rotations must have shape"),
+        ((turns.float(), rest, parents), "rotations must be torch.float64"),
+        ((turns, rest[..., :2], parents), "joints must have shape"),
+        ((turns, rest.half(), parents), "joints must be float32 or float64"),
+        ((turns, rest, parents[:2]), "parents must have shape"),
+        ((turns, rest, parents.float()), "parents must be int32 or int64"),
+        ((turns, rest, torch.tensor([-1, 2, 0])), "joint 1 has parent 2"),
+        ((turns, rest, torch.tensor([0, 0, 0])), "joint 0 has parent 0"),
+        ((turns, rest, torch.tensor([-1, -2, 0])), "joint 1 has parent -2"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            kinematics(*arguments)
