@@ -26,17 +26,19 @@ def speeds(paths: Float[Tensor, "T ... 3"], rate: float) -> Float[Tensor, "T ...
 
 
 def ground_of(heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"]) -> float:
-    """The height at which the lowest points are slow: where they stand, most of the time."""
+    """The height at which the lowest point is most often slow: the ground, also where some frames lie below it."""
     lowest, which = heights.min(1)
-    slow = speed.gather(1, which[:, None])[:, 0] < FAST
-    standing = lowest[slow & (lowest < lowest.min() + 0.25)] if slow.any() else lowest
-    return float((standing if len(standing) else lowest).quantile(0.3))
+    slow = lowest[speed.gather(1, which[:, None])[:, 0] < FAST]
+    slow = (slow if len(slow) else lowest).sort().values
+    near = torch.searchsorted(slow, slow + LOW) - torch.arange(len(slow))  # how many are up to LOW above each
+    first = int(near.argmax())
+    return float(slow[first : first + int(near[first])].median())
 
 
 def planted(
     heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"], rate: float
 ) -> Bool[Tensor, "T points"]:
-    """Which points stand: from where they are low and slow, until they are high or fast. heights: above where they do."""
+    """Which points stand: around where they are low and slow, until they are high or fast. heights: 0 where they do."""
     enter, stay = (heights < LOW) & (speed < SLOW), (heights < HIGH) & (speed < FAST)
     found = torch.zeros_like(enter)
     for order in (range(len(enter)), range(len(enter) - 1, -1, -1)):  # hysteresis, from both sides
@@ -48,7 +50,7 @@ def planted(
     for point in range(found.shape[1]):
         edges = np.flatnonzero(np.diff(np.r_[0, found[:, point].numpy().astype(int), 0]))
         for first, last in edges.reshape(-1, 2):
-            found[first:last, point] &= last - first >= least
+            found[first:last, point] = bool(last - first >= least)
     return found
 
 
@@ -56,6 +58,18 @@ def slides(paths: Float[Tensor, "T points 3"], stands: Bool[Tensor, "T points"])
     """Metres that planted points move along the ground from one frame to the next, where they are planted in both."""
     moved = (paths[1:] - paths[:-1])[..., [0, 2]].norm(dim=-1)
     return moved[stands[1:] & stands[:-1]]
+
+
+def eased(stands: Bool[Tensor, "T points"], rate: float) -> Float[Tensor, "T points"]:
+    """1 where points are planted, and smoothly to 0 before and after."""
+    width = max(round(EASE * rate), 1)
+    wide = torch.nn.functional.pad(stands.T.double()[:, None], (2 * width, 2 * width), mode="replicate")
+    return _averaged(torch.nn.functional.max_pool1d(wide, 2 * width + 1, 1), width)[:, 0].T
+
+
+def _averaged(values: Float[Tensor, "n 1 T_padded"], width: int) -> Float[Tensor, "n 1 T"]:
+    window = torch.hann_window(2 * width + 3, periodic=False, dtype=values.dtype)[1:-1]
+    return torch.nn.functional.conv1d(values, (window / window.sum())[None, None])
 
 
 def settled(
@@ -78,13 +92,9 @@ def settled(
             # Unknown 2 t + point; row k of `bands` holds the matrix's k-th diagonal.
             bands, right = np.zeros((5, 2 * count)), np.zeros(2 * count)
             bands[0] += 1
-            for difference, weight in (((1, -2, 1), stiff),):
-                for t in range(count - 2):
-                    for point in range(2):
-                        at = [2 * (t + k) + point for k in range(3)]
-                        for i in range(3):
-                            for j in range(i + 1):
-                                bands[at[i] - at[j], at[j]] += weight * difference[i] * difference[j]
+            for i, a in enumerate((1, -2, 1)):
+                for j, b in enumerate((1, -2, 1)[: i + 1]):
+                    bands[2 * (i - j), 2 * j : 2 * (j + count - 2)] += stiff * a * b
             bands[0] += together
             bands[1, 0::2] -= together
             if axis == 1:
@@ -92,13 +102,11 @@ def settled(
                 bands[0, fixed] += hard
                 right += np.where(fixed, hard * (heights - paths[..., 1]).reshape(-1).numpy(), 0)
             else:
-                moves = (paths[1:, :, axis] - paths[:-1, :, axis]).numpy()
-                for t, point in np.argwhere(both.numpy()):
-                    a, b = 2 * t + point, 2 * (t + 1) + point
-                    bands[0, [a, b]] += hard
-                    bands[2, a] -= hard
-                    right[a] += hard * moves[t, point]
-                    right[b] -= hard * moves[t, point]
+                a = np.flatnonzero(both.numpy())
+                bands[0] += hard * (np.bincount(a, minlength=2 * count) + np.bincount(a + 2, minlength=2 * count))
+                bands[2, a] -= hard
+                moves = hard * (paths[1:, :, axis] - paths[:-1, :, axis]).numpy().reshape(-1)[a]
+                right += np.bincount(a, moves, 2 * count) - np.bincount(a + 2, moves, 2 * count)
             corrections = scipy.linalg.solveh_banded(bands, right, lower=True)
             found[..., axis] = paths[..., axis] + torch.from_numpy(corrections).reshape(count, 2)
         inside = found[..., 1] < heights - 1e-4
@@ -119,8 +127,7 @@ def lowered(
     width = max(round(EASE * rate), 1)
     padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
     highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
-    window = torch.hann_window(2 * width + 3, periodic=False, dtype=needed.dtype)[1:-1]
-    return torch.nn.functional.conv1d(highest, (window / window.sum())[None, None])[0, 0]
+    return _averaged(highest, width)[0, 0]
 
 
 def reach(

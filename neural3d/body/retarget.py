@@ -1,7 +1,7 @@
-"""A motion of one skeleton on another: by names of joints and poses at rest, with feet that stand and joints that hold.
+"""A motion of one skeleton on another: by names of joints and poses at rest; feet stand and joints hold.
 
-1. Both figures are seen in frames of their own (left, up, forward). Each bone of the target takes the direction that the
-   source's has, and bends about its own hinge where the source bends about its: a pose at rest with arms down, in an A
+1. Both figures are seen in frames of their own (left, up, forward). Each bone of the target takes the direction that
+   the source's has, and bends about its own hinge where the source bends about its: a rest with arms down, in an A
    or in a T makes no difference, and twist is kept. Spines and necks of unlike counts share their bend.
 2. Hips move as the source's, in the proportion of leg lengths; the ground is where the source's feet are, when slow.
 3. Joints are held within `anatomy.LIMITS`.
@@ -33,6 +33,7 @@ from neural3d.geometry.rotations import (
 )
 from neural3d.geometry.skeletons import Skeleton
 
+STEPS = 3  # of setting feet down; each leaves a tenth of what the one before left
 SOLE = 0.01  # of a figure's height: soles below its lowest joint, where nothing says how far
 TILTED = torch.pi / 4  # a foot whose planted poses are further from the flat one is none that stands
 
@@ -102,21 +103,16 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
     ahead = torch.nn.functional.normalize(settled[:, :, 1] - settled[:, :, 0], dim=-1)
     lengths = torch.stack([target.balls[side].norm() for side in SIDES])[:, None]
     goals = settled.mean(2) - ahead * lengths / 2
-    thighs = torch.stack([places[:, target.rig.legs[side][0]] for side in SIDES], 1)
-    legs = torch.stack([target.limbs[LEG, side].upper.norm() + target.limbs[LEG, side].lower.norm() for side in SIDES])
-    down = torch.zeros_like(hips)
-    down[:, 1] = -feet.lowered(thighs, goals, legs, rate)
-    places = places + down[:, None]
     for k, side in enumerate(SIDES):
-        upper, lower, end = target.rig.legs[side]
-        hinge = (world[:, upper] @ target.limbs[LEG, side].hinge[:, None])[..., 0]
-        swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
-        wanted[upper], wanted[lower] = swing @ world[:, upper], bend @ world[:, lower]
-        turn = quaternion_between(paths[:, k, 1] - paths[:, k, 0], ahead[:, k])
-        wanted[end] = rotation_from_quaternion(turn) @ world[:, end]
-    world, again = target.posed(wanted, source)
-    places = target.places(world, hips + down)
-    paths = torch.stack([target.points(world, places, side) for side in SIDES], 1)
+        turn = rotation_from_quaternion(quaternion_between(paths[:, k, 1] - paths[:, k, 0], ahead[:, k]))
+        wanted[target.rig.legs[side][2]] = turn @ foot[side]
+    on_ball = feet.eased(stands[:, :, 1], rate)[..., None]
+    for _ in range(STEPS):
+        posed, again = target.stood(wanted, source, hips, goals, rate)
+        paths = torch.stack([target.points(*posed, side) for side in SIDES], 1)
+        # An ankle at its limit does not let the foot lie as it should: then the heel leaves its place, not the ball.
+        goals = goals + on_ball * (settled[:, :, 1] - paths[:, :, 1])
+    world, places = posed
     after = feet.slides(paths.flatten(1, 2), stands.flatten(1))
 
     for part, (share, most) in again.items():
@@ -267,6 +263,26 @@ class Target(Figure):
             world.append(own)
         return torch.stack(world, 1), beyond
 
+    def stood(
+        self, wanted: dict[int, Tensor], source: Source, hips: Tensor, goals: Float[Tensor, "T sides 3"], rate: float
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, tuple[float, float]]]:
+        """Rotations and places with ankles at their goals: hips lowered where legs are too short, legs bent."""
+        world, _ = self.posed(wanted, source)
+        places = self.places(world, hips)
+        thighs = torch.stack([places[:, self.rig.legs[side][0]] for side in SIDES], 1)
+        legs = torch.stack([self.limbs[LEG, side].upper.norm() + self.limbs[LEG, side].lower.norm() for side in SIDES])
+        down = torch.zeros_like(hips)
+        down[:, 1] = -feet.lowered(thighs, goals, legs, rate)
+        places = places + down[:, None]
+        bent = dict(wanted)
+        for k, side in enumerate(SIDES):
+            upper, lower, end = self.rig.legs[side]
+            hinge = (world[:, upper] @ self.limbs[LEG, side].hinge[:, None])[..., 0]
+            swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
+            bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
+        world, beyond = self.posed(bent, source)
+        return (world, self.places(world, hips + down)), beyond
+
     def places(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"]) -> Float[Tensor, "T J 3"]:
         """Where all joints are when the middle between the thighs' is there."""
         found = [torch.zeros_like(hips)]
@@ -294,7 +310,7 @@ def _spread(world: Tensor, knots: list[int], joints: tuple[int, ...]) -> dict[in
 
 
 def _twisted(upper: Tensor, lower: Tensor, limb: Limb) -> Float[Tensor, "T 3 3"]:
-    """The upper bone turned about itself until the lower lies where its hinge lets it go; less, where it hardly bends."""
+    """The upper bone turned about itself until the lower lies where its hinge goes; less where it hardly bends."""
     bone = torch.nn.functional.normalize((upper @ limb.upper[:, None])[..., 0], dim=-1)
     other = torch.nn.functional.normalize((lower @ limb.lower[:, None])[..., 0], dim=-1)
     hinge = (upper @ limb.hinge[:, None])[..., 0]
