@@ -110,7 +110,7 @@ def main() -> None:
     body = shaped(load_model("anny", near={}), {})
     rows, pictures = [], []
     for clip in CLIPS:
-        motion = retarget(read_motion(DATA / clip), body.skeleton())
+        motion = retarget(read_motion(DATA / clip), body.skeleton(), float(body.template[:, 1].min()))
         frame = min(options.frame, len(motion) - 2)  # at its end three.js begins anew
         moment = motion.part(frame, frame + 1)
         vertices = body(None, moment.rotations, moment.places - body.rest[0]).vertices[0]

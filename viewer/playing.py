@@ -60,7 +60,7 @@ def open_body(path: Path) -> Subject | None:
     elif is_motion(path):
         motion = read_motion(path)
         body = shaped(load_model("anny", near={}), {})
-        own = retarget(motion, body.skeleton())
+        own = retarget(motion, body.skeleton(), float(body.template[:, 1].min()))
         frames, rate, facts = posed_frames(body, own), own.rate, describe_motion(motion)
     else:
         return None

@@ -161,9 +161,17 @@ class BodyMake:
 
         if self.motion is not None:
             from neural3d.body.clips import read_motion
+            from neural3d.body.clips.amass import LAYOUTS, average
             from neural3d.body.retarget import retarget
 
-            return retarget(read_motion(self.motion), body.skeleton())
+            clip, ground = read_motion(self.motion), float(body.template[:, 1].min())
+            if self.out.suffix.lower() == ".npz" and body.joints not in LAYOUTS:  # AMASS knows SMPL's joints only
+                made = retarget(clip, average("smplh"))
+            else:
+                made = retarget(clip, body.skeleton(), ground)
+            for note in made.notes:
+                console.print(f"note: {note}")
+            return made
         turns = torch.zeros(1, body.joints, 3)
         for joint, degrees in read_pairs("pose", self.pose, 3).items():
             if joint not in body.joint_names:
