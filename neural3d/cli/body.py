@@ -161,11 +161,11 @@ class BodyMake:
 
         if self.motion is not None:
             from neural3d.body.clips import read_motion
-            from neural3d.body.clips.amass import LAYOUTS, average
+            from neural3d.body.clips.amass import average
             from neural3d.body.retarget import retarget
 
             clip, ground = read_motion(self.motion), float(body.template[:, 1].min())
-            if self.out.suffix.lower() == ".npz" and body.joints not in LAYOUTS:  # AMASS knows SMPL's joints only
+            if self.out.suffix.lower() == ".npz" and body.joint_names[0] != "pelvis":  # AMASS knows SMPL's joints only
                 made = retarget(clip, average("smplh"))
             else:
                 made = retarget(clip, body.skeleton(), ground)
