@@ -1,10 +1,11 @@
 """A body's .glb in three.js beside our own drawing of the same moment: does the file mean what we mean?
 
-    npm install --prefix /tmp/three three
-    NEURAL3D_DATA=../shared/data python benchmarks/bench_body_glb.py --three /tmp/three/node_modules/three
+    npm install --prefix /tmp/npm three gltf-validator
+    NEURAL3D_DATA=../shared/data python benchmarks/bench_body_glb.py --npm /tmp/npm/node_modules
 
 Headless Chromium (apt-get install chromium) plays the clip to the frame; both pictures show normals as the camera sees
-them, from one pinhole camera, without lights or textures. Prints the PSNR of each clip, saves pictures side by side.
+them, from one pinhole camera, without lights or textures. Prints the PSNR of each clip and what Khronos' validator says
+of the file, saves pictures side by side.
 """
 
 from __future__ import annotations
@@ -96,6 +97,18 @@ def ours(vertices: torch.Tensor, faces: torch.Tensor, eye: torch.Tensor, target:
     return shrunk((255 * torch.where((face[0] >= 0)[..., None], colour, 1.0)).round().byte().numpy())
 
 
+def validated(file: Path, npm: Path) -> tuple[int, int]:
+    """Errors and warnings."""
+    script = """const v = require(process.argv[1] + "/gltf-validator"), fs = require("fs");
+    v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[2])), {maxIssues: 0}).then(
+      (r) => console.log(r.issues.numErrors, r.issues.numWarnings));"""
+    done = subprocess.run(
+        ["node", "-e", script, str(npm.resolve()), str(file)], check=True, capture_output=True, text=True
+    )
+    errors, warnings = done.stdout.split()
+    return int(errors), int(warnings)
+
+
 def shrunk(picture: np.ndarray) -> np.ndarray:
     picture = picture[: SIZE * FINE, : SIZE * FINE].astype(np.float64)
     return picture.reshape(SIZE, FINE, SIZE, FINE, 3).mean((1, 3))
@@ -103,7 +116,7 @@ def shrunk(picture: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--three", type=Path, required=True, help="the three package of npm")
+    parser.add_argument("--npm", type=Path, required=True, help="node_modules with three and gltf-validator")
     parser.add_argument("--frame", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path("body_glb.png"))
     options = parser.parse_args()
@@ -120,14 +133,17 @@ def main() -> None:
             file = io.BytesIO()
             write_rigged(rigged(body, motion), file)
             (Path(folder) / "body.glb").write_bytes(file.getvalue())
-            shutil.copytree(options.three, Path(folder) / "three", ignore=shutil.ignore_patterns("fonts", "textures"))
+            errors, warnings = validated(Path(folder) / "body.glb", options.npm)
+            shutil.copytree(
+                options.npm / "three", Path(folder) / "three", ignore=shutil.ignore_patterns("fonts", "textures")
+            )
             theirs = in_three(Path(folder), frame / motion.rate, eye.tolist(), target.tolist())
         own = ours(vertices, body.faces, eye, target)
         psnr = 10 * math.log10(255**2 / ((theirs - own) ** 2).mean())
-        rows.append([clip, str(frame), f"{psnr:.1f}"])
+        rows.append([clip, str(frame), f"{psnr:.1f}", str(errors), str(warnings)])
         pictures.append(np.concatenate([theirs, own, 255 - 4 * np.abs(theirs - own).clip(0, 63)], 1))
     print(machine())
-    print(table(["clip", "frame", "PSNR, dB"], rows))
+    print(table(["clip", "frame", "PSNR, dB", "validator: errors", "warnings"], rows))
     Image.fromarray(np.concatenate(pictures).round().astype(np.uint8)).save(options.out)
 
 

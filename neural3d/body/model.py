@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural3d.body.shape_space import ShapeSpace
-from neural3d.geometry.rotations import rotation_from_axis_angle, rotation_from_quaternion
+from neural3d.geometry.rotations import rotation_from_6d, rotation_from_axis_angle, rotation_from_quaternion
 from neural3d.geometry.skeletons import Skeleton, check_tree
 from neural3d.ops.lbs import blend_skin, kinematics
 
@@ -129,8 +129,8 @@ class BodyModel:
         translation: Float[Tensor, "B 3"] | None = None,
     ) -> Posed:
         """shape: fewer coefficients than there are leave the last ones at 0; None: the template. pose: of each joint
-        relative to its parent, as axis-angle in radians, quaternion wxyz or matrix; None: at rest. Batches of 1 serve
-        all. Differentiable in all three.
+        relative to its parent, as axis-angle in radians, quaternion wxyz, the first two columns of its matrix, or all
+        of it; None: at rest. Batches of 1 serve all. Differentiable in all three.
 
         Raises ValueError where sizes do not fit.
         """
@@ -159,11 +159,13 @@ class BodyModel:
 
 
 def as_matrices(pose: Tensor) -> Float[Tensor, "B J 3 3"]:
-    """Rotations as axis-angle (B, J, 3), quaternions wxyz (B, J, 4) or matrices."""
+    """Rotations as axis-angle (B, J, 3), quaternions wxyz (B, J, 4), two columns (B, J, 6) or matrices."""
     if pose.ndim == 4 and pose.shape[2:] == (3, 3):
         return pose
     if pose.ndim == 3 and pose.shape[2] == 3:
         return rotation_from_axis_angle(pose)
     if pose.ndim == 3 and pose.shape[2] == 4:
         return rotation_from_quaternion(pose)
-    raise ValueError(f"pose must be (B, J, 3), (B, J, 4) or (B, J, 3, 3), not {tuple(pose.shape)}")
+    if pose.ndim == 3 and pose.shape[2] == 6:
+        return rotation_from_6d(pose)
+    raise ValueError(f"pose must be (B, J, 3), (B, J, 4), (B, J, 6) or (B, J, 3, 3), not {tuple(pose.shape)}")

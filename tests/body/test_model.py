@@ -6,7 +6,7 @@ import torch
 from bodies import smpl_arrays
 
 from neural3d.body import load_model
-from neural3d.geometry.rotations import rotation_from_axis_angle
+from neural3d.geometry.rotations import rotation_from_axis_angle, six_d_from_rotation
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_poses_as_axis_angle_quaternions_and_matrices_are_the_same(model):
     pose = torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(0))
     angle = pose.norm(dim=-1, keepdim=True)
     quaternions = torch.cat([(angle / 2).cos(), pose / angle * (angle / 2).sin()], -1)
-    bodies = [model(None, x).vertices for x in (pose, quaternions, rotation_from_axis_angle(pose))]
+    matrices = rotation_from_axis_angle(pose)
+    bodies = [model(None, x).vertices for x in (pose, quaternions, matrices, six_d_from_rotation(matrices))]
+    torch.testing.assert_close(bodies[0], bodies[3], atol=1e-5, rtol=0)
     torch.testing.assert_close(bodies[0], bodies[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(bodies[0], bodies[2], atol=1e-6, rtol=0)
 
