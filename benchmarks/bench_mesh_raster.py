@@ -22,7 +22,7 @@ import trimesh
 from common import copy_ceiling, interleaved, machine, table
 
 from neural3d.geometry.solid import load_open3d
-from neural3d.ops import antialias, interpolate, keep_memory, mesh_raster, opposite_vertices
+from neural3d.ops import antialias, interpolate, keep_memory, mesh_raster, opposite_corners
 
 MESHES = Path(os.environ.get("NEURAL3D_DATA", "../shared/data")) / "meshes"
 FOCAL, DISTANCE = 1.1, 2.6  # in widths of the picture, in radii of the mesh
@@ -63,7 +63,7 @@ def main(path: Path) -> None:
     vertices, faces = load(path)
     pixels, space = seen(vertices, 512)
     pixels = pixels[None].requires_grad_()
-    colors, opposite = torch.rand(len(vertices), 3, requires_grad=True), opposite_vertices(faces)
+    colors, opposite = torch.rand(len(vertices), 3, requires_grad=True), opposite_corners(faces)
 
     open3d = load_open3d()
     threads = torch.get_num_threads()

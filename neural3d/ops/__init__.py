@@ -6,7 +6,7 @@ Each lives in a module of its own name, whose docstring gives the equations and 
 """
 
 from neural3d.ops.adam import Adam, adam_step
-from neural3d.ops.antialias import antialias, opposite_vertices
+from neural3d.ops.antialias import antialias, opposite_corners
 from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
 from neural3d.ops.memory import keep_memory
@@ -39,7 +39,7 @@ __all__ = [
     "keep_memory",
     "mesh_raster",
     "mlp",
-    "opposite_vertices",
+    "opposite_corners",
     "pack_bits",
     "rasterization",
     "ray_aabb",
