@@ -103,12 +103,12 @@ class _SplatRaster(torch.autograd.Function):
         v_xy, v_conic, v_opacity = (features.new_empty(n, *k) for k in ((2,), (3,), ()))
         v_features = torch.empty_like(features)
         v_background = None if background is None else torch.empty_like(background)
-        rows = kept_memory("rows", features, RECORD * max(len(bins.entry), n), features.dtype)
+        rows = kept_memory("rows", features, RECORD * len(bins.entry), features.dtype)
         v_tile = features.new_empty(len(bins.tile_begin) - 1, channels)
         native(features.device).splat_raster_vjp(
             opacity=opacity, features=features, background=background, through=through, stopped=stopped,
             **bins._asdict(), v_image=v_image, v_alpha=v_alpha, rows=rows, v_tile=v_tile, v_xy=v_xy, v_conic=v_conic,
             v_opacity=v_opacity, v_features=v_features, v_background=v_background, v_xy_abs=ctx.xy_abs_grad,
-            ordered=torch.are_deterministic_algorithms_enabled(), stream=stream(features.device),
+            stream=stream(features.device),
         )  # fmt: skip
         return v_xy, v_conic, None, v_opacity, v_features, v_background, None, None, None
