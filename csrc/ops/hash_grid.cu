@@ -118,13 +118,13 @@ __global__ void scatter(const __grid_constant__ HashGridArgs<T> a) {
   const int64_t left = a.n - (i - lane);
   const int end = left < begin + kPoints ? int(left) : begin + kPoints;
   T sum[F / kFeatures] = {};
-  for (int p = begin; p < end; ++p) {
-    const uint32_t index = brought.index[corner][p];
-    const bool last = p + 1 == end || brought.index[corner][p + 1] != index;
+  uint32_t index = brought.index[corner][begin], next;
+  for (int p = begin; p < end; ++p, index = next) {
+    next = p + 1 < end ? brought.index[corner][p + 1] : ~0u;  // of no entry
     for (int k = 0; k < F / kFeatures; ++k) {
       const int f = k * kFeatures + lane % kFeatures;
       sum[k] += brought.w[corner][p] * brought.v[f][p];
-      if (!last) continue;
+      if (index == next) continue;
       const int64_t at = (level.offset + index) * F + f;
       if (ordered)
         atomicAdd(reinterpret_cast<unsigned long long*>(a.workspace) + at,
