@@ -2,9 +2,9 @@
 
     NEURAL3D_EMULATED=build/emulated python benchmarks/bench_atomics.py [--data FOLDER] [--only fox]
 
-splat_raster, on the scenes of bench_splat_raster.py: atomic operations an entry (a splat in a tile), and how many
-rectangles of pixels, a warp's, its splat is blended in: how often a warp must take sums over its pixels. hash_grid,
-on points all over the cube and on rays: atomic operations a point, and the sectors of 32 bytes that they go to, in which
+splat_raster, on the scenes of bench_splat_raster.py: atomic operations an entry (a splat in a tile), and in how many
+rectangles of pixels its splat is blended: so often must a warp that has such pixels take sums over them. hash_grid, on
+points all over the cube and on rays: atomic operations a point, and the sectors of 32 bytes that they go to, in which
 the memory takes them. It measures no time: bench_cuda.py does, on a GPU.
 """
 
@@ -25,7 +25,7 @@ from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 
 POINTS = 1 << 12
 TILE, ALPHA_MIN, ALPHA_MAX, THROUGH_MIN = 16, 1 / 255, 0.99, 1e-4
-RECTANGLES = {"8 × 4": (4, 8), "16 × 2": (2, 16), "8 × 8": (8, 8), "16 × 8": (8, 16), "16 × 16": (16, 16)}  # height first
+RECTANGLES = {f"{w} × {h}": (w, h) for w, h in ((8, 4), (16, 2), (8, 8), (16, 8), (16, 16))}
 
 
 def blended(stages: Stages, tile: int, width: int, height: int) -> Tensor:
@@ -55,11 +55,11 @@ def splats(data: Path | None, only: str, kernels) -> str:
         entries, visits = len(stages.lists.entry), dict.fromkeys(RECTANGLES, 0)
         for tile in range(stages.lists.tiles):
             pixels = blended(stages, tile, width, height)
-            for rectangle, (h, w) in RECTANGLES.items():
+            for rectangle, (w, h) in RECTANGLES.items():
                 visits[rectangle] += int(pixels.view(-1, TILE // h, h, TILE // w, w).any(4).any(2).sum())
         row = [name, f"{entries:,}", f"{counts.atomics / entries:.2f}", f"{counts.sectors / entries:.2f}"]
         row += [f"{counts.collectives / entries:.1f}"]
-        rows.append(row + [f"{n / entries:.2f}" for n in visits.values()])
+        rows.append([*row, *(f"{n / entries:.2f}" for n in visits.values())])
     header = ["scene", "entries", "atomics an entry", "sectors", "collectives", *(f"in {r}" for r in RECTANGLES)]
     return table(header, rows)
 
@@ -75,7 +75,7 @@ def grids(kernels) -> str:
                 hash_grid(x, entries, spec).sum().backward()
             kind = "dense" if SPEC.resolutions[level] ** 3 <= SPEC.sizes[level] else "hashed"
             row = [name, f"{level} ({SPEC.resolutions[level]}³, {kind})"]
-            rows.append(row + [f"{counts.atomics / POINTS:.2f}", f"{counts.sectors / POINTS:.2f}"])
+            rows.append([*row, f"{counts.atomics / POINTS:.2f}", f"{counts.sectors / POINTS:.2f}"])
     return table(["points", "level", "atomics a point", "sectors a point"], rows)
 
 

@@ -95,7 +95,7 @@ struct Brought {
 // together: the features of an entry, often two neighbours along x, which the memory takes as one.
 template <class T, int F>
 __global__ void scatter(const __grid_constant__ HashGridArgs<T> a) {
-  constexpr int kFeatures = F < 4 ? F : 4, kLanes = 8 * kFeatures, kPoints = kLanes;
+  constexpr int kFeatures = F < 4 ? F : 4, kLanes = 8 * kFeatures, kPoints = kLanes;  // of the 32: one of 32 / kLanes
   __shared__ Brought<T, F> warps[kThreads / 32];
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   const HashGridLevel& level = a.level[blockIdx.y];

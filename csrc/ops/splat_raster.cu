@@ -114,10 +114,10 @@ constexpr int kHalves = 2, kSide = 8, kHalfWidth = kSide / kHalves;
 constexpr int kBackWarps = kTilePixels / (kSide * kSide), kBackThreads = 32 * kBackWarps;
 constexpr int kSlots = 32 / kSide;  // splats whose sums a warp takes at a time, a lane a row of pixels of one of them
 
-// Of a pixel and a splat blended to it, all that the splat's sums need (SplatSum): w, and s = ∂L/∂α · α.
-template <class T>
+// What a warp takes sums of (SplatSum): of each pixel and splat that is blended to it w, and s = ∂L/∂α · α.
+template <int kChannels, class T>
 struct alignas(16) Terms {
-  T w[kSlots][kHalves][32], s[kSlots][kHalves][32];
+  T w[kSlots][kHalves][32], s[kSlots][kHalves][32], v_color[kChannels][kHalves][32];
 };
 
 template <class T>
@@ -158,10 +158,10 @@ struct Sums {
   static constexpr int kRest = power_of_two_from(kUsed > kSide ? kUsed - kSide : 0), kStored = kSide + kRest;
 
   // Of the splat `g` whose terms lie at `slot`, to `to` if there is one: by 8 lanes, each a row of pixels from (x, y)
-  // on. v_color: of the warp's pixels, as the terms. A row has one dy, which leaves three sums to be taken a pixel.
+  // on. A row has one dy, which leaves three sums to be taken a pixel.
   template <class T>
-  __device__ static void store(const Terms<T>& terms, int slot, int row, const Splat<T>& g, T x, T y,
-                               const T (*v_color)[kHalves][32], T* to) {
+  __device__ static void store(const Terms<kChannels, T>& terms, int slot, int row, const Splat<T>& g, T x, T y,
+                               T* to) {
     T v[kStored] = {};
     const T dy = y - g.y;
     for (int half = 0; half < kHalves; ++half) {
@@ -177,7 +177,7 @@ struct Sums {
         }
       }
       for (int c = 0; c < kChannels; ++c) {
-        const Four<T> color = four(&v_color[c][half][at]);
+        const Four<T> color = four(&terms.v_color[c][half][at]);
         for (int k = 0; k < kHalfWidth; ++k) v[kFeature + c] = fused(w.v[k], color.v[k], v[kFeature + c]);
       }
     }
@@ -199,8 +199,7 @@ __global__ void __launch_bounds__(kBackThreads) unblend_tiles(SplatRasterVjpArgs
   using Sums = Sums<kChannels, kAbs>;
   constexpr int kBatch = 128 / sizeof(T);
   __shared__ Batch<kChannels, kBatch, T> batch;
-  __shared__ Terms<T> warps_terms[kBackWarps];
-  __shared__ Four<T> warps_colors[kBackWarps][kChannels][kHalves][kSide];
+  __shared__ Terms<kChannels, T> terms_of[kBackWarps];
   __shared__ T parts[kBatch][kBackWarps][Sums::kStored];
   __shared__ unsigned blended[kBackWarps];  // to which entries of the batch, a bit each
   __shared__ int most;
@@ -209,8 +208,7 @@ __global__ void __launch_bounds__(kBackThreads) unblend_tiles(SplatRasterVjpArgs
   const int left = tile.left + warp % 2 * kSide, top = tile.top + warp / 2 * kSide;
   const int x = left + lane % kHalfWidth, y = top + lane / kHalfWidth, slot = lane / kSide, row = lane % kSide;
   const int begin = a.tile_begin[tile.number], count = a.tile_begin[tile.number + 1] - begin;
-  Terms<T>& terms = warps_terms[warp];
-  T(*v_colors)[kHalves][32] = reinterpret_cast<T(*)[kHalves][32]>(warps_colors[warp]);
+  Terms<kChannels, T>& terms = terms_of[warp];
   T through[kHalves], behind[kHalves] = {}, v_color[kHalves][kChannels] = {};
   int stopped[kHalves];
   for (int h = 0; h < kHalves; ++h) {
@@ -224,7 +222,7 @@ __global__ void __launch_bounds__(kBackThreads) unblend_tiles(SplatRasterVjpArgs
         if (a.background) behind[h] += a.background[c0 + c] * v_color[h][c];
       }
     }
-    for (int c = 0; c < kChannels; ++c) v_colors[c][h][lane] = v_color[h][c];
+    for (int c = 0; c < kChannels; ++c) terms.v_color[c][h][lane] = v_color[h][c];
   }
   if (threadIdx.x == 0) most = 0;
   __syncthreads();
@@ -242,7 +240,7 @@ __global__ void __launch_bounds__(kBackThreads) unblend_tiles(SplatRasterVjpArgs
     int filled = 0, mine = 0;  // slots; the entry of the lane's own
     const auto take_sums = [&] {
       __syncwarp();
-      Sums::store(terms, slot, row, batch.splat[mine], T(left) + T(0.5), T(top + row) + T(0.5), v_colors,
+      Sums::store(terms, slot, row, batch.splat[mine], T(left) + T(0.5), T(top + row) + T(0.5),
                   slot < filled ? parts[mine][warp] : nullptr);
       __syncwarp();
       filled = 0;

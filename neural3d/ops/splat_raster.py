@@ -45,8 +45,8 @@ def splat_raster(
     get zero gradients. NaN features spoil the pixels that they are blended to.
 
     Differentiable once, in xy, conic, opacity, features and background, not in depth; capped α have no slope in xy,
-    conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU the same inputs
-    give the same bytes for any number of threads; on CUDA, `torch.use_deterministic_algorithms` asks for ordered sums.
+    conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. The same inputs give the
+    same bytes, on the CPU for any number of threads.
 
     xy_abs_grad: the backward pass writes Σ over pixels of |∂L/∂xy| here (AbsGS, Ye et al. 2024); for C ≤ 8.
     Raises ValueError for shapes, dtypes or devices that do not fit; RuntimeError where splats touch 2³¹ tiles.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cuda_on_cpu import FOLDER, counted, emulated
 from ops.test_splat_raster import HEIGHT, WIDTH, leaves_of, splats
 
+from cuda_on_cpu import FOLDER, counted, emulated
 from neural3d.ops import HashGridSpec, hash_grid, splat_raster
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="NEURAL3D_EMULATED does not name a build of tests/cuda_on_cpu")
