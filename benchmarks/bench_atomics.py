@@ -4,8 +4,9 @@
 
 splat_raster, on the scenes of bench_splat_raster.py: atomic operations an entry (a splat in a tile), and in how many
 rectangles of pixels its splat is blended: so often must a warp that has such pixels take sums over them. hash_grid, on
-points all over the cube and on rays: atomic operations a point, and the sectors of 32 bytes that they go to, in which
-the memory takes them. It measures no time: bench_cuda.py does, on a GPU.
+points all over the cube and on rays: atomic operations a point, and the turns in which the memory takes them: a sector
+of 32 bytes at a time, of all lanes of a warp, and lanes that share an address one after the other. It measures no time:
+bench_cuda.py does, on a GPU.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def splats(data: Path | None, only: str, kernels) -> str:
             pixels = blended(stages, tile, width, height)
             for rectangle, (w, h) in RECTANGLES.items():
                 visits[rectangle] += int(pixels.view(-1, TILE // h, h, TILE // w, w).any(4).any(2).sum())
-        row = [name, f"{entries:,}", f"{counts.atomics / entries:.2f}", f"{counts.sectors / entries:.2f}"]
+        row = [name, f"{entries:,}", f"{counts.atomics / entries:.2f}", f"{counts.turns / entries:.2f}"]
         row += [f"{counts.collectives / entries:.1f}"]
         rows.append([*row, *(f"{n / entries:.2f}" for n in visits.values())])
-    header = ["scene", "entries", "atomics an entry", "sectors", "collectives", *(f"in {r}" for r in RECTANGLES)]
+    header = ["scene", "entries", "atomics an entry", "turns", "collectives", *(f"in {r}" for r in RECTANGLES)]
     return table(header, rows)
 
 
@@ -75,8 +76,8 @@ def grids(kernels) -> str:
                 hash_grid(x, entries, spec).sum().backward()
             kind = "dense" if SPEC.resolutions[level] ** 3 <= SPEC.sizes[level] else "hashed"
             row = [name, f"{level} ({SPEC.resolutions[level]}³, {kind})"]
-            rows.append([*row, f"{counts.atomics / POINTS:.2f}", f"{counts.sectors / POINTS:.2f}"])
-    return table(["points", "level", "atomics a point", "sectors a point"], rows)
+            rows.append([*row, f"{counts.atomics / POINTS:.2f}", f"{counts.turns / POINTS:.2f}"])
+    return table(["points", "level", "atomics a point", "turns a point"], rows)
 
 
 def main() -> None:

@@ -36,10 +36,10 @@ def emulated(kernels: ModuleType) -> Iterator[None]:
 
 
 class Counts(ctypes.Structure):
-    """What kernels did (emulator.h): atomic operations of threads, on global memory and on shared memory; the sectors
-    of 32 bytes to which the instructions of warps sent the former; warps' collectives."""
+    """What kernels did (emulator.h): atomic operations of threads on global memory, and the turns they take there;
+    those on shared memory; warps' collectives."""
 
-    _fields_ = [(name, ctypes.c_uint64) for name in ("atomics", "sectors", "shared_atomics", "collectives")]
+    _fields_ = [(name, ctypes.c_uint64) for name in ("atomics", "turns", "shared_atomics", "collectives")]
 
 
 @contextmanager

@@ -9,7 +9,6 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -112,8 +111,9 @@ Block block;
 Counts* counts = nullptr;
 // Threads run one after the other: what belongs to one instruction of a warp is the n-th at its place, of each lane,
 // since the warp last met. Of the running block.
-std::map<std::array<int, 3>, int> nth;                      // thread, the warp's generation, line
-std::map<std::array<int, 4>, std::set<uintptr_t>> sectors;  // warp, generation, line, n-th
+std::map<std::array<int, 3>, int> nth;                        // thread, the warp's generation, line
+using Lanes = std::map<uintptr_t, std::map<uintptr_t, int>>;  // how many, by sector and by address
+std::map<std::array<int, 4>, Lanes> instructions;             // by warp, generation, line, n-th
 
 std::mt19937& random_numbers() {
   static std::mt19937 numbers([] {
@@ -235,8 +235,10 @@ void run_block(unsigned threads) {
     }
     if (!moved) throw std::runtime_error("emulated CUDA: threads wait for each other: " + waiting());
   }
-  for (const auto& instruction : sectors) counts->sectors += instruction.second.size();
-  nth.clear(), sectors.clear();
+  const auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
+  for (const auto& [place, lanes] : instructions)
+    for (const auto& [sector, of] : lanes) counts->turns += std::max_element(of.begin(), of.end(), fewer)->second;
+  nth.clear(), instructions.clear();
 }
 
 }  // namespace
@@ -331,7 +333,7 @@ void count_atomic(const void* address, Place place) {
   }
   ++counts->atomics;
   const int warp = block.number / 32, generation = block.warps[warp].generation;
-  sectors[{warp, generation, place.line, nth[{block.number, generation, place.line}]++}].insert(at / 32);
+  ++instructions[{warp, generation, place.line, nth[{block.number, generation, place.line}]++}][at / 32][at];
 }
 
 int take_error() { return std::exchange(block.error, 0); }

@@ -50,8 +50,8 @@ void wait_for_copies(int groups);  // until so many groups of the thread's own a
 
 // While someone counts (emulated_count, for Python): what threads did since.
 struct Counts {
-  uint64_t atomics;         // on global memory, a thread each
-  uint64_t sectors;         // of 32 bytes that these are sent to, all of a warp's instruction together
+  uint64_t atomics;  // on global memory, a thread each
+  uint64_t turns;    // that these take: one a sector of 32 bytes and instruction of a warp, if no lanes share a place
   uint64_t shared_atomics;  // on shared memory
   uint64_t collectives;     // a warp each
 };
