@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Callable
 
 import torch
+from bench_hash_grid import points_along_rays
 from common import interleaved, machine, table
 from torch.nn import functional
 
@@ -28,6 +29,7 @@ from neural3d.ops import (
     pack_bits,
     ray_march,
     splat_project,
+    splat_raster,
     ssim,
 )
 
@@ -38,11 +40,12 @@ def hash_grid_calls(n: int, device: str) -> Calls:
     spec = HashGridSpec()
     entries = torch.empty(spec.entries, spec.features, device=device).uniform_(-1e-4, 1e-4).requires_grad_()
     entries.grad = torch.zeros_like(entries)
-    x = torch.rand(n, 3, device=device)
+    x, rays = torch.rand(n, 3, device=device), points_along_rays(n).to(device)
     v = torch.randn(n, spec.width, device=device)
     return {
         "hash_grid forward": lambda: hash_grid(x, entries.detach(), spec),
         "hash_grid both": lambda: hash_grid(x, entries, spec, table_grad=entries.grad).backward(v),
+        "hash_grid both, along rays": lambda: hash_grid(rays, entries, spec, table_grad=entries.grad).backward(v),
     }
 
 
@@ -137,7 +140,20 @@ def splat_calls(n: int, device: str) -> Calls:
         out = p.xy, p.conic, p.depth, p.opacity, p.color
         torch.autograd.grad(out, splats, out)
 
-    return {"splat_project forward": forward, "splat_project both": both}
+    p = forward()
+    flat = [x.detach().requires_grad_() for x in (p.xy, p.conic, p.opacity, p.color)]
+
+    def blend():
+        xy, conic, opacity, color = flat
+        return splat_raster(xy, conic, p.depth.detach(), opacity, color, *view[2:])
+
+    v = torch.rand(1000, 1000, 3, device=device)
+    return {
+        "splat_project forward": forward,
+        "splat_project both": both,
+        "splat_raster forward": torch.no_grad()(blend),
+        "splat_raster both": lambda: torch.autograd.grad(blend()[0], flat, v),
+    }
 
 
 def ceilings(n: int, device: str) -> Calls:

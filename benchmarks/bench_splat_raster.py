@@ -120,9 +120,8 @@ class Stages:
         self.v = [torch.randn_like(self.image), torch.randn_like(self.alpha)]
         self.back = dict(
             opacity=opacity, place=self.lists.place, v_image=self.v[0], v_alpha=self.v[1],
-            rows=new(max(self.lists.slots, n), RECORD), v_tile=new(self.lists.tiles, c), v_xy=new(n, 2),
+            rows=new(self.lists.slots, RECORD), v_tile=new(self.lists.tiles, c), v_xy=new(n, 2),
             v_conic=new(n, 3), v_opacity=new(n), v_features=new(n, c), v_background=None, v_xy_abs=None,
-            ordered=torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
 
     def forward(self):

@@ -29,7 +29,7 @@ void def(nb::module_& m) {
           Tensor<int32_t> tile_begin, Tensor<int32_t> entry, Tensor<int64_t> cells, Tensor<int32_t> place,
           Tensor<T> through, Tensor<int32_t> stopped, Tensor<T> v_image, OptionalTensor<T> v_alpha, Tensor<T> rows,
           Tensor<T> v_tile, Tensor<T> v_xy, Tensor<T> v_conic, Tensor<T> v_opacity, Tensor<T> v_features,
-          OptionalTensor<T> v_background, OptionalTensor<T> v_xy_abs, bool ordered, uintptr_t stream) {
+          OptionalTensor<T> v_background, OptionalTensor<T> v_xy_abs, uintptr_t stream) {
         const auto* records = reinterpret_cast<const Splat<T>*>(splats.data);
         run::splat_raster_vjp<T>({records,
                                   opacity,
@@ -55,12 +55,11 @@ void def(nb::module_& m) {
                                   v_image.size(2),
                                   v_image.size(1),
                                   v_image.size(0),
-                                  ordered,
                                   pointer(stream)});
       },
       "splats", "opacity", "features", "background", "tile_begin", "entry", "cells", "place", "through", "stopped",
       "v_image", "v_alpha", "rows", "v_tile", "v_xy", "v_conic", "v_opacity", "v_features", "v_background", "v_xy_abs",
-      "ordered", "stream");
+      "stream");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// CUDA driver. encode and scatter: a thread per point and level, the level in blockIdx.y, so that the blocks in flight
-// share one level's table in L2. position: a thread per point, summing over the levels.
+// CUDA driver. encode and scatter: a warp per 32 points and level, the level in blockIdx.y, so that the blocks in
+// flight share one level's table in L2. position: a thread per point, summing over the levels.
 #include <type_traits>
 
 #include "core/cuda.h"
@@ -74,21 +74,6 @@ __global__ void encode(const __grid_constant__ HashGridArgs<T> a) {
   reinterpret_cast<Entry<T, F>*>(a.out)[i * a.levels + blockIdx.y] = sum;
 }
 
-template <class T, int F>
-__device__ void add(T* to, const Entry<T, F>& value) {
-#if __CUDA_ARCH__ >= 900  // several scalars in one atomic operation
-  if constexpr (std::is_same_v<T, float> && F % 4 == 0) {
-    for (int f = 0; f < F; f += 4) {
-      const float4 four = {value.f[f], value.f[f + 1], value.f[f + 2], value.f[f + 3]};
-      atomicAdd(reinterpret_cast<float4*>(to + f), four);
-    }
-  } else if constexpr (std::is_same_v<T, float> && F == 2) {
-    atomicAdd(reinterpret_cast<float2*>(to), float2{value.f[0], value.f[1]});
-  } else
-#endif
-    for (int f = 0; f < F; ++f) atomicAdd(to + f, value.f[f]);
-}
-
 // Fixed point: sums of integers do not depend on their order. One unit is a power of two under which the largest
 // possible sum, of eight corners of every point, stays below 2⁶².
 template <class T>
@@ -97,28 +82,56 @@ __device__ double fixed_point_unit(const HashGridArgs<T>& a) {
   return exp2(ceil(log2(fmax(largest, 1e-100))) - 62);
 }
 
+// What the points of a warp bring to a level; rows of 33 lie in other banks from one to the next.
+template <class T, int F>
+struct Brought {
+  uint32_t index[8][33];
+  T w[8][33], v[F][33];
+};
+
+// A lane is first a point, and leaves its corners, weights and v in shared memory; then it is a corner and a feature
+// (two for F = 8) and goes through the points, or its share of them. It adds to the table where its entry changes:
+// along a ray, the points in a cell of a coarse level are one addition. And what the lanes of a warp add at once lies
+// together: the features of an entry, often two neighbours along x, which the memory takes as one.
 template <class T, int F>
 __global__ void scatter(const __grid_constant__ HashGridArgs<T> a) {
+  constexpr int kFeatures = F < 4 ? F : 4, kLanes = 8 * kFeatures, kPoints = kLanes;  // of the 32: one of 32 / kLanes
+  __shared__ Brought<T, F> warps[kThreads / 32];
   const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   const HashGridLevel& level = a.level[blockIdx.y];
-  if (i >= a.n || level.weight == 0) return;
-  T x[3], g[3], w[8];
-  const bool along_g = load_point(a, i, x, g);
-  const Corners<T> corners(level, x);
-  corners.weights(level, along_g, g, w);
-  const Entry<T, F> v = reinterpret_cast<const Entry<T, F>*>(a.v_features)[i * a.levels + blockIdx.y];
+  if (level.weight == 0) return;
+  Brought<T, F>& brought = warps[threadIdx.x / 32];
+  const int lane = threadIdx.x % 32;
+  if (i < a.n) {
+    T x[3], g[3], w[8];
+    const bool along_g = load_point(a, i, x, g);
+    const Corners<T> corners(level, x);
+    corners.weights(level, along_g, g, w);
+    const Entry<T, F> v = reinterpret_cast<const Entry<T, F>*>(a.v_features)[i * a.levels + blockIdx.y];
+    for (int c = 0; c < 8; ++c) brought.index[c][lane] = corners.index[c], brought.w[c][lane] = w[c];
+    for (int f = 0; f < F; ++f) brought.v[f][lane] = v.f[f];
+  }
+  __syncwarp();
   const bool ordered = a.deterministic && isfinite(*a.bound);
   const double per_unit = ordered ? 1 / fixed_point_unit(a) : 0;
-  for (int c = 0; c < 8; ++c) {
-    Entry<T, F> value;
-    for (int f = 0; f < F; ++f) value.f[f] = w[c] * v.f[f];
-    const int64_t at = (level.offset + corners.index[c]) * F;
-    if (ordered) {
-      auto* sums = reinterpret_cast<unsigned long long*>(a.workspace) + at;
-      for (int f = 0; f < F; ++f)
-        atomicAdd(sums + f, static_cast<unsigned long long>(llrint(static_cast<double>(value.f[f]) * per_unit)));
-    } else {
-      add<T, F>(a.out + at, value);
+  const int corner = lane / kFeatures % 8, begin = lane / kLanes * kPoints;
+  const int64_t left = a.n - (i - lane);
+  const int end = left < begin + kPoints ? int(left) : begin + kPoints;
+  T sum[F / kFeatures] = {};
+  uint32_t index = brought.index[corner][begin], next;
+  for (int p = begin; p < end; ++p, index = next) {
+    next = p + 1 < end ? brought.index[corner][p + 1] : ~0u;  // of no entry
+    for (int k = 0; k < F / kFeatures; ++k) {
+      const int f = k * kFeatures + lane % kFeatures;
+      sum[k] += brought.w[corner][p] * brought.v[f][p];
+      if (index == next) continue;
+      const int64_t at = (level.offset + index) * F + f;
+      if (ordered)
+        atomicAdd(reinterpret_cast<unsigned long long*>(a.workspace) + at,
+                  static_cast<unsigned long long>(llrint(static_cast<double>(sum[k]) * per_unit)));
+      else
+        atomicAdd(a.out + at, sum[k]);
+      sum[k] = 0;
     }
   }
 }

@@ -46,7 +46,7 @@ struct SplatRasterVjpArgs {
   const int32_t* stopped;
   const T* v_image;  // (H, W, C)
   const T* v_alpha;  // (H, W) or null
-  T* rows;           // (max(slots, N), kSplatScalars): a splat's sums over a tile, or on CUDA over all
+  T* rows;           // (slots, kSplatScalars): a splat's sums over a tile
   T* v_tile;         // (tiles, C): sums of T_end v_image
   T* v_xy;           // (N, 2)
   T* v_conic;        // (N, 3)
@@ -55,7 +55,6 @@ struct SplatRasterVjpArgs {
   T* v_background;   // (C,) or null
   T* v_xy_abs;       // (N, 2) or null: sums of |∂L/∂xy| over pixels, for C ≤ kGroup
   int64_t count, channels, width, height;
-  bool ordered;  // CUDA: sums that do not depend on the order in which blocks run
   void* stream;
 };
 

@@ -45,8 +45,8 @@ def splat_raster(
     get zero gradients. NaN features spoil the pixels that they are blended to.
 
     Differentiable once, in xy, conic, opacity, features and background, not in depth; capped α have no slope in xy,
-    conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. On the CPU the same inputs
-    give the same bytes for any number of threads; on CUDA, `torch.use_deterministic_algorithms` asks for ordered sums.
+    conic and opacity. float32; float64 runs the same formulas slowly, for gradient checks. The same inputs give the
+    same bytes, on the CPU for any number of threads.
 
     xy_abs_grad: the backward pass writes Σ over pixels of |∂L/∂xy| here (AbsGS, Ye et al. 2024); for C ≤ 8.
     Raises ValueError for shapes, dtypes or devices that do not fit; RuntimeError where splats touch 2³¹ tiles.
@@ -103,12 +103,12 @@ class _SplatRaster(torch.autograd.Function):
         v_xy, v_conic, v_opacity = (features.new_empty(n, *k) for k in ((2,), (3,), ()))
         v_features = torch.empty_like(features)
         v_background = None if background is None else torch.empty_like(background)
-        rows = kept_memory("rows", features, RECORD * max(len(bins.entry), n), features.dtype)
+        rows = kept_memory("rows", features, RECORD * len(bins.entry), features.dtype)
         v_tile = features.new_empty(len(bins.tile_begin) - 1, channels)
         native(features.device).splat_raster_vjp(
             opacity=opacity, features=features, background=background, through=through, stopped=stopped,
             **bins._asdict(), v_image=v_image, v_alpha=v_alpha, rows=rows, v_tile=v_tile, v_xy=v_xy, v_conic=v_conic,
             v_opacity=v_opacity, v_features=v_features, v_background=v_background, v_xy_abs=ctx.xy_abs_grad,
-            ordered=torch.are_deterministic_algorithms_enabled(), stream=stream(features.device),
+            stream=stream(features.device),
         )  # fmt: skip
         return v_xy, v_conic, None, v_opacity, v_features, v_background, None, None, None

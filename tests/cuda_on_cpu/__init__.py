@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -32,6 +33,24 @@ def emulated(kernels: ModuleType) -> Iterator[None]:
         for place, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
             patch.setattr(place, name, _poisoned(getattr(place, name)))
         yield
+
+
+class Counts(ctypes.Structure):
+    """What kernels did (emulator.h): atomic operations of threads on global memory, and the turns they take there;
+    those on shared memory; warps' collectives."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("atomics", "turns", "shared_atomics", "collectives")]
+
+
+@contextmanager
+def counted(kernels: ModuleType) -> Iterator[Counts]:
+    """Counts while it lasts."""
+    library, counts = ctypes.CDLL(kernels.__file__), Counts()
+    library.emulated_count(ctypes.byref(counts))
+    try:
+        yield counts
+    finally:
+        library.emulated_count(None)
 
 
 def _poisoned(empty):

@@ -1,6 +1,7 @@
 #include "emulator.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -107,6 +108,13 @@ struct Block {
 
 Block block;
 
+Counts* counts = nullptr;
+// Threads run one after the other: what belongs to one instruction of a warp is the n-th at its place, of each lane,
+// since the warp last met. Of the running block.
+std::map<std::array<int, 3>, int> nth;                        // thread, the warp's generation, line
+using Lanes = std::map<uintptr_t, std::map<uintptr_t, int>>;  // how many, by sector and by address
+std::map<std::array<int, 4>, Lanes> instructions;             // by warp, generation, line, n-th
+
 std::mt19937& random_numbers() {
   static std::mt19937 numbers([] {
     const char* seed = std::getenv("NEURAL3D_EMULATED_SEED");
@@ -156,6 +164,7 @@ void open_warp(Warp& warp) {
   std::memset(warp.value, 0, sizeof(warp.value));
   warp.arrived = 0;
   ++warp.generation;
+  if (counts) ++counts->collectives;
 }
 
 void entry() {
@@ -226,6 +235,10 @@ void run_block(unsigned threads) {
     }
     if (!moved) throw std::runtime_error("emulated CUDA: threads wait for each other: " + waiting());
   }
+  const auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
+  for (const auto& [place, lanes] : instructions)
+    for (const auto& [sector, of] : lanes) counts->turns += std::max_element(of.begin(), of.end(), fewer)->second;
+  nth.clear(), instructions.clear();
 }
 
 }  // namespace
@@ -311,6 +324,18 @@ void wait_for_copies(int groups) {
     for (const Copy& copy : waiting.front()) std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
+void count_atomic(const void* address, Place place) {
+  if (!counts) return;
+  const auto at = reinterpret_cast<uintptr_t>(address), from = reinterpret_cast<uintptr_t>(dynamic_shared());
+  if (at >= from && at < from + block.used) {
+    ++counts->shared_atomics;
+    return;
+  }
+  ++counts->atomics;
+  const int warp = block.number / 32, generation = block.warps[warp].generation;
+  ++instructions[{warp, generation, place.line, nth[{block.number, generation, place.line}]++}][at / 32][at];
+}
+
 int take_error() { return std::exchange(block.error, 0); }
 
 void launch(Dim grid, Dim size, size_t bytes, const std::function<void()>& thread) {
@@ -334,3 +359,6 @@ void launch(Dim grid, Dim size, size_t bytes, const std::function<void()>& threa
 }
 
 }  // namespace emulated
+
+// Counts from now on, into *to; null: no longer.
+extern "C" __attribute__((visibility("default"))) void emulated_count(emulated::Counts* to) { emulated::counts = to; }

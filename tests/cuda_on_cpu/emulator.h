@@ -48,6 +48,15 @@ void copy_later(void* to, const void* from, size_t bytes);
 void commit_copies();
 void wait_for_copies(int groups);  // until so many groups of the thread's own are left
 
+// While someone counts (emulated_count, for Python): what threads did since.
+struct Counts {
+  uint64_t atomics;  // on global memory, a thread each
+  uint64_t turns;    // that these take: one a sector of 32 bytes and instruction of a warp, if no lanes share a place
+  uint64_t shared_atomics;  // on shared memory
+  uint64_t collectives;     // a warp each
+};
+void count_atomic(const void* address, Place place);
+
 int take_error();  // of a launch refused since it was last asked for; 0: none
 void launch(Dim grid, Dim block, size_t shared_bytes, const std::function<void()>& thread);
 

@@ -243,6 +243,18 @@ def test_many_splats_in_single_precision(device):
         assert (error > 1e-4 * exact.abs().max()).float().mean() < 1e-3
 
 
+def test_same_bytes_in_any_order(device):
+    """Of blocks and threads, on CUDA: sums have an order of their own."""
+    values = splats(300, device=device)
+    leaves = leaves_of(values)
+    background = torch.rand(3, device=device, requires_grad=True)
+    results = []
+    for _ in range(2):
+        out = splat_raster(*values, WIDTH, HEIGHT, background=background)
+        results.append(torch.autograd.grad(out[0].square().sum() + out[1].sum(), [*leaves, background]))
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
 def test_threads_change_nothing():
     values = splats(9000, width=200, height=150)
     leaves = leaves_of(values)

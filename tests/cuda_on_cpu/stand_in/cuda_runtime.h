@@ -85,23 +85,15 @@ T __shfl_down_sync(unsigned mask, T value, int by, EMULATED_PLACE) {
 // --- one thread at a time: an atomic operation is a plain one ---
 
 template <class T>
-T atomicAdd(T* at, std::common_type_t<T> value) {
+T atomicAdd(T* at, std::common_type_t<T> value, EMULATED_PLACE) {
+  emulated::count_atomic(at, EMULATED_HERE);
   const T before = *at;
   *at = before + value;
   return before;
 }
-inline float2 atomicAdd(float2* at, float2 v) {
-  const float2 before = *at;
-  *at = {before.x + v.x, before.y + v.y};
-  return before;
-}
-inline float4 atomicAdd(float4* at, float4 v) {
-  const float4 before = *at;
-  *at = {before.x + v.x, before.y + v.y, before.z + v.z, before.w + v.w};
-  return before;
-}
 template <class T>
-T atomicMax(T* at, std::common_type_t<T> value) {
+T atomicMax(T* at, std::common_type_t<T> value, EMULATED_PLACE) {
+  emulated::count_atomic(at, EMULATED_HERE);
   const T before = *at;
   if (value > before) *at = value;
   return before;
