@@ -18,7 +18,7 @@ from neural3d.render.paths import look_at
 
 UP = torch.tensor([0.0, 1.0, 0.0]).double()
 LAMP = torch.nn.functional.normalize(torch.tensor([0.5, 1.0, 0.6]), dim=0)  # where the light comes from
-SKIN = torch.tensor([0.80, 0.62, 0.52])
+CLAY = torch.tensor([0.62, 0.68, 0.76])  # as a mannequin, not as a person
 TILES = torch.tensor([0.90, 0.82])
 AMBIENT, SHADE = 0.45, 0.72
 FIELD = math.radians(35)
@@ -90,7 +90,7 @@ def draw(
     shown = (face[0] >= 0)[..., None]
     normal = torch.nn.functional.normalize(interpolate(normals, faces, face, barycentrics)[0], dim=-1)
     light = AMBIENT + (1 - AMBIENT) * (normal @ lamp).clamp(min=0)
-    return RenderOut(shown * light[..., None] * SKIN, shown.float(), depth[0][..., None], shown * normal)
+    return RenderOut(shown * light[..., None] * CLAY, shown.float(), depth[0][..., None], shown * normal)
 
 
 def in_pixels(camera: Camera, points: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:

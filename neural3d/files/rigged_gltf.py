@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from neural3d.files.glb import INDICES, Glb
 
 INFLUENCES = 4
-SKIN = {
-    "pbrMetallicRoughness": {"baseColorFactor": [0.72, 0.55, 0.45, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8}
+CLAY = {
+    "pbrMetallicRoughness": {"baseColorFactor": [0.34, 0.42, 0.54, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8}
 }
 
 
@@ -85,7 +85,7 @@ def write_rigged(body: Rigged, file: BinaryIO) -> None:
         "nodes": [*nodes, {"name": "body", "mesh": 0, "skin": 0}],
         "meshes": [mesh],
         "skins": [skin],
-        "materials": [SKIN],
+        "materials": [CLAY],
     }
     if body.times is not None:
         document["animations"] = [_animation(glb, body)]
