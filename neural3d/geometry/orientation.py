@@ -23,9 +23,8 @@ DAMPINGS = (1.0, 10.0, 100.0)  # of the least-norm system, in shares of its diag
 SHARPENINGS = 4  # times that normals follow the field they make
 JUDGES = 500  # points at which tries are compared
 TREE_NEIGHBOURS = 10  # of the spanning tree
-APART = (
-    0.5  # of the noise, left where walls are told apart; the better half of a noise by itself leaves √(1 − 2/π) = 0.6
-)
+AGREEMENT = 2.0  # of neighbours, beside how even χ is; at 1.0, tries that follow a noise of 1 % win
+APART = 0.45  # of the noise is left where walls are told apart; points split by height leave √(1 − 2/π) = 0.6
 WALL = 3.0  # of the noise that is left: a neighbour farther behind is of a wall's other side
 OPEN = 0.3  # openness from which a surface counts as open
 
@@ -60,13 +59,15 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> Flo
     matrix = winding_matrix(points, width, points[judges])
     area = (spacing**2)[:, None]
     least, best = (True, math.inf), planes
-    from_middle = torch.from_numpy(points - points[around].mean(1))  # of a wall; of a limb, if it is thin
+    from_middle = torch.from_numpy(points - points[around].mean(1))  # of a wall; elsewhere this is noise
     for vectors in (from_middle, *outward_vectors(points, torch.from_numpy(spacing).float() ** 2)):
         tried = _along(planes, vectors.numpy())
         left = clouds.noise(tree, tried)
-        if thick := left >= APART * noise:
+        if (thick := left >= APART * noise) and vectors is from_middle:
+            continue
+        if thick:
             chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
-            doubt = float(chi.std() / chi.median().abs()) + _disagreement(tried, neighbours)
+            doubt = float(chi.std() / chi.median().abs()) + AGREEMENT * _disagreement(tried, neighbours)
         else:
             behind = -np.einsum("nkc,nc->nk", points[neighbours] - points[:, None], tried)
             doubt = _disagreement(tried, neighbours, behind < WALL * left)
