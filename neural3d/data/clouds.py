@@ -66,19 +66,19 @@ class CloudSource:
     def __init__(self, shape: Shape, device: torch.device, open_: bool | None = None):
         points, given = _cloud_of(shape)
         self.given = given is not None
+        kept = ~clouds.strays(points)
+        self.strays = len(points) - int(kept.sum())
+        points = points[kept]
         tree = clouds.tree_of(points)
         around = clouds.surroundings(tree, planes=given is None)
-        noise = clouds.noise(tree)
-        kept = ~around.stray
-        self.strays = len(points) - int(kept.sum())
-        normals = given
-        if normals is None:
+        if given is not None:
+            normals = given[kept]
+        else:
             assert around.normals is not None
-            normals = around.normals
-            normals[kept] = outward_normals(points[kept], normals[kept], around.spacing[kept], noise)
+            normals = outward_normals(points, around.normals, around.spacing)
         self.noise = clouds.noise(tree, normals)
-        area = clouds.areas(around, normals, self.noise)[kept]
-        points, normals, spacing = points[kept], normals[kept], np.sqrt(area)
+        area = clouds.areas(around, normals, self.noise)
+        spacing = np.sqrt(area)
         self.spacing = float(np.median(spacing))
 
         smallest, of_spacing, of_noise = BLUR
@@ -105,7 +105,7 @@ class CloudSource:
         self.bound = torch.from_numpy((away * -np.sign(inside)).astype(np.float32)).to(device)
         self.support = Support.of(points, spacing, self.noise)
         self.points, self.normals, self.reach = (
-            torch.from_numpy(a.astype(np.float32)).to(device) for a in (points, normals, around.reach[kept])
+            torch.from_numpy(a.astype(np.float32)).to(device) for a in (points, normals, around.reach)
         )
 
     def draw(self, count: int, generator: torch.Generator) -> CloudBatch:

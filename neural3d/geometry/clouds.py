@@ -6,6 +6,7 @@ Notation: points xᵢ (N, 3) on and around a surface; rₖ the distance of a poi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ AREA_NEIGHBOURS = 10  # of the disc whose share of the area is a point's
 REACH_NEIGHBOURS = 50  # whose distance is the standard deviation of samples around a point, as in IGR
 PLANE_NEIGHBOURS = 60  # of the planes that give normals; noise wants many
 LONELY = 2.5  # r₁₀ over the second smallest of the neighbours': a point stands alone beyond
+SPARSE, ROUND = 2.0, 0.5  # so does one whose r₁₀ is so many medians among neighbourhoods so thick for their width
 LARGEST = 25.0  # areas of points, in medians: what else stands alone must not count for much
 NOISE_NEIGHBOURS = (16, 32, 64, 128, 256)  # tried in turn until a neighbourhood is flat rather than round
 NOISE_SAMPLE = 1500  # points at which noise is measured
@@ -33,14 +35,13 @@ def tree_of(points: Float[np.ndarray, "N 3"]) -> Any:
 class Surroundings:
     """What its neighbours tell of each point.
 
-    close: its ten nearest. radius, reach: r₁₀, r₅₀. stray: it stands alone. normals: unit, of either sign, of the plane
-    through its neighbours (Hoppe et al., SIGGRAPH 1992); None if not asked for.
+    close: its ten nearest. radius, reach: r₁₀, r₅₀. normals: unit, of either sign, of the plane through its neighbours
+    (Hoppe et al., SIGGRAPH 1992); None if not asked for.
     """
 
     close: Int[np.ndarray, "N ten"]
     radius: Float[np.ndarray, "N"]
     reach: Float[np.ndarray, "N"]
-    stray: Bool[np.ndarray, "N"]
     normals: Float[np.ndarray, "N 3"] | None
 
     @property
@@ -50,24 +51,56 @@ class Surroundings:
 
 
 def surroundings(tree: Any, planes: bool) -> Surroundings:
-    """In one pass over the cloud, in chunks of points that lie close together. planes: with `normals`."""
-    points = tree.data
-    count = len(points)
+    """In one pass over the cloud. planes: with `normals`."""
+    count = tree.n
     k = min(PLANE_NEIGHBOURS if planes else REACH_NEIGHBOURS + 1, count)
     disc, far = min(AREA_NEIGHBOURS, k - 1), min(REACH_NEIGHBOURS, k - 1)
     r, reach = np.empty(count), np.empty(count)
     close = np.empty((count, disc), np.int32)
     normals = np.empty((count, 3)) if planes else None
-    for start in range(0, count, CHUNK):
-        some = tree.indices[start : start + CHUNK]
-        distance, index = tree.query(points[some], k, workers=-1)
+    for some, distance, index in _neighbours(tree, k):
         r[some], reach[some], close[some] = distance[:, disc], distance[:, far], index[:, 1 : disc + 1]
         if normals is not None:
-            near = points[index]
-            near -= near.mean(1, keepdims=True)
-            normals[some] = np.linalg.eigh(near.transpose(0, 2, 1) @ near)[1][:, :, 0]
-    stray = r > LONELY * np.partition(r[close], 1, axis=1)[:, 1]
-    return Surroundings(close, r, reach, stray, normals)
+            normals[some] = _spread(tree.data[index])[1][:, :, 0]
+    return Surroundings(close, r, reach, normals)
+
+
+def strays(points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, "N"]:
+    """Which points belong to no surface.
+
+    Beside a surface their neighbours are denser than they. Far from it their neighbours are as lost as they: they fill
+    space instead of lying on a sheet, and sparsely, which noise does not. Asked twice: what is left after the first
+    time has other neighbours.
+    """
+    count = len(points)
+    left = np.arange(count)
+    for _ in range(2):
+        tree, k = tree_of(points[left]), min(AREA_NEIGHBOURS, len(left) - 1)
+        r, thick = np.empty(len(left)), np.empty(len(left))
+        close = np.empty((len(left), k), np.int32)
+        for some, distance, index in _neighbours(tree, k + 1):
+            r[some], close[some] = distance[:, -1], index[:, 1:]
+            spread = _spread(tree.data[index])[0]
+            thick[some] = np.sqrt(spread[:, 0].clip(0) / np.maximum(spread[:, 1], 1e-30))  # 1e-30: all at one place
+        beside = r > LONELY * np.partition(r[close], 1, axis=1)[:, 1]
+        lost = (r > SPARSE * np.median(r)) & (thick[close].mean(1) > ROUND)
+        left = left[~(beside | lost)]
+    stray = np.ones(count, bool)
+    stray[left] = False
+    return stray
+
+
+def _neighbours(tree: Any, k: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(points, distances to their k nearest, these), in chunks of points that lie close together."""
+    for start in range(0, tree.n, CHUNK):
+        some = tree.indices[start : start + CHUNK]
+        yield some, *tree.query(tree.data[some], k, workers=-1)
+
+
+def _spread(near: Float[np.ndarray, "N k 3"]) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3 3"]]:
+    """Sums of squares along the principal axes of points, ascending, and the axes in columns."""
+    near = near - near.mean(1, keepdims=True)
+    return np.linalg.eigh(near.transpose(0, 2, 1) @ near)
 
 
 def areas(around: Surroundings, normals: Float[np.ndarray, "N 3"], noise: float) -> Float[np.ndarray, "N"]:

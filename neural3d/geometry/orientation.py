@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural3d.geometry.clouds import tree_of
+from neural3d.geometry import clouds
 from neural3d.geometry.indicator import Indicator, winding_matrix
 
 ORIENTED = 30_000  # points that are oriented together; others follow the nearest of these
@@ -23,43 +23,58 @@ DAMPINGS = (1.0, 10.0, 100.0)  # of the least-norm system, in shares of its diag
 SHARPENINGS = 4  # times that normals follow the field they make
 JUDGES = 500  # points at which tries are compared
 TREE_NEIGHBOURS = 10  # of the spanning tree
+AGREEMENT = 2.0  # of neighbours, beside how even χ is; at 1.0, tries that follow a noise of 1 % win
+APART = 0.45  # of the noise is left where walls are told apart; points split by height leave √(1 − 2/π) = 0.6
+WALL = 3.0  # of the noise that is left: a neighbour farther behind is of a wall's other side
 OPEN = 0.3  # openness from which a surface counts as open
 
 
 def outward_normals(
-    points: Float[np.ndarray, "N 3"],
-    planes: Float[np.ndarray, "N 3"],
-    spacing: Float[np.ndarray, "N"],
-    noise: float,
+    points: Float[np.ndarray, "N 3"], planes: Float[np.ndarray, "N 3"], spacing: Float[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N 3"]:
-    """`planes`, unit normals of either sign, turned outward. spacing, noise: see `geometry.clouds`."""
+    """`planes`, unit normals of either sign, turned outward. spacing: see `geometry.clouds`."""
     some = np.random.default_rng(0).permutation(len(points))[:ORIENTED]
     share = spacing[some] * math.sqrt(len(points) / len(some))
-    turned = _outward(points[some], planes[some], share, noise)
-    nearest = tree_of(points[some]).query(points, workers=-1)[1]
+    turned = _outward(points[some], planes[some], share)
+    nearest = clouds.tree_of(points[some]).query(points, workers=-1)[1]
     return _along(planes, turned[nearest])
 
 
-def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray, noise: float) -> Float[np.ndarray, "N 3"]:
-    """The try counts in which χ, summed exactly, is most nearly 1/2 at the points, and neighbours agree best.
+def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> Float[np.ndarray, "N 3"]:
+    """The best try.
 
-    χ alone would follow the noise: scattered wrong signs bring it nearer to 1/2 at points that lie off the surface.
+    Where the points' noise is far less among those that face the same way, these are one side of a thin wall, and what
+    was noise is its thickness. Of tries that show such walls that one counts in which neighbours agree best; χ is
+    blurred by the points' spacing, and tells little of walls that are thinner. Of others that one in which χ, summed
+    exactly, is most nearly 1/2 at the points, and neighbours agree best. χ alone would follow the noise: scattered
+    wrong signs bring it nearer to 1/2 at points that lie off the surface.
     The spanning tree counts instead where neighbours agree far better in it, and the surface that it makes is open.
     """
+    tree = clouds.tree_of(points)
+    around = tree.query(points, min(clouds.PLANE_NEIGHBOURS, len(points)), workers=-1)[1]
+    neighbours = around[:, 1 : TREE_NEIGHBOURS + 1]
+    noise = clouds.noise(tree)
     judges = np.linspace(0, len(points) - 1, min(JUDGES, len(points))).astype(int)
     width = np.maximum(spacing, noise)
     matrix = winding_matrix(points, width, points[judges])
-    neighbours = tree_of(points).query(points, min(TREE_NEIGHBOURS + 1, len(points)), workers=-1)[1][:, 1:]
     area = (spacing**2)[:, None]
-    least, best = math.inf, planes
-    for vectors in outward_vectors(points, torch.from_numpy(spacing).float() ** 2):
+    least, best = (True, math.inf), planes
+    from_middle = torch.from_numpy(points - points[around].mean(1))  # of a wall; elsewhere this is noise
+    for vectors in (from_middle, *outward_vectors(points, torch.from_numpy(spacing).float() ** 2)):
         tried = _along(planes, vectors.numpy())
-        chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
-        doubt = float(chi.std() / chi.median().abs()) + _disagreement(tried, neighbours)
-        if doubt < least:
-            least, best = doubt, tried
+        left = clouds.noise(tree, tried)
+        if (thick := left >= APART * noise) and vectors is from_middle:
+            continue
+        if thick:
+            chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
+            doubt = float(chi.std() / chi.median().abs()) + AGREEMENT * _disagreement(tried, neighbours)
+        else:
+            behind = -np.einsum("nkc,nc->nk", points[neighbours] - points[:, None], tried)
+            doubt = _disagreement(tried, neighbours, behind < WALL * left)
+        if (thick, doubt) < least:
+            least, best = (thick, doubt), tried
     spanned = along_tree(planes, neighbours)
-    if _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
+    if least[0] and _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
         vectors = torch.from_numpy(spanned * area).float()
         if float((matrix * vectors).sum((1, 2)).median()) < 0:
             spanned, vectors = -spanned, -vectors
@@ -117,9 +132,9 @@ def along_tree(planes: Float[np.ndarray, "N 3"], neighbours: np.ndarray) -> Floa
     return turned
 
 
-def _disagreement(normals: np.ndarray, neighbours: np.ndarray) -> float:
-    """Share of neighbours that face opposite ways."""
-    return float((np.einsum("nc,nkc->nk", normals, normals[neighbours]) < -0.5).mean())
+def _disagreement(normals: np.ndarray, neighbours: np.ndarray, same: np.ndarray | bool = True) -> float:
+    """Share of neighbours that face opposite ways. same: those that lie on the same side of a wall."""
+    return float(((np.einsum("nc,nkc->nk", normals, normals[neighbours]) < -0.5) & same).mean())
 
 
 def _along(planes: np.ndarray, vectors: np.ndarray) -> Float[np.ndarray, "N 3"]:

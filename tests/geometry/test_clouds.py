@@ -40,12 +40,26 @@ def test_both_sides_of_a_wall_have_their_own_area_and_noise():
     assert abs(area.sum() / 2 - 1) < 0.25  # at the rim, discs count what lies beyond
 
 
-def test_planes_and_strays():
+def test_planes():
+    points, normals = sphere(np.random.default_rng(0), 5000)
+    around = clouds.surroundings(clouds.tree_of(points), planes=True)
+    assert (np.abs((around.normals * normals).sum(1)) > 0.99).mean() > 0.98
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1])
+def test_strays_among_surface_points_and_among_themselves(share):
     rng = np.random.default_rng(0)
-    points, normals = sphere(rng, 5000)
-    lost = rng.uniform(-2, 2, (50, 3))
-    lost = lost[np.abs(np.linalg.norm(lost, axis=1) - 1) > 0.5]
-    around = clouds.surroundings(clouds.tree_of(np.concatenate([points, lost])), planes=True)
-    assert (np.abs((around.normals[:5000] * normals).sum(1)) > 0.99).mean() > 0.98
-    assert around.stray[5000:].mean() > 0.7
-    assert around.stray[:5000].mean() < 0.002
+    points = sphere(rng, 10_000, 0.01)[0]
+    lost = rng.uniform(-2, 2, (round(share * 10_000), 3))
+    lost = lost[np.abs(np.linalg.norm(lost, axis=1) - 1) > 0.2]
+    stray = clouds.strays(np.concatenate([points, lost]))
+    assert stray[10_000:].mean() > 0.95
+    assert stray[:10_000].mean() < 0.001
+
+
+@pytest.mark.parametrize("fall, noise, count", [(30, 0.0, 60_000), (1, 0.05, 10_000), (1, 0.0, 300)])
+def test_uneven_noisy_and_sparse_points_are_no_strays(fall, noise, count):
+    rng = np.random.default_rng(0)
+    points, normals = sphere(rng, count, noise)
+    kept = rng.random(count) < fall ** (-(normals[:, 2] + 1) / 2)
+    assert clouds.strays(points[kept]).mean() < 0.005

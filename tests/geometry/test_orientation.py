@@ -11,7 +11,7 @@ from neural3d.geometry.orientation import outward_normals
 def oriented(points):
     tree = clouds.tree_of(points)
     around = clouds.surroundings(tree, planes=True)
-    return outward_normals(points, around.normals, around.spacing, clouds.noise(tree))
+    return outward_normals(points, around.normals, around.spacing)
 
 
 def bowl(rng, count, wall):
@@ -34,6 +34,12 @@ def test_out_of_a_ball_of_uneven_density(noise):
 def test_both_sides_of_a_thin_wall():
     points, normals = bowl(np.random.default_rng(0), 12_000, 0.05)
     assert ((oriented(points) * normals).sum(1) > 0).mean() > 0.95
+
+
+def test_both_sides_of_a_wall_thinner_than_its_points_are_apart():
+    points, normals = bowl(np.random.default_rng(0), 6000, 0.02)
+    points += 0.003 * np.random.default_rng(1).standard_normal(points.shape)  # √(area / points) = 0.035
+    assert ((oriented(points) * normals).sum(1) > 0).mean() > 0.9
 
 
 def test_one_side_of_a_sheet():

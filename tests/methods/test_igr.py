@@ -107,7 +107,7 @@ def test_a_sheet_is_found_to_be_open_and_trimmed(tmp_path, capsys):
     run = load(tmp_path / "run", "cpu")
     assert run.method.open and open_edges(mesh) > 0
     beyond = np.abs(mesh.vertices[:, :2]).max()
-    assert 0.97 < beyond < 1 + 4 * 2 / math.sqrt(len(points))  # two spacings, each √(area / points), and some
+    assert 0.97 < beyond < 1 + 2 * 2 / math.sqrt(len(points))  # half a spacing, each √(area / points), and some
     assert (
         np.abs(mesh.vertices[:, 2] - 0.2 * np.sin(3 * mesh.vertices[:, 0]) * np.cos(2 * mesh.vertices[:, 1])).mean()
         < 0.02
