@@ -134,8 +134,18 @@ def lowered(
     width = max(round(EASE * rate), 1)
     padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
     highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
-    window = torch.hann_window(2 * width + 3, periodic=False, dtype=needed.dtype)[1:-1]
-    return torch.nn.functional.conv1d(highest, (window / window.sum())[None, None])[0, 0]
+    return _averaged(highest, width)[0, 0]
+
+
+def eased(values: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, "T 3"]:
+    """Smoothed over EASE."""
+    width = max(round(EASE * rate), 1)
+    return _averaged(torch.nn.functional.pad(values.T[:, None], (width, width), mode="replicate"), width)[:, 0].T
+
+
+def _averaged(values: Float[Tensor, "n 1 T_padded"], width: int) -> Float[Tensor, "n 1 T"]:
+    window = torch.hann_window(2 * width + 3, periodic=False, dtype=values.dtype)[1:-1]
+    return torch.nn.functional.conv1d(values, (window / window.sum())[None, None])
 
 
 def reach(

@@ -33,7 +33,7 @@ from neural3d.geometry.rotations import (
 )
 from neural3d.geometry.skeletons import Skeleton
 
-STEPS = 4  # of setting feet down: each knows better how far ankles let feet turn
+STEPS = 4  # of setting feet down: each knows better how far hips and ankles go
 SOLE = 0.01  # of a figure's height: soles below its lowest joint, where nothing says how far
 TILTED = torch.pi / 4  # a foot whose planted poses are further from the flat one is none that stands
 
@@ -111,6 +111,7 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
     for _ in range(STEPS):
         world, places, again = target.stood(wanted, source, hips, goals, rate)
         paths = torch.stack([target.points(world, places, side) for side in SIDES], 1)
+        hips = hips + feet.eased((goals - paths[:, :, 0]).sum(1), rate)  # for legs at their limits
         goals = settle(torch.stack([still, still + paths[:, :, 1] - paths[:, :, 0]], 2), rigid=True)[:, :, 0]
     after = feet.slides(paths.flatten(1, 2), stands.flatten(1))
 
@@ -273,14 +274,15 @@ class Target(Figure):
         legs = torch.stack([self.limbs[LEG, side].upper.norm() + self.limbs[LEG, side].lower.norm() for side in SIDES])
         down = torch.zeros_like(hips)
         down[:, 1] = -feet.lowered(thighs, goals, legs, rate)
-        places = places + down[:, None]
         bent = dict(wanted)
-        for k, side in enumerate(SIDES):
-            upper, lower, end = self.rig.legs[side]
-            hinge = (world[:, upper] @ self.limbs[LEG, side].hinge[:, None])[..., 0]
-            swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
-            bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
-        world, beyond = self.posed(bent, source)
+        for _ in range(2):  # again from within the limits: a hip that may not twist so far swings instead
+            places = self.places(world, hips + down)
+            for k, side in enumerate(SIDES):
+                upper, lower, end = self.rig.legs[side]
+                hinge = (world[:, upper] @ self.limbs[LEG, side].hinge[:, None])[..., 0]
+                swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
+                bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
+            world, beyond = self.posed(bent, source)
         return world, self.places(world, hips + down), beyond
 
     def places(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"]) -> Float[Tensor, "T J 3"]:
