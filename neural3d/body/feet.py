@@ -11,7 +11,7 @@ from torch import Tensor
 from neural3d.geometry.rotations import quaternion_between, rotation_from_axis_angle, rotation_from_quaternion
 
 LOW, HIGH = 0.03, 0.05  # metres above where it stands: a point is planted below LOW, until it is above HIGH
-SLOW, FAST = 0.2, 0.35  # metres per second: the same
+SLOW, FAST = (0.2, 0.5), 1.5  # it is slow below a tenth of its swing, within these metres per second; fast: times that
 SHORTEST = 0.06  # seconds; what is planted for less only brushes the ground
 EASE = 0.12  # seconds over which a correction comes and goes
 REACH = 0.998  # of a leg's length: a straight leg has no way to bend
@@ -25,10 +25,15 @@ def speeds(paths: Float[Tensor, "T ... 3"], rate: float) -> Float[Tensor, "T ...
     return (padded[2:] - padded[:-2]).norm(dim=-1) * rate / 2
 
 
+def slowness(speed: Float[Tensor, "T ..."]) -> float:
+    """Metres per second below which feet stand. Recordings slide: the more, the faster they go."""
+    return float((0.1 * speed.quantile(0.95)).clamp(*SLOW))
+
+
 def ground_of(heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"]) -> float:
     """The height at which the lowest point is most often slow: the ground, also where some frames lie below it."""
     lowest, which = heights.min(1)
-    slow = lowest[speed.gather(1, which[:, None])[:, 0] < FAST]
+    slow = lowest[speed.gather(1, which[:, None])[:, 0] < slowness(speed)]
     slow = (slow if len(slow) else lowest).sort().values
     near = torch.searchsorted(slow, slow + LOW) - torch.arange(len(slow))  # how many are up to LOW above each
     first = int(near.argmax())
@@ -36,22 +41,29 @@ def ground_of(heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points
 
 
 def planted(
-    heights: Float[Tensor, "T points"], speed: Float[Tensor, "T points"], rate: float
-) -> Bool[Tensor, "T points"]:
-    """Which points stand: around where they are low and slow, until they are high or fast. heights: 0 where they do."""
-    enter, stay = (heights < LOW) & (speed < SLOW), (heights < HIGH) & (speed < FAST)
+    points: Float[Tensor, "T feet 2 3"], heights: Float[Tensor, "T feet 2"], rate: float
+) -> Bool[Tensor, "T feet 2"]:
+    """When a foot's ankle and ball stand: around where they are low and slow, until they are high or fast.
+
+    Of a foot that turns on the spot only the slower one does. heights: above where they stand.
+    """
+    speed = speeds(points, rate)
+    slow = slowness(speed)
+    enter, stay = (heights < LOW) & (speed < slow), (heights < HIGH) & (speed < FAST * slow)
     found = torch.zeros_like(enter)
     for order in (range(len(enter)), range(len(enter) - 1, -1, -1)):  # hysteresis, from both sides
         state = torch.zeros_like(enter[0])
         for t in order:
             state = enter[t] | (state & stay[t])
             found[t] |= state
-    least = SHORTEST * rate
-    for point in range(found.shape[1]):
-        edges = np.flatnonzero(np.diff(np.r_[0, found[:, point].numpy().astype(int), 0]))
+    turns = speeds(points[:, :, 1] - points[:, :, 0], rate)[..., None] > SLOW[0]
+    found &= ~(turns & found.all(-1, keepdim=True) & (speed > speed.amin(-1, keepdim=True)))
+    flat = found.flatten(1)
+    for point in range(flat.shape[1]):
+        edges = np.flatnonzero(np.diff(np.r_[0, flat[:, point].numpy().astype(int), 0]))
         for first, last in edges.reshape(-1, 2):
-            found[first:last, point] = bool(last - first >= least)
-    return found
+            flat[first:last, point] = bool(last - first >= SHORTEST * rate)
+    return flat.reshape(found.shape)
 
 
 def slides(paths: Float[Tensor, "T points 3"], stands: Bool[Tensor, "T points"]) -> Float[Tensor, " N"]:
@@ -60,55 +72,50 @@ def slides(paths: Float[Tensor, "T points 3"], stands: Bool[Tensor, "T points"])
     return moved[stands[1:] & stands[:-1]]
 
 
-def eased(stands: Bool[Tensor, "T points"], rate: float) -> Float[Tensor, "T points"]:
-    """1 where points are planted, and smoothly to 0 before and after."""
-    width = max(round(EASE * rate), 1)
-    wide = torch.nn.functional.pad(stands.T.double()[:, None], (2 * width, 2 * width), mode="replicate")
-    return _averaged(torch.nn.functional.max_pool1d(wide, 2 * width + 1, 1), width)[:, 0].T
-
-
-def _averaged(values: Float[Tensor, "n 1 T_padded"], width: int) -> Float[Tensor, "n 1 T"]:
-    window = torch.hann_window(2 * width + 3, periodic=False, dtype=values.dtype)[1:-1]
-    return torch.nn.functional.conv1d(values, (window / window.sum())[None, None])
-
-
 def settled(
-    paths: Float[Tensor, "T 2 3"], stands: Bool[Tensor, "T 2"], heights: Float[Tensor, "2"], rate: float
+    paths: Float[Tensor, "T 2 3"], stands: Bool[Tensor, "T 2"], heights: Float[Tensor, "2"], rate: float, rigid: bool
 ) -> Float[Tensor, "T 2 3"]:
     """A foot's two points, ankle and ball, moved as little and as smoothly as may be, so that they stand where planted.
 
     The corrections u of a coordinate minimise Σ u² + K⁴ |u_{t−1} − 2 u_t + u_{t+1}|² + c |u_ankle − u_ball|², a spline
     that fades in K frames, and, with weights that leave nothing of it, the movement of planted points, or their height
-    above where they stand: of planted ones, and of those that would be in the ground.
+    above where they stand: of planted ones, and of those that would be in the ground. rigid: both move alike; what
+    the foot's turning asks of two planted points is then shared by them.
     """
-    count, ease = len(paths), max(EASE * rate, 1.0)
+    count, ease, each = len(paths), max(EASE * rate, 1.0), 1 if rigid else 2  # unknowns in a frame
     stiff, together = ease**4, 30.0 * ease**2
-    hard = 1e6 * max(stiff, together)
-    found = paths.clone()
-    both = stands[1:] & stands[:-1]
-    below = torch.zeros_like(stands)
+    hard = 1e5 * max(stiff, together)
+    unknown = np.arange(count)[:, None] * each + np.arange(2) * (each - 1)  # of frame and point
+    both = (stands[1:] & stands[:-1]).numpy()
+    found, below = paths.clone(), torch.zeros_like(stands)
+
+    def add(bands: np.ndarray, row: int, at: np.ndarray, weight: float | np.ndarray) -> None:
+        np.add.at(bands[row], at, weight)
+
     for _ in range(3):  # those in the ground are only known once others are moved
         for axis in range(3):
-            # Unknown 2 t + point; row k of `bands` holds the matrix's k-th diagonal.
-            bands, right = np.zeros((5, 2 * count)), np.zeros(2 * count)
-            bands[0] += 1
+            # Row k of `bands` is the symmetric matrix's k-th diagonal, and the last one the right side.
+            bands = np.zeros((2 * each + 2, count * each))
+            bands[0] = 1
             for i, a in enumerate((1, -2, 1)):
                 for j, b in enumerate((1, -2, 1)[: i + 1]):
-                    bands[2 * (i - j), 2 * j : 2 * (j + count - 2)] += stiff * a * b
-            bands[0] += together
-            bands[1, 0::2] -= together
+                    bands[each * (i - j), each * j : each * (j + count - 2)] += stiff * a * b
+            if not rigid:
+                bands[0] += together
+                bands[1, 0::2] -= together
             if axis == 1:
-                fixed = (stands | below).reshape(-1).numpy()
-                bands[0, fixed] += hard
-                right += np.where(fixed, hard * (heights - paths[..., 1]).reshape(-1).numpy(), 0)
+                fixed = (stands | below).numpy()
+                add(bands, 0, unknown[fixed], hard)
+                add(bands, -1, unknown[fixed], hard * (heights - paths[..., 1]).numpy()[fixed])
             else:
-                a = np.flatnonzero(both.numpy())
-                bands[0] += hard * (np.bincount(a, minlength=2 * count) + np.bincount(a + 2, minlength=2 * count))
-                bands[2, a] -= hard
-                moves = hard * (paths[1:, :, axis] - paths[:-1, :, axis]).numpy().reshape(-1)[a]
-                right += np.bincount(a, moves, 2 * count) - np.bincount(a + 2, moves, 2 * count)
-            corrections = scipy.linalg.solveh_banded(bands, right, lower=True)
-            found[..., axis] = paths[..., axis] + torch.from_numpy(corrections).reshape(count, 2)
+                now, then = unknown[:-1][both], unknown[1:][both]
+                moves = hard * (paths[1:, :, axis] - paths[:-1, :, axis]).numpy()[both]
+                for at, sign in ((now, 1), (then, -1)):
+                    add(bands, 0, at, hard)
+                    add(bands, -1, at, sign * moves)
+                add(bands, each, now, -hard)
+            corrections = scipy.linalg.solveh_banded(bands[:-1], bands[-1], lower=True)
+            found[..., axis] = paths[..., axis] + torch.from_numpy(corrections[unknown])
         inside = found[..., 1] < heights - 1e-4
         if not (inside & ~(stands | below)).any():
             break
@@ -128,6 +135,17 @@ def lowered(
     padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
     highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
     return _averaged(highest, width)[0, 0]
+
+
+def eased(values: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, "T 3"]:
+    """Smoothed over EASE."""
+    width = max(round(EASE * rate), 1)
+    return _averaged(torch.nn.functional.pad(values.T[:, None], (width, width), mode="replicate"), width)[:, 0].T
+
+
+def _averaged(values: Float[Tensor, "n 1 T_padded"], width: int) -> Float[Tensor, "n 1 T"]:
+    window = torch.hann_window(2 * width + 3, periodic=False, dtype=values.dtype)[1:-1]
+    return torch.nn.functional.conv1d(values, (window / window.sum())[None, None])
 
 
 def reach(

@@ -33,7 +33,7 @@ from neural3d.geometry.rotations import (
 )
 from neural3d.geometry.skeletons import Skeleton
 
-STEPS = 3  # of setting feet down; each leaves a tenth of what the one before left
+STEPS = 4  # of setting feet down: each knows better how far hips and ankles go
 SOLE = 0.01  # of a figure's height: soles below its lowest joint, where nothing says how far
 TILTED = torch.pi / 4  # a foot whose planted poses are further from the flat one is none that stands
 
@@ -85,10 +85,9 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
     ankles = torch.stack([scale * source.places[:, source.rig.legs[side][2]] for side in SIDES], 1)
     balls = torch.stack([(foot[side] @ target.balls[side][:, None])[..., 0] for side in SIDES], 1)
     points = torch.stack([ankles, ankles + balls], 2)  # (T, sides, ankle and ball, 3)
-    heights = (points[..., 1] - target.heights).flatten(1)
-    speed = feet.speeds(points, rate).flatten(1)
-    level = feet.ground_of(heights, speed)
-    stands = feet.planted(heights - level, speed, rate).unflatten(1, (2, 2))
+    heights = points[..., 1] - target.heights
+    level = feet.ground_of(heights.flatten(1), feet.speeds(points, rate).flatten(1))
+    stands = feet.planted(points, heights - level, rate)
     for side in SIDES:
         wanted[target.rig.legs[side][2]] = foot[side]
     world, beyond = target.posed(wanted, source)
@@ -97,22 +96,23 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
     places = target.places(world, hips)
     paths = torch.stack([target.points(world, places, side) for side in SIDES], 1)
     before = feet.slides(paths.flatten(1, 2), stands.flatten(1))
-    settled = torch.stack([feet.settled(paths[:, k], stands[:, k], target.heights, rate) for k in range(2)], 1)
 
-    # The ball decides which way the foot points; between ankle and ball the foot keeps its length.
-    ahead = torch.nn.functional.normalize(settled[:, :, 1] - settled[:, :, 0], dim=-1)
-    lengths = torch.stack([target.balls[side].norm() for side in SIDES])[:, None]
-    goals = settled.mean(2) - ahead * lengths / 2
+    def settle(paths: Tensor, rigid: bool) -> Float[Tensor, "T sides 2 3"]:
+        both = (feet.settled(paths[:, k], stands[:, k], target.heights, rate, rigid) for k in range(2))
+        return torch.stack(list(both), 1)
+
+    # First which way each foot points; then where it is, pointing so as far as its ankle lets it.
+    bones = paths[:, :, 1] - paths[:, :, 0]
+    ahead = settle(paths, rigid=False)
     for k, side in enumerate(SIDES):
-        turn = rotation_from_quaternion(quaternion_between(paths[:, k, 1] - paths[:, k, 0], ahead[:, k]))
-        wanted[target.rig.legs[side][2]] = turn @ foot[side]
-    on_ball = feet.eased(stands[:, :, 1], rate)[..., None]
+        turn = quaternion_between(bones[:, k], ahead[:, k, 1] - ahead[:, k, 0])
+        wanted[target.rig.legs[side][2]] = rotation_from_quaternion(turn) @ world[:, target.rig.legs[side][2]]
+    goals, still = ahead[:, :, 0], paths[:, :, 0]
     for _ in range(STEPS):
-        posed, again = target.stood(wanted, source, hips, goals, rate)
-        paths = torch.stack([target.points(*posed, side) for side in SIDES], 1)
-        # An ankle at its limit does not let the foot lie as it should: then the heel leaves its place, not the ball.
-        goals = goals + on_ball * (settled[:, :, 1] - paths[:, :, 1])
-    world, places = posed
+        world, places, again = target.stood(wanted, source, hips, goals, rate)
+        paths = torch.stack([target.points(world, places, side) for side in SIDES], 1)
+        hips = hips + feet.eased((goals - paths[:, :, 0]).sum(1), rate)  # for legs at their limits
+        goals = settle(torch.stack([still, still + paths[:, :, 1] - paths[:, :, 0]], 2), rigid=True)[:, :, 0]
     after = feet.slides(paths.flatten(1, 2), stands.flatten(1))
 
     for part, (share, most) in again.items():
@@ -220,7 +220,8 @@ class Target(Figure):
         ankle, toe = source.rig.legs[side][2], source.rig.toes[side]
         up = self.rest.new_tensor([0, 1, 0])
         world, path = source.world[:, ankle], scale * source.places[:, ankle]
-        slow = feet.speeds(path, source.motion.rate) < feet.FAST
+        speed = feet.speeds(path, source.motion.rate)
+        slow = speed < feet.slowness(speed)
         still = slow & (path[:, 1] < path[slow][:, 1].quantile(0.3) + feet.LOW) if slow.any() else slow
         ups = world[still].mT @ up
         ups = ups[torch.acos(ups[:, 1].clamp(-1, 1)) < TILTED]
@@ -265,7 +266,7 @@ class Target(Figure):
 
     def stood(
         self, wanted: dict[int, Tensor], source: Source, hips: Tensor, goals: Float[Tensor, "T sides 3"], rate: float
-    ) -> tuple[tuple[Tensor, Tensor], dict[str, tuple[float, float]]]:
+    ) -> tuple[Tensor, Tensor, dict[str, tuple[float, float]]]:
         """Rotations and places with ankles at their goals: hips lowered where legs are too short, legs bent."""
         world, _ = self.posed(wanted, source)
         places = self.places(world, hips)
@@ -273,15 +274,16 @@ class Target(Figure):
         legs = torch.stack([self.limbs[LEG, side].upper.norm() + self.limbs[LEG, side].lower.norm() for side in SIDES])
         down = torch.zeros_like(hips)
         down[:, 1] = -feet.lowered(thighs, goals, legs, rate)
-        places = places + down[:, None]
         bent = dict(wanted)
-        for k, side in enumerate(SIDES):
-            upper, lower, end = self.rig.legs[side]
-            hinge = (world[:, upper] @ self.limbs[LEG, side].hinge[:, None])[..., 0]
-            swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
-            bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
-        world, beyond = self.posed(bent, source)
-        return (world, self.places(world, hips + down)), beyond
+        for _ in range(2):  # again from within the limits: a hip that may not twist so far swings instead
+            places = self.places(world, hips + down)
+            for k, side in enumerate(SIDES):
+                upper, lower, end = self.rig.legs[side]
+                hinge = (world[:, upper] @ self.limbs[LEG, side].hinge[:, None])[..., 0]
+                swing, bend = feet.reach(places[:, upper], places[:, lower], places[:, end], hinge, goals[:, k])
+                bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
+            world, beyond = self.posed(bent, source)
+        return world, self.places(world, hips + down), beyond
 
     def places(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"]) -> Float[Tensor, "T J 3"]:
         """Where all joints are when the middle between the thighs' is there."""

@@ -17,6 +17,7 @@ import captures
 import numpy as np
 import torch
 import trimesh
+from body.clips import written
 from dng import write_dng
 from files import test_clouds, test_ksplat
 from neural3d.viewer.open import open_subject
@@ -33,6 +34,7 @@ from scene.readers import (
 from splats import synthetic_gaussians
 from toy import ball_capture
 
+from neural3d.body.clips import read_motion
 from neural3d.cli.console import console
 from neural3d.cli.info import describe_run
 from neural3d.cli.process import print_report
@@ -307,5 +309,10 @@ CORPUS: dict[str, Input] = {
     "photos": Input(write_photos, read_photos),
     "captures of objects": Input(write_objects, read_objects),
     "film": one("film.mp4", write_film, read_film),
+    "clip .bvh": one("clip.bvh", written.write_bvh, read_motion),
+    "clip .txt": one("clip.txt", written.write_deepmimic, read_motion),
+    "clip .npz": one("clip.npz", written.write_amass, read_motion),
+    "clip .glb": one("clip.glb", written.write_gltf, read_motion),
+    "clip .gltf": one("clip.gltf", written.write_gltf, read_motion),
     "process.json": one("process.json", write_report, show_report),
 }
