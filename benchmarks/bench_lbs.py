@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from common import copy_ceiling, interleaved, machine, sgemm_ceiling, table
 
-from neural3d.geometry.rotations import rotation_from_axis_angle
-from neural3d.ops.lbs import blend_skin, kinematics
+from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
 from neural3d.ops.memory import keep_memory
 
 VERTICES, SHAPES, CORRECTIVES, INFLUENCES = 6890, 10, 207, 4
@@ -63,7 +62,7 @@ class Ours:
         self.eye = torch.eye(3)
 
     def pose(self, betas, pose, translation):
-        rotations = rotation_from_axis_angle(pose)
+        rotations = rotation_exp(pose)
         feature = (rotations[:, 1:] - self.eye).flatten(1)
         joints = torch.addmm(self.rest_joints, betas, self.joint_shapes).view(len(betas), -1, 3)
         transforms, posed = kinematics(rotations, joints, self.parents)

@@ -219,6 +219,14 @@ void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, cons
   if (a.v_shaped) from_planes(tile, wide, group, 3 * count, a.v_shaped + 3 * first, pitch);
 }
 
+// f(group, compile-time packs) for all; few of them are not worth waking a thread for.
+template <class T, class F>
+void each_group(int64_t bodies, const F& f) {
+  parallel_chunks(groups<T>(bodies), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) with_group<T>(bodies, i, f);
+  });
+}
+
 // f(first vertex, count) for the blocks of a range of vertices.
 template <class F>
 void each_block(int64_t begin, int64_t end, const F& f) {
@@ -231,12 +239,10 @@ template <class T>
 void blend_skin(const BlendSkinArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
   const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies);
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      T* planes = a.workspace + rows * group.first;
-      to_planes(in.coefficients, in.shapes, group, in.shapes, planes, width<T>(packs));
-      transforms_to_planes(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    T* planes = a.workspace + rows * group.first;
+    to_planes(in.coefficients, in.shapes, group, in.shapes, planes, width<T>(packs));
+    transforms_to_planes(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
   });
   parallel_chunks(in.vertices, kTask, [&](int64_t begin, int64_t end) {
     each_block(begin, end, [&](int64_t first, int count) {
@@ -252,10 +258,8 @@ template <class T>
 void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
   const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies), scalars = rows * a.padded;
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      transforms_to_planes(in, group, a.workspace + 12 * in.joints * group.first, width<T>(packs));
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    transforms_to_planes(in, group, a.workspace + 12 * in.joints * group.first, width<T>(packs));
   });
   const int64_t chunk = ((in.vertices + a.chunks - 1) / a.chunks + kBlock - 1) / kBlock * kBlock;
   parallel_for(a.chunks, [&](int64_t c) {
@@ -274,18 +278,17 @@ void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
     for (int64_t c = 1; c < a.chunks; ++c)
       for (int64_t i = begin; i < end; ++i) a.partials[i] += a.partials[c * scalars + i];
   });
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      const int wide = width<T>(packs);
-      const T* sums = a.partials + rows * group.first;
-      if (a.v_coefficients) from_planes(sums, wide, group, in.shapes, a.v_coefficients, in.shapes);
-      if (a.v_transforms)
-        from_planes(sums + in.shapes * wide, wide, group, 12 * in.joints, a.v_transforms, 12 * in.joints);
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    const int wide = width<T>(packs);
+    const T* sums = a.partials + rows * group.first;
+    if (a.v_coefficients) from_planes(sums, wide, group, in.shapes, a.v_coefficients, in.shapes);
+    if (a.v_transforms)
+      from_planes(sums + in.shapes * wide, wide, group, 12 * in.joints, a.v_transforms, 12 * in.joints);
   });
 }
 
-constexpr int64_t kBodies = 8;  // of a task of the kinematics
+// A task's share of bodies or rotations: batches that a thread poses sooner than others wake stay with it.
+constexpr int64_t kBodies = 64, kRotations = 1 << 12;
 
 template <class T>
 void kinematics(const KinematicsArgs<T>& a) {
@@ -301,9 +304,25 @@ void kinematics_vjp(const KinematicsVjpArgs<T>& a) {
   });
 }
 
+template <class T>
+void rotation_exp(const RotationExpArgs<T>& a) {
+  parallel_chunks(a.n, kRotations, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rotation_exp_one(a, i);
+  });
+}
+
+template <class T>
+void rotation_exp_vjp(const RotationExpVjpArgs<T>& a) {
+  parallel_chunks(a.n, kRotations, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rotation_exp_vjp_one(a, i);
+  });
+}
+
 N3D_INSTANTIATE(blend_skin, BlendSkinArgs)
 N3D_INSTANTIATE(blend_skin_vjp, BlendSkinVjpArgs)
 N3D_INSTANTIATE(kinematics, KinematicsArgs)
 N3D_INSTANTIATE(kinematics_vjp, KinematicsVjpArgs)
+N3D_INSTANTIATE(rotation_exp, RotationExpArgs)
+N3D_INSTANTIATE(rotation_exp_vjp, RotationExpVjpArgs)
 
 }  // namespace n3d::N3D_ISA
