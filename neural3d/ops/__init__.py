@@ -8,6 +8,7 @@ Each lives in a module of its own name, whose docstring gives the equations and 
 from neural3d.ops.adam import Adam, adam_step
 from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
+from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
 from neural3d.ops.memory import keep_memory
 from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
@@ -25,6 +26,7 @@ __all__ = [
     "Projected",
     "Samples",
     "adam_step",
+    "blend_skin",
     "compact",
     "compact_visible",
     "composite",
@@ -32,12 +34,14 @@ __all__ = [
     "hash_grid",
     "hash_grid_position_gradient",
     "keep_memory",
+    "kinematics",
     "mlp",
     "pack_bits",
     "rasterization",
     "ray_aabb",
     "ray_march",
     "ray_points",
+    "rotation_exp",
     "spherical_harmonics",
     "splat_project",
     "splat_raster",
