@@ -7,6 +7,8 @@ N3D_OP(blend_skin, BlendSkinArgs)
 N3D_OP(blend_skin_vjp, BlendSkinVjpArgs)
 N3D_OP(kinematics, KinematicsArgs)
 N3D_OP(kinematics_vjp, KinematicsVjpArgs)
+N3D_OP(rotation_exp, RotationExpArgs)
+N3D_OP(rotation_exp_vjp, RotationExpVjpArgs)
 
 namespace {
 
@@ -72,6 +74,18 @@ void def(nb::module_& m) {
       },
       "rotations", "rest", "parents", "transforms", "v_transforms", "v_posed", "v_rotations", "v_rest", "workspace",
       "stream");
+  def_kernel(
+      m, "rotation_exp",
+      +[](Tensor<T> vectors, Tensor<T> rotations, uintptr_t stream) {
+        run::rotation_exp<T>({vectors, rotations, vectors.size(0), pointer(stream)});
+      },
+      "vectors", "rotations", "stream");
+  def_kernel(
+      m, "rotation_exp_vjp",
+      +[](Tensor<T> vectors, Tensor<T> v_rotations, Tensor<T> v_vectors, uintptr_t stream) {
+        run::rotation_exp_vjp<T>({vectors, v_rotations, v_vectors, vectors.size(0), pointer(stream)});
+      },
+      "vectors", "v_rotations", "v_vectors", "stream");
 }
 
 }  // namespace

@@ -71,6 +71,9 @@ struct Exp {
 N3D_HD Exp<float> exponentials(float x) { return {expf(x), expm1f(x)}; }
 N3D_HD Exp<double> exponentials(double x) { return {exp(x), expm1(x)}; }
 
+N3D_HD float sine(float a) { return sinf(a); }
+N3D_HD double sine(double a) { return sin(a); }
+
 N3D_HD float arctangent(float a) { return atanf(a); }
 N3D_HD double arctangent(double a) { return atan(a); }
 

@@ -57,6 +57,15 @@ void transforms_to_planes(const SkinInputs<T>& in, const Group& group, T* planes
   to_planes(in.transforms, 12 * in.joints, group, 12 * in.joints, planes, width);
 }
 
+// Of a pack of bodies, in planes `width` apart: a vector, a transform.
+template <class T>
+N3D_HD Vec3<Pack<T>> load3(const T* planes, int width) {
+  return {load(planes), load(planes + width), load(planes + 2 * width)};
+}
+template <class T>
+N3D_HD void store3(T* planes, int width, const Vec3<Pack<T>>& v) {
+  store(planes, v.x), store(planes + width, v.y), store(planes + 2 * width, v.z);
+}
 template <class T>
 N3D_HD Affine<Pack<T>> load_affine(const T* planes, int width) {
   Affine<Pack<T>> out;
@@ -75,61 +84,57 @@ N3D_HD Affine<Pack<T>> blended(const SkinInputs<T>& in, int64_t vertex, const T*
   return sum;
 }
 
-// sum[i] = Σ_m c_m D_mi for a few coordinates; fetches those of the next block.
-template <int kCoordinates, int kPacks, class T>
-N3D_HD void blend(const SkinInputs<T>& in, const T* directions, const T* coefficients,
-                  Pack<T> (&sum)[kCoordinates][kPacks]) {
-  constexpr int lanes = Lanes<T>::kCount;
-  for (int64_t m = 0; m < in.shapes; ++m, directions += 3 * in.vertices, coefficients += kPacks * lanes) {
+// p = t + Σ_m c_m D_m for a few vertices, whose directions and t begin at `directions` and `rest`. `p` holds t where
+// there is one for each body. Fetches the directions of the next block.
+template <int kVertices, int kPacks, class T>
+N3D_HD void blend(const SkinInputs<T>& in, const T* directions, const T* rest, const T* coefficients, T* p) {
+  constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
+  Pack<T> sum[3 * kVertices][kPacks] = {};
+  for (int64_t m = 0; m < in.shapes; ++m, directions += 3 * in.vertices, coefficients += wide) {
     __builtin_prefetch(directions + 3 * kBlock, 0, 2);
     Pack<T> c[kPacks];
 #pragma GCC unroll 2
-    for (int p = 0; p < kPacks; ++p) c[p] = load(coefficients + p * lanes);
+    for (int n = 0; n < kPacks; ++n) c[n] = load(coefficients + n * lanes);
 #pragma GCC unroll 24
-    for (int i = 0; i < kCoordinates; ++i) {
+    for (int i = 0; i < 3 * kVertices; ++i) {
       const Pack<T> d = broadcast(directions[i]);
 #pragma GCC unroll 2
-      for (int p = 0; p < kPacks; ++p) sum[i][p] += d * c[p];
+      for (int n = 0; n < kPacks; ++n) sum[i][n] += d * c[n];
     }
   }
-}
-
-// A few vertices of a group of bodies. `planes`: its coefficients, then its transforms; `tile` holds t where there is
-// one for each body, then x.
-template <int kVertices, int kPacks, class T>
-void skin(const BlendSkinArgs<T>& a, int64_t first, const Group& group, const T* planes, T* tile) {
-  constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
-  const SkinInputs<T>& in = a.in;
-  Pack<T> p[3 * kVertices][kPacks] = {};
-  blend(in, in.directions + 3 * first, planes, p);
-  const T *rest = in.rest + 3 * first, *transforms = planes + in.shapes * wide;
+#pragma GCC unroll 24
   for (int i = 0; i < 3 * kVertices; ++i)
+#pragma GCC unroll 2
     for (int n = 0; n < kPacks; ++n) {
-      p[i][n] += in.rest_per_body ? load(tile + i * wide + n * lanes) : broadcast(rest[i]);
-      if (a.shaped) store(a.shaped + 3 * (in.vertices * group.first + first * wide) + i * wide + n * lanes, p[i][n]);
-    }
-  for (int i = 0; i < kVertices; ++i)
-    for (int n = 0; n < kPacks; ++n) {
-      const Affine<Pack<T>> g = blended(in, first + i, transforms + n * lanes, wide);
-      const Vec3<Pack<T>> x = times(g, Vec3<Pack<T>>{p[3 * i][n], p[3 * i + 1][n], p[3 * i + 2][n]});
-      T* at = tile + 3 * i * wide + n * lanes;
-      store(at, x.x), store(at + wide, x.y), store(at + 2 * wide, x.z);
+      T* at = p + i * wide + n * lanes;
+      store(at, sum[i][n] + (in.rest_per_body ? load(at) : broadcast(rest[i])));
     }
 }
 
+// Vertices first to first + count of a group of bodies. `planes`: its coefficients, then its transforms.
 template <int kPacks, class T>
 void skin_block(const BlendSkinArgs<T>& a, int64_t first, int count, const Group& group, const T* planes) {
-  constexpr int wide = width<T>(kPacks), kTogether = kAccumulators / (3 * kPacks);  // vertices that fill the registers
-  const int64_t pitch = 3 * a.in.vertices;
-  alignas(64) T tile[3 * kBlock * wide];
-  if (a.in.rest_per_body) to_planes(a.in.rest + 3 * first, pitch, group, 3 * count, tile, wide);
+  constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
+  constexpr int kTogether = kAccumulators / (3 * kPacks);  // vertices that fill the registers
+  const SkinInputs<T>& in = a.in;
+  const int64_t pitch = 3 * in.vertices;
+  const T *directions = in.directions + 3 * first, *rest = in.rest + 3 * first;
   T* out = a.vertices + 3 * first;
+  alignas(64) T tile[3 * kBlock * wide];  // p, then x
+  if (in.rest_per_body) to_planes(rest, pitch, group, 3 * count, tile, wide);
   for (int64_t b = group.first; b < group.first + group.count; ++b)
     for (int i = 0; i < 3 * count; i += 64 / sizeof(T)) __builtin_prefetch(out + b * pitch + i, 1, 2);
   int v = 0;
   for (; v + kTogether <= count; v += kTogether)
-    skin<kTogether, kPacks>(a, first + v, group, planes, tile + 3 * v * wide);
-  for (; v < count; ++v) skin<1, kPacks>(a, first + v, group, planes, tile + 3 * v * wide);
+    blend<kTogether, kPacks>(in, directions + 3 * v, rest + 3 * v, planes, tile + 3 * v * wide);
+  for (; v < count; ++v) blend<1, kPacks>(in, directions + 3 * v, rest + 3 * v, planes, tile + 3 * v * wide);
+  if (a.shaped) std::memcpy(a.shaped + pitch * group.first + 3 * first * wide, tile, sizeof(T) * 3 * count * wide);
+  for (v = 0; v < count; ++v)
+    for (int n = 0; n < kPacks; ++n) {
+      T* at = tile + 3 * v * wide + n * lanes;
+      const Affine<Pack<T>> g = blended(in, first + v, planes + in.shapes * wide + n * lanes, wide);
+      store3(at, wide, times(g, load3(at, wide)));
+    }
   from_planes(tile, wide, group, 3 * count, out, pitch);
 }
 
@@ -176,25 +181,6 @@ void project(const SkinInputs<T>& in, int64_t first, int count, const T* v, T* s
   }
 }
 
-// Adds a vertex's share for a pack of bodies to the gradients of transforms and weights. `v_x`: the gradient to x.
-template <class T>
-N3D_HD void transforms_vjp(const BlendSkinVjpArgs<T>& a, int64_t vertex, const T* transforms, int width,
-                           const Vec3<Pack<T>>& p, const Vec3<Pack<T>>& v_x, T* v_transforms) {
-  const SkinInputs<T>& in = a.in;
-  Affine<Pack<T>> v_g = affine_vjp(p, v_x);
-  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
-    T* to = v_transforms + 12 * int64_t(in.vertex_joints[k]) * width;
-    v_g.each([&](const Pack<T>& value, int r, int c) {
-      T* at = to + (4 * r + c) * width;
-      store(at, load(at) + value * in.weights[k]);
-    });
-  }
-  if (!a.v_weights) return;
-  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k)
-    a.v_weights[k] +=
-        sum(dot(v_x, times(load_affine(transforms + 12 * int64_t(in.vertex_joints[k]) * width, width), p)));
-}
-
 // `transforms`: the group's planes; `sums`: this chunk's, of the coefficients' gradient and then the transforms'.
 template <int kPacks, class T>
 void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, const Group& group, const T* transforms,
@@ -204,19 +190,37 @@ void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, cons
   const int64_t pitch = 3 * in.vertices;
   alignas(64) T tile[3 * kBlock * wide];  // the gradient to x, then that to p
   to_planes(a.v_vertices + 3 * first, pitch, group, 3 * count, tile, wide);
-  for (int v = 0; v < count; ++v)
+  for (int v = 0; v < count; ++v) {
+    Vec3<Pack<T>> p[kPacks], v_x[kPacks];
     for (int n = 0; n < kPacks; ++n) {
       T* at = tile + 3 * v * wide + n * lanes;
-      const T* from = a.shaped + 3 * (in.vertices * group.first + (first + v) * wide) + n * lanes;
-      const Vec3<Pack<T>> p{load(from), load(from + wide), load(from + 2 * wide)};
-      const Vec3<Pack<T>> v_x{load(at), load(at + wide), load(at + 2 * wide)};
-      const T* g = transforms + n * lanes;
-      const Vec3<Pack<T>> v_p = point_vjp(blended(in, first + v, g, wide), v_x);
-      store(at, v_p.x), store(at + wide, v_p.y), store(at + 2 * wide, v_p.z);
-      transforms_vjp(a, first + v, g, wide, p, v_x, sums + in.shapes * wide + n * lanes);
+      p[n] = load3(a.shaped + pitch * group.first + 3 * (first + v) * wide + n * lanes, wide);
+      v_x[n] = load3(at, wide);
+      store3(at, wide, point_vjp(blended(in, first + v, transforms + n * lanes, wide), v_x[n]));
     }
+    for (int64_t k = (first + v) * in.influences; k < (first + v + 1) * in.influences; ++k) {
+      const int64_t row = 12 * int64_t(in.vertex_joints[k]) * wide;
+      for (int n = 0; n < kPacks; ++n) {
+        T* to = sums + in.shapes * wide + row + n * lanes;
+        affine_vjp(p[n], v_x[n] * in.weights[k]).each([&](const Pack<T>& value, int r, int c) {
+          T* at = to + (4 * r + c) * wide;
+          store(at, load(at) + value);
+        });
+        if (a.v_weights)
+          a.v_weights[k] += sum(dot(v_x[n], times(load_affine(transforms + row + n * lanes, wide), p[n])));
+      }
+    }
+  }
   if (a.v_coefficients) project<kPacks>(in, first, count, tile, sums);
   if (a.v_shaped) from_planes(tile, wide, group, 3 * count, a.v_shaped + 3 * first, pitch);
+}
+
+// f(group, compile-time packs) for all; few of them are not worth waking a thread for.
+template <class T, class F>
+void each_group(int64_t bodies, const F& f) {
+  parallel_chunks(groups<T>(bodies), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) with_group<T>(bodies, i, f);
+  });
 }
 
 // f(first vertex, count) for the blocks of a range of vertices.
@@ -231,12 +235,10 @@ template <class T>
 void blend_skin(const BlendSkinArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
   const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies);
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      T* planes = a.workspace + rows * group.first;
-      to_planes(in.coefficients, in.shapes, group, in.shapes, planes, width<T>(packs));
-      transforms_to_planes(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    T* planes = a.workspace + rows * group.first;
+    to_planes(in.coefficients, in.shapes, group, in.shapes, planes, width<T>(packs));
+    transforms_to_planes(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
   });
   parallel_chunks(in.vertices, kTask, [&](int64_t begin, int64_t end) {
     each_block(begin, end, [&](int64_t first, int count) {
@@ -252,10 +254,8 @@ template <class T>
 void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
   const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies), scalars = rows * a.padded;
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      transforms_to_planes(in, group, a.workspace + 12 * in.joints * group.first, width<T>(packs));
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    transforms_to_planes(in, group, a.workspace + 12 * in.joints * group.first, width<T>(packs));
   });
   const int64_t chunk = ((in.vertices + a.chunks - 1) / a.chunks + kBlock - 1) / kBlock * kBlock;
   parallel_for(a.chunks, [&](int64_t c) {
@@ -274,18 +274,17 @@ void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
     for (int64_t c = 1; c < a.chunks; ++c)
       for (int64_t i = begin; i < end; ++i) a.partials[i] += a.partials[c * scalars + i];
   });
-  parallel_for(all, [&](int64_t i) {
-    with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-      const int wide = width<T>(packs);
-      const T* sums = a.partials + rows * group.first;
-      if (a.v_coefficients) from_planes(sums, wide, group, in.shapes, a.v_coefficients, in.shapes);
-      if (a.v_transforms)
-        from_planes(sums + in.shapes * wide, wide, group, 12 * in.joints, a.v_transforms, 12 * in.joints);
-    });
+  each_group<T>(in.bodies, [&](const Group& group, auto packs) {
+    const int wide = width<T>(packs);
+    const T* sums = a.partials + rows * group.first;
+    if (a.v_coefficients) from_planes(sums, wide, group, in.shapes, a.v_coefficients, in.shapes);
+    if (a.v_transforms)
+      from_planes(sums + in.shapes * wide, wide, group, 12 * in.joints, a.v_transforms, 12 * in.joints);
   });
 }
 
-constexpr int64_t kBodies = 8;  // of a task of the kinematics
+// A task's share of bodies or rotations: batches that a thread poses sooner than others wake stay with it.
+constexpr int64_t kBodies = 64, kRotations = 1 << 12;
 
 template <class T>
 void kinematics(const KinematicsArgs<T>& a) {
@@ -301,9 +300,25 @@ void kinematics_vjp(const KinematicsVjpArgs<T>& a) {
   });
 }
 
+template <class T>
+void rotation_exp(const RotationExpArgs<T>& a) {
+  parallel_chunks(a.n, kRotations, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rotation_exp_one(a, i);
+  });
+}
+
+template <class T>
+void rotation_exp_vjp(const RotationExpVjpArgs<T>& a) {
+  parallel_chunks(a.n, kRotations, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rotation_exp_vjp_one(a, i);
+  });
+}
+
 N3D_INSTANTIATE(blend_skin, BlendSkinArgs)
 N3D_INSTANTIATE(blend_skin_vjp, BlendSkinVjpArgs)
 N3D_INSTANTIATE(kinematics, KinematicsArgs)
 N3D_INSTANTIATE(kinematics_vjp, KinematicsVjpArgs)
+N3D_INSTANTIATE(rotation_exp, RotationExpArgs)
+N3D_INSTANTIATE(rotation_exp_vjp, RotationExpVjpArgs)
 
 }  // namespace n3d::N3D_ISA

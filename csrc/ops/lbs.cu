@@ -147,6 +147,17 @@ __global__ void pose_bodies_vjp(const __grid_constant__ KinematicsVjpArgs<T> a) 
   if (body < a.bodies) pose_body_vjp(a, body);
 }
 
+template <class T>
+__global__ void rotations(const __grid_constant__ RotationExpArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+  if (i < a.n) rotation_exp_one(a, i);
+}
+template <class T>
+__global__ void rotations_vjp(const __grid_constant__ RotationExpVjpArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+  if (i < a.n) rotation_exp_vjp_one(a, i);
+}
+
 }  // namespace
 
 template <class T>
@@ -185,6 +196,20 @@ void kinematics_vjp(const KinematicsVjpArgs<T>& a) {
   check("kinematics_vjp");
 }
 
+template <class T>
+void rotation_exp(const RotationExpArgs<T>& a) {
+  if (a.n == 0) return;
+  rotations<<<blocks(a.n), kThreads, 0, stream(a.stream)>>>(a);
+  check("rotation_exp");
+}
+
+template <class T>
+void rotation_exp_vjp(const RotationExpVjpArgs<T>& a) {
+  if (a.n == 0) return;
+  rotations_vjp<<<blocks(a.n), kThreads, 0, stream(a.stream)>>>(a);
+  check("rotation_exp_vjp");
+}
+
 template void blend_skin<float>(const BlendSkinArgs<float>&);
 template void blend_skin<double>(const BlendSkinArgs<double>&);
 template void blend_skin_vjp<float>(const BlendSkinVjpArgs<float>&);
@@ -193,5 +218,9 @@ template void kinematics<float>(const KinematicsArgs<float>&);
 template void kinematics<double>(const KinematicsArgs<double>&);
 template void kinematics_vjp<float>(const KinematicsVjpArgs<float>&);
 template void kinematics_vjp<double>(const KinematicsVjpArgs<double>&);
+template void rotation_exp<float>(const RotationExpArgs<float>&);
+template void rotation_exp<double>(const RotationExpArgs<double>&);
+template void rotation_exp_vjp<float>(const RotationExpVjpArgs<float>&);
+template void rotation_exp_vjp<double>(const RotationExpVjpArgs<double>&);
 
 }  // namespace n3d::cuda

@@ -4,6 +4,7 @@
 //   p_bv = t_v + Σ_m c_bm D_mv,   x_bv = (Σ_k w_vk G_{b j_vk}) (p_bv, 1)
 // Kinematics: R_j turns joint j, which rests at q_j, below its parent p; rest frames are parallel to the world's:
 //   A_j = A_p (R_j | q_j − q_p),   G_j = A_j (I | −q_j),   roots: A_j = (R_j | q_j)
+// Rotations: with θ = |v|, exp v = cos θ I + s [v]× + c v vᵀ, s = sin θ / θ, c = (1 − cos θ) / θ² (Rodrigues).
 #pragma once
 
 #include "core/hd.h"
@@ -72,6 +73,23 @@ struct KinematicsVjpArgs {
   T* v_rest;
   T* workspace;  // (B, J, 3, 4) the gradient to A
   int64_t bodies, joints;
+  void* stream;
+};
+
+template <class T>
+struct RotationExpArgs {
+  const T* vectors;  // (N, 3)
+  T* rotations;      // (N, 3, 3)
+  int64_t n;
+  void* stream;
+};
+
+template <class T>
+struct RotationExpVjpArgs {
+  const T* vectors;
+  const T* v_rotations;
+  T* v_vectors;
+  int64_t n;
   void* stream;
 };
 
@@ -190,6 +208,59 @@ N3D_HD void pose_body_vjp(const KinematicsVjpArgs<T>& a, int64_t body) {
     out[3] = v_turn.c0.y, out[4] = v_turn.c1.y, out[5] = v_turn.c2.y;
     out[6] = v_turn.c0.z, out[7] = v_turn.c1.z, out[8] = v_turn.c2.z;
   }
+}
+
+// s, c and their derivatives along v divided by v, of t = θ². With e = (1 − s) / t and d = (½ − c) / t they are
+//   ds = (e − c) v·dv,   dc = (2 d − e) v·dv,   and d cos θ = −s v·dv
+// Nothing is divided by a small t: there e and d are power series, Σ (−t)ᵏ / (2k + 3)! and Σ (−t)ᵏ / (2k + 4)!.
+template <class T>
+struct Rodrigues {
+  T s, c, v_s, v_c;
+
+  N3D_HD explicit Rodrigues(T t) {
+    T e = 1, d = 1;
+    if (t < 1) {
+      for (int k = 9; k > 0; --k) {  // the next term is below rounding in double
+        e = 1 - e * t / T((2 * k + 2) * (2 * k + 3));
+        d = 1 - d * t / T((2 * k + 3) * (2 * k + 4));
+      }
+      e /= 6, d /= 24;
+      s = 1 - t * e, c = T(0.5) - t * d;
+    } else {
+      const T theta = square_root(t), half = sine(theta / 2);
+      s = sine(theta) / theta, c = 2 * half * half / t;
+      e = (1 - s) / t, d = (T(0.5) - c) / t;
+    }
+    v_s = e - c, v_c = 2 * d - e;
+  }
+};
+
+template <class T>
+N3D_HD void rotation_exp_one(const RotationExpArgs<T>& a, int64_t i) {
+  const Vec3<T> v = read3(a.vectors + 3 * i);
+  const T t = dot(v, v);
+  const Rodrigues<T> f(t);
+  const Vec3<T> sv = v * f.s, cv = v * f.c;
+  const T cosine = 1 - t * f.c;
+  T* r = a.rotations + 9 * i;
+  r[0] = cosine + cv.x * v.x, r[1] = cv.x * v.y - sv.z, r[2] = cv.x * v.z + sv.y;
+  r[3] = cv.y * v.x + sv.z, r[4] = cosine + cv.y * v.y, r[5] = cv.y * v.z - sv.x;
+  r[6] = cv.z * v.x - sv.y, r[7] = cv.z * v.y + sv.x, r[8] = cosine + cv.z * v.z;
+}
+
+template <class T>
+N3D_HD void rotation_exp_vjp_one(const RotationExpVjpArgs<T>& a, int64_t i) {
+  const Vec3<T> v = read3(a.vectors + 3 * i);
+  const T* g = a.v_rotations + 9 * i;
+  const Rodrigues<T> f(dot(v, v));
+  const Vec3<T> axial{g[7] - g[5], g[2] - g[6], g[3] - g[1]};  // ⟨g, [v]×⟩ = axial · v
+  const Vec3<T> both = Vec3<T>{g[0] + g[0], g[1] + g[3], g[2] + g[6]} * v.x +
+                       Vec3<T>{g[3] + g[1], g[4] + g[4], g[5] + g[7]} * v.y +
+                       Vec3<T>{g[6] + g[2], g[7] + g[5], g[8] + g[8]} * v.z;  // (g + gᵀ) v
+  const T along = f.v_s * dot(axial, v) + f.v_c * dot(both, v) / 2 - f.s * (g[0] + g[4] + g[8]);
+  const Vec3<T> out = axial * f.s + both * f.c + v * along;
+  T* to = a.v_vectors + 3 * i;
+  to[0] = out.x, to[1] = out.y, to[2] = out.z;
 }
 
 }  // namespace N3D_ISA

@@ -9,6 +9,7 @@ from neural3d.ops.adam import Adam, adam_step
 from neural3d.ops.antialias import antialias, opposite_corners
 from neural3d.ops.composite import Composite, compact_visible, composite, used_samples
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid, hash_grid_position_gradient
+from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
 from neural3d.ops.memory import keep_memory
 from neural3d.ops.mesh_raster import Raster, interpolate, mesh_raster, texture_lookup
 from neural3d.ops.mlp import mlp
@@ -29,6 +30,7 @@ __all__ = [
     "Samples",
     "adam_step",
     "antialias",
+    "blend_skin",
     "compact",
     "compact_visible",
     "composite",
@@ -38,6 +40,7 @@ __all__ = [
     "interpolate",
     "keep_memory",
     "mesh_raster",
+    "kinematics",
     "mlp",
     "opposite_corners",
     "pack_bits",
@@ -45,6 +48,7 @@ __all__ = [
     "ray_aabb",
     "ray_march",
     "ray_points",
+    "rotation_exp",
     "spherical_harmonics",
     "splat_project",
     "splat_raster",

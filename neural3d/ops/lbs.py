@@ -10,6 +10,11 @@ Kinematics: joint j rests at q_j, its frame parallel to the world's, and turns b
 
     A_j = A_p [R_j | q_j − q_p],   roots A_j = [R_j | q_j],   G_j = A_j [I | −q_j]
 
+and R_j = exp v_j of an axis-angle vector (Rodrigues): a turn about v by θ = |v|, with s = sin θ / θ and
+c = (1 − cos θ) / θ²
+
+    exp v = cos θ I + s [v]× + c v vᵀ
+
 All frames are the body's, all lengths in one unit, as a rule metres.
 """
 
@@ -54,7 +59,7 @@ class _BlendSkin(torch.autograd.Function):
             weights.device,
         )
         on_cpu = served_by_cpu(device)
-        v_shaped = torch.empty_like(v_vertices) if to_template or to_directions or not on_cpu else None
+        v_shaped = v_vertices.new_empty(v_vertices.shape) if to_template or to_directions or not on_cpu else None
         v_coefficients = torch.empty_like(coefficients) if to_coefficients else None
         v_transforms = torch.empty_like(transforms) if to_transforms else None
         v_weights = torch.zeros_like(weights) if to_weights else None
@@ -171,3 +176,40 @@ def kinematics(
         if not -1 <= parent < joint:
             raise ValueError(f"parents must come before their children: joint {joint} has parent {parent}")
     return _Kinematics.apply(rotations, joints, parents.to(joints.device, torch.int32))
+
+
+class _RotationExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, vectors):
+        vectors = vectors.detach().contiguous()
+        rotations = vectors.new_empty(*vectors.shape, 3)
+        native(vectors.device).rotation_exp(
+            vectors=vectors.view(-1, 3), rotations=rotations.view(-1, 3, 3), stream=stream(vectors.device)
+        )
+        ctx.save_for_backward(vectors)
+        return rotations
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_rotations):
+        (vectors,) = ctx.saved_tensors
+        v_vectors = torch.empty_like(vectors)
+        native(vectors.device).rotation_exp_vjp(
+            vectors=vectors.view(-1, 3), v_rotations=v_rotations.contiguous().view(-1, 3, 3),
+            v_vectors=v_vectors.view(-1, 3), stream=stream(vectors.device),
+        )  # fmt: skip
+        return v_vectors
+
+
+def rotation_exp(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotations about `vectors`' directions by their lengths in radians; see the module's page for the equation.
+
+    One pass where `geometry.rotations.rotation_from_axis_angle` takes twenty, of microseconds each, and as many back.
+    Differentiable once, and exact to rounding, near 0 too. float32 or float64. Raises ValueError on another shape or
+    dtype.
+    """
+    if vectors.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"vectors must be float32 or float64, not {vectors.dtype}")
+    if vectors.shape[-1:] != (3,):
+        raise ValueError(f"vectors must have shape (…, 3), not {tuple(vectors.shape)}")
+    return _RotationExp.apply(vectors)

@@ -43,3 +43,10 @@ def kinematics(rotations: Tensor, joints: Tensor, parents: Tensor) -> tuple[Tens
     if not world:
         return joints.new_zeros(bodies, 0, 3, 4), torch.zeros_like(joints)
     return torch.stack(moved, 1)[:, :, :3], torch.stack(world, 1)[:, :, :3, 3]
+
+
+def rotation_exp(vectors: Tensor) -> Tensor:
+    """Returns rotations (…, 3, 3): matrix exponentials of [v]×."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3)))
