@@ -5,6 +5,7 @@
 
 N3D_OP(mesh_raster, MeshRasterArgs)
 N3D_OP(mesh_raster_vjp, MeshRasterVjpArgs)
+N3D_OP(mesh_outlines, MeshOutlinesArgs)
 
 namespace {
 
@@ -28,6 +29,14 @@ void def(nb::module_& m) {
                                  pixels.size(1), faces.size(0), face.size(2), face.size(1), pointer(stream)});
       },
       "pixels", "faces", "face", "v_barycentrics", "v_depth", "v_corners", "stream");
+  def_kernel(
+      m, "mesh_outlines",
+      +[](Tensor<T> pixels, Tensor<int32_t> faces, Tensor<int32_t> opposite, Tensor<int32_t> face, Tensor<T> depth,
+          Tensor<int32_t> edge, uintptr_t stream) {
+        run::mesh_outlines<T>({pixels, faces, opposite, face, depth, edge, pixels.size(0), pixels.size(1),
+                               faces.size(0), face.size(2), face.size(1), pointer(stream)});
+      },
+      "pixels", "faces", "opposite", "face", "depth", "edge", "stream");
 }
 
 }  // namespace

@@ -268,7 +268,18 @@ void mesh_raster_vjp(const MeshRasterVjpArgs<T>& a) {
   });
 }
 
+template <class T>
+void mesh_outlines(const MeshOutlinesArgs<T>& a) {
+  parallel_chunks(a.batch * a.height, kBand, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t x = 0; x < a.width; ++x)
+        for (int below = 0; below < 2; ++below)
+          a.edge[2 * (row * a.width + x) + below] = outline_after(a, row / a.height, x, row % a.height, below);
+  });
+}
+
 N3D_INSTANTIATE(mesh_raster, MeshRasterArgs)
 N3D_INSTANTIATE(mesh_raster_vjp, MeshRasterVjpArgs)
+N3D_INSTANTIATE(mesh_outlines, MeshOutlinesArgs)
 
 }  // namespace n3d::N3D_ISA

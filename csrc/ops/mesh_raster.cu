@@ -105,6 +105,13 @@ __global__ void gather_pixels(MeshRasterVjpArgs<T> a) {
   }
 }
 
+template <class T>
+__global__ void find_outlines(MeshOutlinesArgs<T> a) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x, at = i / 2;
+  if (at >= a.batch * a.height * a.width) return;
+  a.edge[i] = outline_after(a, at / a.width / a.height, at % a.width, at / a.width % a.height, i % 2 == 1);
+}
+
 }  // namespace
 
 template <class T>
@@ -131,9 +138,19 @@ void mesh_raster_vjp(const MeshRasterVjpArgs<T>& a) {
   check("mesh_raster_vjp");
 }
 
+template <class T>
+void mesh_outlines(const MeshOutlinesArgs<T>& a) {
+  const int64_t pairs = 2 * a.batch * a.height * a.width;
+  if (pairs == 0) return;
+  find_outlines<T><<<blocks(pairs), kThreads, 0, stream(a.stream)>>>(a);
+  check("mesh_outlines");
+}
+
 template void mesh_raster<float>(const MeshRasterArgs<float>&);
 template void mesh_raster<double>(const MeshRasterArgs<double>&);
 template void mesh_raster_vjp<float>(const MeshRasterVjpArgs<float>&);
 template void mesh_raster_vjp<double>(const MeshRasterVjpArgs<double>&);
+template void mesh_outlines<float>(const MeshOutlinesArgs<float>&);
+template void mesh_outlines<double>(const MeshOutlinesArgs<double>&);
 
 }  // namespace n3d::cuda

@@ -42,6 +42,19 @@ struct MeshRasterVjpArgs {
   void* stream;
 };
 
+template <class T>
+struct MeshOutlinesArgs {
+  const T* pixels;
+  const int32_t* faces;
+  const int32_t* opposite;  // (F, 3) across the edge opposite each corner, the third corner of the other face; −1: none
+  const int32_t* face;
+  const T* depth;
+  int32_t* edge;  // (B, H, W, 2) between a pixel and the next to the right, and below: an outline, opposite corner
+                  // 3 face + k; −1: none
+  int64_t batch, vertices, count, width, height;
+  void* stream;
+};
+
 namespace N3D_ISA {
 
 // The three corners, as columns. S is a scalar or a pack here and below.
@@ -216,6 +229,54 @@ struct Triangle {
     return all / (area != 0 ? S{} + area : e[0] + e[1] + e[2]);
   }
 };
+
+// The outline on the line from a pixel's centre to that of the next, to the right or below; −1 where there is none.
+// From the nearer pixel's face the line is followed over the surface, as at outlines faces turn away and get narrow,
+// until the surface ends or turns back. Only edges that are steep, seen along the line, count.
+template <class T>
+N3D_HD int32_t outline_after(const MeshOutlinesArgs<T>& a, int64_t image, int64_t x, int64_t y, bool below) {
+  constexpr int kMostFaces = 32;
+  if (below ? y + 1 == a.height : x + 1 == a.width) return -1;
+  const int64_t first = (image * a.height + y) * a.width + x, second = first + (below ? a.width : 1);
+  if (a.face[first] == a.face[second]) return -1;
+  const bool forth = a.face[second] < 0 || (a.face[first] >= 0 && a.depth[first] <= a.depth[second]);
+  const T px = T(x + (!forth && !below)) + T(0.5), py = T(y + (!forth && below)) + T(0.5), way = forth ? T(1) : T(-1);
+  const T* pixels = a.pixels + 3 * image * a.vertices;
+  int64_t f = a.face[forth ? first : second];
+  for (int step = 0; step < kMostFaces; ++step) {
+    const Corners<T> c = corners_of(pixels, a.faces, f);
+    if (!(c.z[0] > 0 && c.z[1] > 0 && c.z[2] > 0)) return -1;
+    // The line comes in over one edge and leaves over another.
+    int k = -1;
+    T leaves = -1;
+    bool steep = false;
+    for (int edge = 0; edge < 3; ++edge) {
+      const int i = (edge + 1) % 3, j = (edge + 2) % 3;
+      const T along_i = below ? c.y[i] - py : c.x[i] - px, along_j = below ? c.y[j] - py : c.x[j] - px;
+      const T aside_i = below ? c.x[i] - px : c.y[i] - py, aside_j = below ? c.x[j] - px : c.y[j] - py;
+      if ((aside_i > 0) == (aside_j > 0)) continue;
+      const T s = way * (along_i + aside_i / (aside_i - aside_j) * (along_j - along_i));
+      if (!(s > leaves)) continue;
+      const T rise = absolute(aside_i - aside_j), run = absolute(along_i - along_j);
+      k = edge, leaves = s, steep = below ? rise > run : rise >= run;
+    }
+    if (!(leaves >= 0 && leaves <= 1)) return -1;
+    const int32_t other = a.opposite[3 * f + k];
+    bool ends = other < 0;
+    if (!ends) {
+      const T* p = pixels + 3 * int64_t(a.faces[other]);
+      if (!(p[2] > 0)) return -1;
+      const int i = (k + 1) % 3, j = (k + 2) % 3;
+      const T ux = c.x[j] - c.x[i], uy = c.y[j] - c.y[i];
+      const T mine = ux * (c.y[k] - c.y[i]) - uy * (c.x[k] - c.x[i]),
+              others = ux * (p[1] - c.y[i]) - uy * (p[0] - c.x[i]);
+      ends = (mine > 0 && others > 0) || (mine < 0 && others < 0);
+    }
+    if (ends) return steep ? int32_t(3 * f + k) : -1;
+    f = other / 3;
+  }
+  return -1;
+}
 
 }  // namespace N3D_ISA
 }  // namespace n3d
