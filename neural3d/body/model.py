@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural3d.body.shape_space import ShapeSpace
-from neural3d.geometry.rotations import rotation_from_6d, rotation_from_axis_angle, rotation_from_quaternion
+from neural3d.geometry.rotations import rotation_from_6d, rotation_from_quaternion
 from neural3d.geometry.skeletons import Skeleton, check_tree
-from neural3d.ops.lbs import blend_skin, kinematics
+from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def as_matrices(pose: Tensor) -> Float[Tensor, "B J 3 3"]:
     if pose.ndim == 4 and pose.shape[2:] == (3, 3):
         return pose
     if pose.ndim == 3 and pose.shape[2] == 3:
-        return rotation_from_axis_angle(pose)
+        return rotation_exp(pose)
     if pose.ndim == 3 and pose.shape[2] == 4:
         return rotation_from_quaternion(pose)
     if pose.ndim == 3 and pose.shape[2] == 6:
