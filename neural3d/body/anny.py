@@ -106,9 +106,9 @@ def _read(folder: Path, near: dict[str, float] | None, rig: str) -> BodyModel:
         row[[KINDS[kind] for kind in target.kinds]] = 1
     space = ShapeSpace(axes=AXES, mixtures=ANCESTRY, uses=torch.from_numpy(uses))
     if near is not None:
-        used = sum(space(**values)[0] for values in space.neighbours(near)) > 0
+        used = torch.stack([space(**values)[0] for values in space.neighbours(near)]).sum(0) > 0
         targets = list(itertools.compress(targets, used.tolist()))
-        space = ShapeSpace(axes=AXES, mixtures=ANCESTRY, uses=space.uses[used])
+        space = ShapeSpace(axes=AXES, mixtures=ANCESTRY, uses=torch.from_numpy(uses)[used])
     shapes, rest_shapes = np.zeros((len(targets), len(kept), 3), np.float32), np.zeros((len(targets), len(bones), 3))
     for target, shape, joints in zip(targets, shapes, rest_shapes, strict=True):
         added = _offsets(target, points)
@@ -145,7 +145,10 @@ def _read_obj(
     path: Path,
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "T 2"], dict[str, Int[np.ndarray, "Q 4 2"]]]:
     """Vertices in metres, texture coordinates, and of each group the corners of its quads: vertex, coordinate."""
-    points, uv, groups, group = [], [], {}, ""
+    points: list[str] = []
+    uv: list[str] = []
+    groups: dict[str, list[str]] = {}
+    group: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "v":

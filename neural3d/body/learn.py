@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def read_mesh(file: Path) -> Mesh:
     import trimesh
 
     try:
-        found = trimesh.load(file, process=False, force="mesh", maintain_order=True)
+        found: Any = trimesh.load(file, process=False, force="mesh", maintain_order=True)
         mesh = Mesh(np.asarray(found.vertices, np.float64), np.asarray(found.faces, np.int64))
     except Exception as error:  # trimesh raises what its many readers raise
         raise UserError(
@@ -140,6 +141,6 @@ def write_model(model: BodyModel, path: Path) -> None:
         arrays["posedirs"] = model.correctives.permute(1, 2, 0)
     if model.uv is not None and model.uv_faces is not None:
         arrays |= {"vt": model.uv, "ft": model.uv_faces.int()}
-    plain = {name: np.ascontiguousarray(value.numpy()) for name, value in arrays.items()}
+    plain: dict[str, Any] = {name: np.ascontiguousarray(value.numpy()) for name, value in arrays.items()}
     with replacing(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, joint_names=np.array(model.joint_names), **plain)

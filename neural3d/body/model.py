@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -91,7 +92,7 @@ class BodyModel:
         return len(self.parents)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyModel:
-        moved = {}
+        moved: dict[str, Any] = {}
         for part in fields(self):
             if isinstance(value := getattr(self, part.name), Tensor):
                 moved[part.name] = value.to(device, dtype if value.is_floating_point() else None)

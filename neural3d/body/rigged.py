@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -50,7 +52,7 @@ def rigged(body: BodyModel, motion: Motion | None = None) -> Rigged:
         pairs = np.stack([faces.ravel(), body.uv_faces.numpy().ravel()], 1)
         pairs, corner = np.unique(pairs, axis=0, return_inverse=True)
         vertex, uv, faces = pairs[:, 0], body.uv.numpy()[pairs[:, 1]], corner.reshape(-1, 3)
-    clip = {}
+    clip: dict[str, Any] = {}
     if motion is not None:
         clip = {
             "clip": motion.name,

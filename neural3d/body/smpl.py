@@ -90,7 +90,7 @@ def _model(name: str, arrays: dict[str, np.ndarray]) -> BodyModel:
         raise ValueError("f: triangles of vertices that do not exist")
     parents = tuple(int(p) for p in arrays["kintree_table"].astype(np.int64)[0][:joints])
     order = weights.argsort(dim=1, descending=True, stable=True)[:, : max(1, int((weights > 0).sum(1).max()))]
-    texture = {}
+    texture: dict[str, Any] = {}
     if "vt" in arrays and "ft" in arrays:
         uv_faces = torch.from_numpy(arrays["ft"].astype(np.int64))
         texture = {"uv": _floats(arrays, "vt", (None, 2)), "uv_faces": uv_faces}

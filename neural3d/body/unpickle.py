@@ -32,7 +32,7 @@ class _Held:
         if {"data", "indices", "indptr"} <= self.state.keys():
             from scipy.sparse import csc_matrix, csr_matrix
 
-            rows, columns = self.state.get("_shape", self.state.get("shape"))
+            rows, columns = self.state["_shape"] if "_shape" in self.state else self.state["shape"]
             kind = csr_matrix if isinstance(self, _HeldRows) else csc_matrix
             parts = tuple(plain(self.state[name]) for name in ("data", "indices", "indptr"))
             return kind(parts, shape=(rows, columns)).toarray()
@@ -55,13 +55,18 @@ def _remade(kind: type, *_: Any) -> Any:
     return kind()
 
 
-_ARRAYS = {"_reconstruct", "scalar", "ndarray", "dtype"}
+_ARRAYS = {  # what numpy's pickles name, wherever its versions keep it
+    "_reconstruct": np.zeros(0).__reduce__()[0],
+    "scalar": np.float64(0).__reduce__()[0],
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+}
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in _ARRAYS:
-            return {"ndarray": np.ndarray, "dtype": np.dtype}.get(name) or getattr(np._core.multiarray, name)
+            return _ARRAYS[name]
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix"):
             return _HeldRows if name == "csr_matrix" else _Held
         if module.split(".")[0] == "chumpy":
