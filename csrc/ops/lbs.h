@@ -220,9 +220,10 @@ struct Rodrigues {
   N3D_HD explicit Rodrigues(T t) {
     T e = 1, d = 1;
     if (t < 1) {
+#pragma unroll
       for (int k = 9; k > 0; --k) {  // the next term is below rounding in double
-        e = 1 - e * t / T((2 * k + 2) * (2 * k + 3));
-        d = 1 - d * t / T((2 * k + 3) * (2 * k + 4));
+        e = 1 - e * t * T(1.0 / ((2 * k + 2) * (2 * k + 3)));
+        d = 1 - d * t * T(1.0 / ((2 * k + 3) * (2 * k + 4)));
       }
       e /= 6, d /= 24;
       s = 1 - t * e, c = T(0.5) - t * d;
