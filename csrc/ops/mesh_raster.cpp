@@ -14,7 +14,7 @@ namespace n3d::N3D_ISA {
 
 namespace {
 
-constexpr int kBand = 16;             // rows
+constexpr int kBand = 32;             // rows
 constexpr int64_t kFaces = 512;       // a task where threads share faces
 constexpr int kQueue = 64;            // faces that are fetched before they are drawn
 constexpr int32_t kNowhere = 0xffff;  // as a face's rows: none
