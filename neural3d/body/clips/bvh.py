@@ -182,7 +182,7 @@ def _settle(joints: list[Joint], offsets: np.ndarray, moved: dict[int, np.ndarra
 
 def _unit(rest: np.ndarray) -> tuple[float, str]:
     """Metres in the file's unit: that in which the skeleton's height is nearest to a grown person's."""
-    height = float(np.ptp(rest, axis=0).max())
+    height = float((rest.max(0) - rest.min(0)).max())
     if not 0 < height < math.inf:
         raise ValueError("all joints lie in one place")
     name = min(UNITS, key=lambda name: abs(math.log(height * UNITS[name] / HEIGHT)))
