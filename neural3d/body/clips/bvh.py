@@ -173,7 +173,7 @@ def _settle(joints: list[Joint], offsets: np.ndarray, moved: dict[int, np.ndarra
         mean, offset = positions.mean(0), offsets[index].copy()
         absolute = np.linalg.norm(mean - offset) <= np.linalg.norm(mean)
         offsets[index] = mean if absolute else offset + mean
-        if np.abs(positions - mean).max() > 1e-2 * max(np.linalg.norm(offsets[index]), 1e-9):
+        if np.abs(positions - mean).max() > 1e-2 * max(float(np.linalg.norm(offsets[index])), 1e-9):
             stretched.append(joints[index].name)
     if not stretched:
         return []
