@@ -96,14 +96,16 @@ def main() -> None:
         try:
             moved, report = retargeted(clip, rig, ground)
         except UserError as error:
-            rows.append([path.stem, len(clip), f"{clip.rate:.4g}", "refused: " + str(error).split(" (")[0], *"----"])
+            rows.append(
+                [path.stem, str(len(clip)), f"{clip.rate:.4g}", "refused: " + str(error).split(" (")[0], *"----"]
+            )
             continue
         seconds = time.perf_counter() - start
         share = report.planted.flatten(1).any(1).double().mean()
         beyond = ", ".join(f"{part} {100 * s:.0f} %, {most:.0f}°" for part, (s, most) in report.beyond.items())
         rows.append(
             [
-                *(path.stem, len(clip), f"{clip.rate:.4g}", f"{100 * share:.0f} %"),
+                *(path.stem, str(len(clip)), f"{clip.rate:.4g}", f"{100 * share:.0f} %"),
                 *(f"{100 * report.before:.2f}", f"{100 * report.after:.2f}", beyond or "-", f"{seconds:.1f}"),
             ]
         )

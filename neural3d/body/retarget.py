@@ -115,8 +115,9 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
         goals = settle(torch.stack([still, still + paths[:, :, 1] - paths[:, :, 0]], 2), rigid=True)[:, :, 0]
     after = feet.slides(paths.flatten(1, 2), stands.flatten(1))
 
-    for part, (share, most) in again.items():
-        beyond[part] = tuple(map(max, (share, most), beyond.get(part, (0.0, 0.0))))
+    for part, (share, angle) in again.items():
+        was = beyond.get(part, (0.0, 0.0))
+        beyond[part] = (max(share, was[0]), max(angle, was[1]))
     report = Report(
         stands, float(before.max()) if len(before) else 0.0, float(after.max()) if len(after) else 0.0, beyond
     )
@@ -176,7 +177,7 @@ class Target(Figure):
         if ground is None:
             tall = rest[:, 1].max() - rest[:, 1].min()
             ground = float(rest[:, 1].min() - SOLE * tall)
-        self.limbs = {
+        self.limbs: dict[tuple[tuple[str, ...], str], Limb] = {
             (limb, side): limb_at_rest(rest, chains[side], limb, side)
             for limb, chains in ((LEG, rig.legs), (ARM, rig.arms))
             for side in SIDES

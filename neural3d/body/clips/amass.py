@@ -121,9 +121,9 @@ def read(path: Path) -> Motion:
     rotations = quaternion_from_axis_angle(torch.from_numpy(poses).unflatten(1, (count, 3)))
     upright = quaternion_from_euler(-Z_UP, "X")
     rotations[:, 0] = quaternion_product(upright, rotations[:, 0])
-    places = torch.from_numpy(places) + skeleton.rest[0].double()  # SMPL turns about the root and then moves
-    places = places @ rotation_from_quaternion(upright).T
-    return Motion(path.stem, skeleton, rotations, places, rate, notes=tuple(notes))
+    moved = torch.from_numpy(places) + skeleton.rest[0].double()  # SMPL turns about the root and then moves
+    moved = moved @ rotation_from_quaternion(upright).T
+    return Motion(path.stem, skeleton, rotations, moved, rate, notes=tuple(notes))
 
 
 def write(motion: Motion, path: Path) -> None:

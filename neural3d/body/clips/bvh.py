@@ -173,7 +173,7 @@ def _settle(joints: list[Joint], offsets: np.ndarray, moved: dict[int, np.ndarra
         mean, offset = positions.mean(0), offsets[index].copy()
         absolute = np.linalg.norm(mean - offset) <= np.linalg.norm(mean)
         offsets[index] = mean if absolute else offset + mean
-        if np.abs(positions - mean).max() > 1e-2 * max(np.linalg.norm(offsets[index]), 1e-9):
+        if np.abs(positions - mean).max() > 1e-2 * max(float(np.linalg.norm(offsets[index])), 1e-9):
             stretched.append(joints[index].name)
     if not stretched:
         return []
@@ -182,7 +182,7 @@ def _settle(joints: list[Joint], offsets: np.ndarray, moved: dict[int, np.ndarra
 
 def _unit(rest: np.ndarray) -> tuple[float, str]:
     """Metres in the file's unit: that in which the skeleton's height is nearest to a grown person's."""
-    height = float(np.ptp(rest, axis=0).max())
+    height = float((rest.max(0) - rest.min(0)).max())
     if not 0 < height < math.inf:
         raise ValueError("all joints lie in one place")
     name = min(UNITS, key=lambda name: abs(math.log(height * UNITS[name] / HEIGHT)))

@@ -39,7 +39,8 @@ class File:
         self.json = parse_json(path, data)
 
     def _chunks(self, data: bytes) -> tuple[bytes, bytes]:
-        found, at = {}, 12
+        found: dict[bytes, bytes] = {}
+        at = 12
         while at + 8 <= len(data):
             size, kind = struct.unpack_from("<I4s", data, at)
             if at + 8 + size > len(data):
@@ -71,7 +72,7 @@ class File:
         raw = np.ndarray((count, width), kind, data, start, (stride, kind.itemsize))
         if kind.kind == "f":
             return raw.astype(np.float64)
-        return np.maximum(raw / np.iinfo(kind).max, -1.0)
+        return np.maximum(raw / np.iinfo(kind.name).max, -1.0)
 
 
 def read(path: Path) -> Motion:
