@@ -9,9 +9,10 @@ differentiable rendering", 2020, section 3.5):
     s > ½:  colour of the other pixel  += (s − ½) (nearer − other)
 
 so a pixel's colour moves with the outline without steps. s has the gradient with respect to the edge's two vertices.
-Steep edges count between pixels side by side, others between those one above the other: once, and not in both.
-There the outline is looked for in the nearer pixel's face alone. Surfaces turn away at their outlines, where faces soon
-are less than a pixel wide: here the search goes on along the line, from face to face.
+Two things differ from the paper. It looks for the outline in the nearer pixel's face alone; but surfaces turn away at
+their outlines, where faces soon are less than a pixel wide: here the search goes on along the line, from face to face.
+And steep edges count between pixels side by side, others between pixels one above the other, so that what an outline
+covers, and how that grows, is counted once.
 """
 
 from __future__ import annotations
