@@ -52,12 +52,8 @@ class _BlendSkin(torch.autograd.Function):
         *inputs, shaped = ctx.saved_tensors
         template, directions, coefficients, weights, transforms, joints = inputs
         to_template, to_directions, to_coefficients, to_weights, to_transforms, *_ = ctx.needs_input_grad
-        (bodies, shapes), vertices, posed_by, device = (
-            coefficients.shape,
-            len(weights),
-            transforms.shape[1],
-            weights.device,
-        )
+        bodies, shapes = coefficients.shape
+        vertices, posed_by, device = len(weights), transforms.shape[1], weights.device
         on_cpu = served_by_cpu(device)
         v_shaped = v_vertices.new_empty(v_vertices.shape) if to_template or to_directions or not on_cpu else None
         v_coefficients = torch.empty_like(coefficients) if to_coefficients else None
