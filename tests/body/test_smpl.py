@@ -49,7 +49,7 @@ def test_hands_by_their_components(tmp_path):
     found = model.hands(left, right)
     expected = hands["hands_meanr"] + right[1].numpy() @ hands["hands_componentsr"][:6]
     assert model.hands.first == 22 and found.shape == (2, 30, 3)
-    np.testing.assert_allclose(found[1, 15:].reshape(-1), expected, rtol=1e-5)
+    np.testing.assert_allclose(found[1, 15:].reshape(-1), expected, atol=1e-5)
 
 
 @pytest.fixture
