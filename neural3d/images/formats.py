@@ -65,6 +65,8 @@ def open_photo(path: Path, quick: bool = False) -> Image.Image:
     if path.suffix.lower() not in TIFF:
         picture = Image.open(path)
         _check_size(path, *picture.size)
+        if picture.format == "PNG":
+            _check_chunks(path)
         return _scaled_key(picture)
     page = largest_page(path)
     if page:
@@ -84,6 +86,18 @@ def _check_size(path: Path, width: int, height: int) -> None:
     """What a few damaged bytes say of a picture's size would be believed, and gigabytes of black be made for it."""
     if width * height > max(VAST, DENSEST * path.stat().st_size):
         raise OSError(f"its header says {width} × {height} pixels, but it has {path.stat().st_size} bytes")
+
+
+def _check_chunks(path: Path) -> None:
+    """Pillow makes room for what a PNG's chunk says it holds: up to 4 GB."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            length = int.from_bytes(head[:4], "big")
+            if file.tell() + length > size:
+                raise OSError(f"a part of it says {length:,} bytes, of which {size - file.tell():,} are there")
+            file.seek(length + 4, 1)
 
 
 def _scaled_key(picture: Image.Image) -> Image.Image:

@@ -172,3 +172,15 @@ def test_large_even_pictures_are_read(tmp_path):
     """As masks are."""
     Image.new("1", (12000, 9000), 1).save(tmp_path / "mask.png")
     assert read_header(tmp_path / "mask.png")[:2] == (12000, 9000)
+
+
+def test_a_png_whose_part_says_gigabytes(tmp_path):
+    """Pillow would make room for them."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    place = data.index(b"IDAT")
+    data[place - 4 : place] = (2**32 - 9).to_bytes(4, "big")
+    (tmp_path / "b.png").write_bytes(data)
+    assert formats.open_photo(tmp_path / "a.png").size == (50, 40)
+    with pytest.raises(formats.UNREADABLE, match="a part of it says 4,294,967,287 bytes"):
+        formats.open_photo(tmp_path / "b.png")

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 
 from neural3d.errors import UserError
 from neural3d.geometry.bounds import every_nth
 from neural3d.geometry.cameras import Camera, pixel_centres
-from neural3d.images.formats import UNREADABLE
+from neural3d.images.formats import UNREADABLE, open_photo
 from neural3d.images.reading import read_image
 from neural3d.scene.capture import Capture, Frame, pose_from
 from neural3d.scene.readers.transforms import OPENCV_FROM_OPENGL
@@ -74,7 +73,7 @@ def _points(frame: Frame, depth: Path, confidence: Path) -> tuple[np.ndarray, np
 def _numbers(path: Path) -> np.ndarray:
     """A picture of one channel, 8 or 16 bits, as it is stored."""
     try:
-        with Image.open(path) as picture:
+        with open_photo(path) as picture:
             values = np.asarray(picture)
     except UNREADABLE as error:
         raise UserError(f"{path} is damaged ({error}); copy it again from its source, or remove it.") from None
