@@ -13,6 +13,7 @@ from neural3d.body.model import BodyModel
 from neural3d.body.motion import Motion
 from neural3d.body.shape_space import ShapeSpace
 from neural3d.files.rigged_gltf import Rigged
+from neural3d.geometry.rotations import rotation_from_quaternion
 
 MORPHS = 20  # of linear shapes: those after the first say little, and each costs as much as the body
 
@@ -45,6 +46,7 @@ def shaped(model: BodyModel, values: dict[str, float]) -> BodyModel:
 def rigged(body: BodyModel, motion: Motion | None = None) -> Rigged:
     """A shaped body for `files.rigged_gltf`. motion: of its own skeleton.
 
+    Pose correctives are morph targets that the clip drives: a weight for each entry of R − I, straight between frames.
     Corners that share a vertex and not its texture coordinate become vertices of their own.
     """
     faces, vertex, uv = body.faces.numpy(), np.arange(len(body.template)), None
@@ -60,6 +62,12 @@ def rigged(body: BodyModel, motion: Motion | None = None) -> Rigged:
             "rotations": motion.rotations.numpy(),
             "places": motion.places.numpy(),
         }
+        if len(body.correctives):
+            turned = rotation_from_quaternion(motion.rotations[:, 1:]) - torch.eye(3)
+            unused = torch.zeros(len(motion), len(body.shapes))
+            clip["amounts"] = torch.cat([unused, turned.flatten(1)], 1).numpy()
+    names = (*body.space.names, *(f"pose{i}" for i in range(len(body.correctives))))
+    morphs = {name: added.numpy()[vertex] for name, added in zip(names, [*body.shapes, *body.correctives], strict=True)}
     return Rigged(
         vertices=body.template.numpy()[vertex],
         faces=faces,
@@ -70,7 +78,7 @@ def rigged(body: BodyModel, motion: Motion | None = None) -> Rigged:
         parents=body.parents,
         names=body.joint_names,
         uv=uv,
-        morphs={name: added.numpy()[vertex] for name, added in zip(body.space.names, body.shapes, strict=True)},
+        morphs=morphs,
         **clip,
     )
 

@@ -25,7 +25,8 @@ class Rigged:
     """A body at rest, metres, +Y up, and how it moves.
 
     bones, weights: K of each vertex, the greatest share first. parents: before children, −1 of the root, the first.
-    morphs: what each target adds. times, rotations (wxyz, relative to the parent), places (of the root): of a clip.
+    morphs: what each target adds. times, rotations (wxyz, relative to the parent), places (of the root): of a clip, and
+    how much of each morph target its frames have, None: nothing.
     """
 
     vertices: Float[np.ndarray, "V 3"]
@@ -42,6 +43,7 @@ class Rigged:
     times: Float[np.ndarray, "T"] | None = None
     rotations: Float[np.ndarray, "T J 4"] | None = None
     places: Float[np.ndarray, "T 3"] | None = None
+    amounts: Float[np.ndarray, "T M"] | None = None
 
 
 def write_rigged(body: Rigged, file: BinaryIO) -> None:
@@ -103,7 +105,7 @@ def fewer_bones(
 
 
 def _animation(glb: Glb, body: Rigged) -> dict[str, Any]:
-    """Each joint that moves turns; the root moves as well."""
+    """Each joint that moves turns; the root moves as well, and morph targets come and go."""
     assert body.times is not None and body.rotations is not None and body.places is not None
     times = glb.add(body.times, target=None, bounds=True)
     samplers: list[dict[str, Any]] = []
@@ -118,4 +120,6 @@ def _animation(glb: Glb, body: Rigged) -> dict[str, Any]:
         turn = body.rotations[:, joint]
         if np.abs(turn[:, 1:]).max() > 1e-7:
             channel(joint, "rotation", np.roll(turn, -1, axis=1))  # xyzw
+    if body.amounts is not None and body.amounts.any():
+        channel(len(body.names), "weights", body.amounts.reshape(-1))
     return {"name": body.clip, "samplers": samplers, "channels": channels}

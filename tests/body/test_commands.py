@@ -13,6 +13,7 @@ from bodies import smpl_arrays
 
 from neural3d.body import load_model
 from neural3d.cli import main
+from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.images.video import read_frames
 
 DATA = Path(os.environ.get("NEURAL3D_DATA", "../shared/data"))
@@ -45,6 +46,30 @@ def test_a_posed_body(toy, tmp_path, capsys):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     made = document(tmp_path / "a.glb")
     assert len(made["skins"][0]["joints"]) == 24 and made["meshes"][0]["extras"]["targetNames"][0] == "beta0"
+
+
+def test_pose_correctives_are_morph_targets_that_the_pose_drives(toy, tmp_path):
+    """Of a body with one joint bent, as a viewer adds them up before it skins."""
+    main(["body", "make", "--model", str(toy), "--pose", "left_knee=40,10,0", str(tmp_path / "a.glb")])
+    made, data = document(tmp_path / "a.glb"), (tmp_path / "a.glb").read_bytes()
+    start = 28 + struct.unpack_from("<I", data, 12)[0]
+
+    def numbers(accessor: int) -> np.ndarray:
+        said = made["accessors"][accessor]
+        place = start + made["bufferViews"][said["bufferView"]]["byteOffset"]
+        return np.frombuffer(data, "<f4", said["count"] * (3 if said["type"] == "VEC3" else 1), place)
+
+    (driven,) = [c for c in made["animations"][0]["channels"] if c["target"]["path"] == "weights"]
+    assert driven["target"]["node"] == 24 and made["nodes"][24]["mesh"] == 0
+    weights = numbers(made["animations"][0]["samplers"][driven["sampler"]]["output"])
+    targets = made["meshes"][0]["primitives"][0]["targets"]
+    assert len(weights) == len(targets) == 10 + 207
+    added = sum(w * numbers(t["POSITION"]) for w, t in zip(weights, targets)).reshape(-1, 3)
+    model = load_model(toy)
+    turn = torch.zeros(1, 24, 3)
+    turn[0, model.joint_names.index("left_knee")] = torch.deg2rad(torch.tensor([40.0, 10, 0]))
+    entries = (rotation_from_axis_angle(turn)[0, 1:] - torch.eye(3)).flatten()
+    np.testing.assert_allclose(added, torch.tensordot(entries, model.correctives, 1), atol=1e-5)
 
 
 @needs_data
