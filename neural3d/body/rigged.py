@@ -68,10 +68,14 @@ def rigged(body: BodyModel, motion: Motion | None = None) -> Rigged:
             clip["amounts"] = torch.cat([unused, turned.flatten(1)], 1).numpy()
     names = (*body.space.names, *(f"pose{i}" for i in range(len(body.correctives))))
     morphs = {name: added.numpy()[vertex] for name, added in zip(names, [*body.shapes, *body.correctives], strict=True)}
+    normals = normals_of(body.template, body.faces)
+    normals[normals.norm(dim=1) == 0] = normals.new_tensor(
+        [0.0, 1.0, 0.0]
+    )  # of vertices without faces: glTF asks for one
     return Rigged(
         vertices=body.template.numpy()[vertex],
         faces=faces,
-        normals=normals_of(body.template, body.faces).numpy()[vertex],
+        normals=normals.numpy()[vertex],
         bones=body.bones.numpy()[vertex],
         weights=body.weights.numpy()[vertex],
         rest=body.rest.numpy(),

@@ -228,8 +228,8 @@ def _check_las(path: Path) -> None:
     """Raises ValueError where the file says more records than it has room for.
 
     Variable length records, from version 1.4 on extended ones behind the points (ASPRS, LAS 1.4 R15): laspy reads
-    billions of empty ones. Chunks of compressed points (LAZ, whose table is told of where points begin, or at the end
-    of the file): lazrs ends the process for want of memory.
+    billions of empty ones, and makes room for all points that the header counts. Chunks of compressed points (LAZ,
+    whose table is told of where points begin, or at the end of the file): lazrs ends the process for want of memory.
     """
     size = path.stat().st_size
 
@@ -237,10 +237,14 @@ def _check_las(path: Path) -> None:
         return int.from_bytes(data[place : place + 4], "little")
 
     with path.open("rb") as file:
-        head = file.read(247)
+        head = file.read(255)
         said = [54 * integer(head, 100)]
-        if len(head) == 247 and head[25] >= 4:
+        newer = len(head) == 255 and head[25] >= 4
+        if newer:
             said.append(60 * integer(head, 243))
+        if len(head) > 110 and not head[104] & 128:
+            points = int.from_bytes(head[247:255] if newer else head[107:111], "little")
+            said.append(points * int.from_bytes(head[105:107], "little"))
         if len(head) > 104 and head[104] & 128:
             file.seek(integer(head, 96))
             table = int.from_bytes(file.read(8), "little", signed=True)

@@ -140,7 +140,7 @@ def test_las(tmp_path):
         read_cloud(tmp_path / "d.las")
 
 
-@pytest.mark.parametrize("place", [100, 243])
+@pytest.mark.parametrize("place", [100, 107, 243])
 def test_las_with_more_records_than_bytes(tmp_path, place):
     """laspy would read billions of empty ones."""
     pytest.importorskip("laspy", reason="laspy, which reads .las, is not installed")
