@@ -26,6 +26,7 @@ from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
 from neural3d.disk import write_whole
 from neural3d.errors import UserError
+from neural3d.examples.examples import Examples
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.loading import load_data
@@ -35,8 +36,9 @@ from neural3d.methods.abilities import Meshable, Renderable, cannot
 from neural3d.methods.base import Method
 from neural3d.methods.choice import choose
 from neural3d.plain import from_plain, read_json
+from neural3d.priors.loading import load_examples
 from neural3d.render import RenderOut
-from neural3d.scene import Data, Scene
+from neural3d.scene import Data, Fitted, Scene
 from neural3d.scene.exposure import exposure_spread
 from neural3d.scene.observed import observed_points
 from neural3d.scene.stored import read_scene
@@ -82,10 +84,12 @@ class RunConfig:
         method = method_class(self.method)
         return override(method.Config(), todays_names(self.settings, method), "config.json")
 
-    def load_data(self) -> Data:
+    def load_data(self) -> Fitted:
+        if method_class(self.method).takes is Examples:
+            return load_examples(self.scene)
         return self.fitting(load_data(self.scene, **self.scene_options))
 
-    def fitting(self, scene: Data) -> Data:
+    def fitting(self, scene: Fitted) -> Fitted:
         """The scene. Raises UserError where it is of no kind that the method takes."""
         if not isinstance(scene, method_class(self.method).takes):
             raise UserError(f"{scene.path} is not what {self.method} was trained on; put back the data or config.json.")
@@ -101,7 +105,7 @@ def configure(
     seed: int = 0,
     deterministic: bool = False,
     tell: Callable[[str, str], None] = lambda method, reason: None,
-) -> tuple[RunConfig, Data]:
+) -> tuple[RunConfig, Fitted]:
     """Resolves what a user asks for: the method's defaults, with a gain for each photo where these were exposed
     differently, then the ready scene's [method.NAME], then `settings`.
 
@@ -113,6 +117,8 @@ def configure(
     options = {k.removeprefix("scene."): _value(v) for k, v in changes.items() if k.startswith("scene.")}
     if downscale is not None:
         options["downscale"] = downscale
+    if method != "auto" and method_class(method).takes is Examples:
+        return _configure_prior(scene, method, changes, options, seed, deterministic)
     loaded = load_data(scene, **options)
     if method == "auto":
         method, reason = choose(loaded)
@@ -142,6 +148,18 @@ def configure(
     return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
 
 
+def _configure_prior(
+    path: str | Path, method: str, changes: dict[str, str], options: dict[str, Any], seed: int, deterministic: bool
+) -> tuple[RunConfig, Fitted]:
+    if options:
+        raise UserError(
+            f"{', '.join(options)}: cannot be set for {method}, which learns from examples, not from a scene."
+        )
+    examples = load_examples(path)
+    config = override(method_class(method).Config(), changes, "--set")
+    return RunConfig(str(examples.path), {}, method, dataclasses.asdict(config), seed, deterministic), examples
+
+
 def _measured(config: Any, data: Data) -> Any:
     """The defaults, with a gain for each photo where the photos ask for it."""
     if isinstance(data, Scene) and hasattr(config, "exposure"):
@@ -166,9 +184,16 @@ class Run:
 
     directory: Path
     config: RunConfig
-    scene: Data
+    data: Fitted
     method: Method
     step: int
+
+    @property
+    def scene(self) -> Data:
+        """Of a run that has a place in space. Raises UserError of one that has learnt from examples."""
+        if isinstance(self.data, Examples):
+            raise cannot(self.directory, self.method, Renderable)
+        return self.data
 
     def able(self, ability: type[A]) -> A:
         """The method, as one that can do this: a protocol of `methods.abilities`. Raises UserError where it cannot."""
@@ -210,7 +235,7 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def build_method(config: RunConfig, scene: Data, device: torch.device) -> Method:
+def build_method(config: RunConfig, scene: Fitted, device: torch.device) -> Method:
     """A fresh method, initialised from the run's seed alone. Raises UserError where its settings cannot be."""
     settings = config.method_config()
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ from torch import Tensor
 from neural3d.checkpoint import load_state
 from neural3d.disk import remove_parts, require_room, write_whole, writing
 from neural3d.errors import UserError, command_line
+from neural3d.examples.examples import Examples
+from neural3d.examples.sheet import contact_sheet
 from neural3d.lock import Lock
 from neural3d.methods import method_class
-from neural3d.methods.abilities import Renderable
+from neural3d.methods.abilities import Renderable, Sampling
 from neural3d.methods.players import Player, load_moments, moments, only, require_names
 from neural3d.ops.memory import keep_memory
 from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
 from neural3d.saving import Saver
-from neural3d.scene import Data, Scene
+from neural3d.scene import Fitted, Scene
 from neural3d.scene.stored import write_scene
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
 FIRST_PREVIEW = 500  # then at every doubling
+PREVIEWED = 16  # samples of a prior
 
 
 class Trainer:
@@ -40,7 +44,7 @@ class Trainer:
     From `create` or `resume` to the end of `fit` no other process can train in the folder.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, scene: Data, device: torch.device):
+    def __init__(self, directory: Path, config: RunConfig, scene: Fitted, device: torch.device):
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
@@ -57,7 +61,7 @@ class Trainer:
         self.seconds = 0.0  # spent training in this process
 
     @classmethod
-    def create(cls, directory: Path, config: RunConfig, scene: Data, device: torch.device) -> Trainer:
+    def create(cls, directory: Path, config: RunConfig, scene: Fitted, device: torch.device) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
         with _held_from_now_on(directory) as lock:
             require_no_run(directory)
@@ -105,12 +109,17 @@ class Trainer:
     @torch.no_grad()
     def _broken(self) -> str | None:
         """The first parameter or moment that is not finite, in words. Buffers may be infinite: grids begin so."""
-        named = dict(self.method.named_parameters())
+        named: dict[str, Tensor] = dict(self.method.named_parameters())
         for player in self.players:
             of = f"{player.name} optimizer's".lstrip()
-            named |= {f"{of} {m} {i}": s[m] for i, s in player.optimizer.moments().items() for m in ("m", "v")}
+            for i, kept in player.optimizer.moments().items():
+                named |= {f"{of} {m} {i}": x for m, x in kept.items() if isinstance(x, Tensor)}
         for name, tensor in named.items():
-            if tensor.numel() and not math.isfinite(sum(float(x) for x in tensor.aminmax())):
+            if (
+                tensor.numel()
+                and tensor.is_floating_point()
+                and not math.isfinite(sum(float(x) for x in tensor.aminmax()))
+            ):
                 return f"{name} is not finite"
         buffers = (name for name, b in self.method.named_buffers() if b.is_floating_point() and b.isnan().any())
         return next((f"{name} holds NaN" for name in buffers), None)
@@ -199,23 +208,33 @@ class Trainer:
             terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
-            player.optimizer.step()
+            player.optimizer.step(partial(self._again, player, batch, progress))
             drawn += len(batch)
         return loss, metrics, drawn
+
+    def _again(self, player: Player, batch: Any, progress: float) -> Tensor:
+        """The loss of a batch once more, with its gradients, for optimisers that search along a line."""
+        player.optimizer.zero_grad(set_to_none=False)
+        loss: Tensor = sum(player.loss(batch, progress, self.generator)[0].values())  # type: ignore[assignment]
+        with torch.enable_grad():
+            loss.backward()
+        return loss
 
     def preview(self) -> None:
         """RUN/previews/STEP.png: the first held-out photo beside the present result; of a shape, a picture of it.
 
-        None of what cannot be rendered.
+        Of priors of pictures, new ones. None of what cannot be shown.
         """
         from neural3d.evaluate.views import LABELS, truth
         from neural3d.render.images import comparison, save_png, to_bytes
         from neural3d.render.paths import orbit
 
+        path = self.directory / "previews" / f"{self.step:06d}.png"
+        if isinstance(self.scene, Examples):
+            return self._preview_samples(path, self.scene)
         if not isinstance(self.method, Renderable):
             return
         method = self.method.eval()
-        path = self.directory / "previews" / f"{self.step:06d}.png"
         if not isinstance(self.scene, Scene):
             picture = method.render(orbit(self.scene, 1)[0]).rgb
             self.method.train()
@@ -226,6 +245,17 @@ class Trainer:
         pictures = [truth(self.scene, view), method.render(view.camera).rgb.cpu()]
         self.method.train()
         save_png(path, comparison([pictures], LABELS))
+
+    @torch.no_grad()
+    def _preview_samples(self, path: Path, examples: Examples) -> None:
+        """A sheet of new pictures, always drawn with the same random numbers."""
+        from neural3d.render.images import save_png
+
+        if isinstance(self.method, Sampling) and examples.kind == "images":
+            method = self.method.eval()
+            drawn = method.draw(PREVIEWED, torch.Generator(self.device).manual_seed(0))
+            self.method.train()
+            save_png(path, contact_sheet(drawn))
 
     @property
     def metrics(self) -> Path:

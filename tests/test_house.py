@@ -15,15 +15,17 @@ import pytest
 
 from neural3d.cli.info import read_settings
 from neural3d.methods import METHODS, method_class
+from neural3d.priors import PRIORS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # From the foundation up: each line may import from its own and from earlier lines only.
 STOREYS = [
-    {"errors", "config", "disk", "lock", "plain", "progress", "_native", "_native_cuda"},
+    {"errors", "config", "disk", "lock", "plain", "progress", "checkpoint", "_native", "_native_cuda"},
     {"sfm/worker"},
     {"ops"},
     {"geometry", "images"},
+    {"examples"},
     {"fields"},
     {"files"},
     {"shapes"},
@@ -33,8 +35,7 @@ STOREYS = [
     {"render"},
     {"body"},
     {"losses", "metrics"},
-    {"methods", "body"},
-    {"checkpoint"},
+    {"methods", "priors", "body"},
     {"run", "saving"},
     {"meshing", "reconstruct"},
     {"evaluate"},
@@ -96,7 +97,7 @@ def test_no_modules_import_each_other():
 
 def test_no_method_imports_a_sibling():
     """What several stand on lies below them, or beside them in a module that is no method."""
-    modules = {target.partition(":")[0] for target in METHODS.values()}
+    modules = {target.partition(":")[0] for target in (METHODS | PRIORS).values()}
     for module in modules:
         path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
         for name in imported_modules(path.read_text()):
@@ -199,7 +200,7 @@ print(*sorted({"open3d", "pycolmap", "xatlas", "skimage", "trimesh", "imageio_ff
 
 
 def test_settings_are_read_from_the_source_as_they_are():
-    for name in METHODS:
+    for name in METHODS | PRIORS:
         config = method_class(name).Config
         rows = {row[0]: row for row in read_settings(name)}
         fields = dataclasses.fields(config)

@@ -1,4 +1,4 @@
-"""The command line: `neural3d demo | process | train | eval | render | export | reconstruct | convert | view | info`.
+"""The command line: `neural3d COMMAND`, see COMMANDS.
 
 Each command is a dataclass in a file of its own: its fields are the options, its `run` the work. Heavy imports happen
 in `run`, so that `--help` answers at once. What all commands have in common is written down in CONTRIBUTING.
@@ -26,6 +26,7 @@ from neural3d.cli.info import Info
 from neural3d.cli.process import Process
 from neural3d.cli.reconstruct import Reconstruct
 from neural3d.cli.render import Render
+from neural3d.cli.sample import Sample
 from neural3d.cli.stopping import heard
 from neural3d.cli.train import Train
 from neural3d.cli.view import View
@@ -34,7 +35,8 @@ from neural3d.errors import UserError, out_of_memory
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
-    "view": View, "convert": Convert, "reconstruct": Reconstruct, "body make": BodyMake, "body learn": BodyLearn,
+    "view": View, "convert": Convert, "reconstruct": Reconstruct, "sample": Sample,
+    "body make": BodyMake, "body learn": BodyLearn,
 }  # fmt: skip
 
 SETTINGS = ("--set", "--shape", "--pose")  # options that take any number of NAME=VALUE

@@ -15,7 +15,7 @@ from neural3d.errors import UserError
 
 @dataclass
 class Eval:
-    """Score a run on its held-out views; writes RUN/eval.json and pictures."""
+    """Score a run on its held-out views or examples; writes RUN/eval.json and pictures."""
 
     path: RunFolder
     """The run folder."""
@@ -34,6 +34,7 @@ class Eval:
 
     def run(self) -> None:
         from neural3d.evaluate.views import evaluate
+        from neural3d.examples.examples import Examples
         from neural3d.methods.abilities import Reconstructive
         from neural3d.run import load, read_config
         from neural3d.shapes.shape import Shape
@@ -45,7 +46,7 @@ class Eval:
         read_config(self.path)
         require_writable(self.path, folder=True)
         run = load(self.path, self.device)
-        mesh = self.mesh or (run.scene.path if isinstance(run.scene, Shape) else None)
+        mesh = self.mesh or (run.data.path if isinstance(run.data, Shape) else None)
         if mesh is not None:
             from neural3d.evaluate.mesh import evaluate_mesh
 
@@ -58,6 +59,11 @@ class Eval:
 
             print_category_scores(evaluate_category(run))
             return console.print(f"written to {self.path}/eval_category*.json, a picture to {self.path}/eval")
+        if isinstance(run.data, Examples):
+            from neural3d.evaluate.likelihood import evaluate_likelihood
+
+            print_likelihood(evaluate_likelihood(run, split=self.split))
+            return console.print(f"written to {self.path / 'eval.json'}")
         report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
         print_scores(report)
         console.print(f"written to {self.path / 'eval.json'}, pictures (truth beside result) to {self.path / 'eval'}")
@@ -75,6 +81,16 @@ def print_scores(report: dict[str, Any]) -> None:
     width, height = protocol["resolution"]
     over = f", on {protocol['background']}" if protocol["background"] else ""
     console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
+
+
+def print_likelihood(report: dict[str, Any]) -> None:
+    results, protocol = report["results"], report["protocol"]
+    binary = "binarised, " if protocol["binarised"] else ""
+    console.print(
+        f"{results['nats']:.2f} ± {results['deviation']:.2f} nats, {results['bits_per_dim']:.4f} bits per value "
+        f"({protocol['likelihood']}; {protocol['examples']:,} {protocol['split']} examples, {binary}"
+        f"{protocol['values']} values each)"
+    )
 
 
 def print_mesh_scores(report: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from neural3d.cli.console import coloured, console, option, print_pairs, print_table, say_next
 from neural3d.errors import UserError, command_line
 from neural3d.methods import METHODS
+from neural3d.priors import PRIORS
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Info:
 
     def run(self) -> None:
         path = Path(self.path)
-        if self.path in METHODS and not path.exists():
+        if self.path in METHODS | PRIORS and not path.exists():
             return print_settings(self.path)
 
         from neural3d.body.clips import read_motion
@@ -84,7 +85,7 @@ def print_settings(method: str) -> None:
 
 def read_settings(method: str) -> list[tuple[str, str, str]]:
     """(name, default, meaning) from the source of the method's Config: to import it, and torch, would take seconds."""
-    module, _, name = METHODS[method].partition(":")
+    module, _, name = (METHODS | PRIORS)[method].partition(":")
     return _fields_of(module, f"{name}Config")
 
 
@@ -103,7 +104,8 @@ def _fields_of(module: str, name: str) -> list[tuple[str, str, str]]:
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                rows += _fields_of(node.module, alias.name) if alias.name in made_from else []
+                inherited = _fields_of(node.module, alias.name) if alias.name in made_from else []
+                rows += [row for row in inherited if row[0] not in {own[0] for own in rows}]
     return rows
 
 

@@ -25,6 +25,7 @@ from neural3d.cli.process import with_poses
 from neural3d.cli.stopping import patient
 from neural3d.disk import require_writable, writing
 from neural3d.errors import UserError, command_line
+from neural3d.priors import PRIORS
 
 if TYPE_CHECKING:
     from neural3d.train import Trainer
@@ -49,7 +50,7 @@ class Train:
     method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
     sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf; of captures of many objects:
-    dvr."""
+    dvr. Priors, of folders of pictures and other examples: made, nade, eonade, fvsbn."""
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None
@@ -72,6 +73,7 @@ class Train:
     """Watch it in a browser meanwhile, at http://127.0.0.1:PORT, also through an SSH tunnel."""
 
     def run(self) -> None:
+        from neural3d.examples.examples import Examples
         from neural3d.run import configure, resolve_device
         from neural3d.scene import Scene
         from neural3d.train import Trainer, require_no_run
@@ -98,8 +100,9 @@ class Train:
             require_writable(folder if self.out == NOWHERE else self.out, folder=True)
             if self.out != NOWHERE:
                 require_no_run(self.out)
+            of_examples = self.method in PRIORS  # a folder of photos has no poses to find then
             config, scene = configure(
-                with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
+                self.scene if of_examples else with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
                 downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
             )  # fmt: skip
             out = folder / f"{Path(self.scene).stem}-{config.method}" if self.out == NOWHERE else self.out
@@ -110,7 +113,7 @@ class Train:
         for note in [*trainer.scene.notes, *trainer.method.memory_estimate()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
-        if isinstance(trainer.scene, Scene):
+        if isinstance(trainer.scene, Scene | Examples):
             say_next("eval", trainer.directory)
 
     def _watching(self, trainer: Trainer) -> Watching | None:
@@ -183,8 +186,10 @@ FIGURES = {  # of metrics.jsonl, as they are shown while training
     "psnr": "  PSNR {:.2f}",
     "error": "  error {:.5f}",
     "accuracy": "  accuracy {:.4f}",
+    "nats": "  {:.2f} nats",
     "rays_per_s": "  {:,} rays/s",
     "points_per_s": "  {:,} points/s",
+    "examples_per_s": "  {:,} examples/s",
     "samples_per_ray": "  {:.1f} samples/ray",
     "splats": "  {:,.0f} splats",
 }

@@ -11,7 +11,7 @@ from neural3d.cli.console import console
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
-    from neural3d.scene import Data
+    from neural3d.scene import Fitted
 
 HELP = (
     "y or z: turned so that +Y or +Z is up; capture: the capture's own axes; "
@@ -36,7 +36,7 @@ def print_mesh(path: Path, mesh: Mesh, up: str | None, units: str) -> None:
     console.print(f"size: {x:.3g} × {y:.3g} × {z:.3g} (x, y, z), {units}")
 
 
-def units_of(scene: Data) -> str:
+def units_of(scene: Fitted) -> str:
     """What a unit of length is, as far as it is known."""
     from neural3d.scene import Scene
 

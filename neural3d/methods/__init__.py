@@ -1,6 +1,6 @@
 """Ways to represent and optimise one scene or shape, one file each.
 
-A new method is one file, one line here, one test.
+A new method is one file, one line here, one test. Priors have a table of their own (neural3d.priors).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from neural3d.config import nearest
+from neural3d.priors import PRIORS
 
 if TYPE_CHECKING:
     from neural3d.methods.base import Method
@@ -33,7 +34,8 @@ OF_CATEGORY = {"dvr": "dvr-category", "occupancy": "occupancy-category"}
 
 def method_class(name: str) -> type[Method]:
     """The class of a method by its name on the command line. Raises UserError for an unknown one."""
-    if name not in METHODS:
-        raise nearest(name, METHODS, "method")
-    module, _, attribute = METHODS[name].partition(":")
+    known = METHODS | PRIORS
+    if name not in known:
+        raise nearest(name, known, "method")
+    module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

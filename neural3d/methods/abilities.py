@@ -93,12 +93,28 @@ class Generative(Conditional, Protocol):
         """Codes of subjects that nobody has seen."""
 
 
+@runtime_checkable
+class Likelihood(Protocol):
+    likelihood: str  # what `score` gives: "exact", "lower bound" or "estimate"
+
+    def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
+        """New examples; images as numbers from 0 to 1. temperature: below 1, likelier and less varied ones."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
     Trimmable: ("trim its surface where it has no points", "export {run} mesh.glb --open yes"),
     Splatted: ("give splats", "export {run} splats.ply"),
     Reconstructive: ("make a shape of what is seen of it", "reconstruct {run} FILE shape.glb"),
+    Likelihood: ("tell how likely examples are", "eval {run}"),
+    Sampling: ("make new examples", "sample {run} --out FOLDER"),
     Generative: ("make new shapes, or shapes between two", "reconstruct {run} --samples 5 --out shapes"),
 }
 

@@ -24,11 +24,19 @@ class Player:
     groups: for `neural3d.ops.adam.Adam`: `params`, `lr` at the start, `lr_final` at the horizon, maybe `warmup`.
     name: of its moments in checkpoints; may be left out by the one who plays alone.
     updates: steps in each round, each on a batch of its own.
+    optimizer: made of the groups; another than Adam where a method lets its user choose.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], loss: Loss, name: str = "", updates: int = 1):
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        loss: Loss,
+        name: str = "",
+        updates: int = 1,
+        optimizer: Callable[[list[dict[str, Any]]], Any] = Adam,
+    ):
         self.loss, self.name, self.updates = loss, name, updates
-        self.optimizer = Adam(groups)
+        self.optimizer = optimizer(groups)
 
     def parameters(self) -> Iterator[Tensor]:
         return (p for group in self.optimizer.param_groups for p in group["params"])

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from neural3d.examples.examples import Examples
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import area_resized, read_header, read_image, read_mask
 from neural3d.scene.undistort import bent, pinhole_camera, undistorted
@@ -138,4 +139,5 @@ class Scene:
         return replace(self, views=views, notes=notes)
 
 
-Data = Scene | Shape | ShapeSet  # what a method is fitted to
+Data = Scene | Shape | ShapeSet  # what has a place in space
+Fitted = Data | Examples  # what a method is fitted to

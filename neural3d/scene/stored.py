@@ -1,4 +1,4 @@
-"""A scene, shape or set of shapes as JSON (RUN/scene.json): enough to render without the photos."""
+"""A scene, shape, set of shapes or of examples as JSON (RUN/scene.json): enough to render without the photos."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import torch
 
 from neural3d.disk import write_whole
 from neural3d.errors import UserError
+from neural3d.examples.examples import Examples
 from neural3d.plain import from_plain, read_json, to_plain
-from neural3d.scene.scene import Data, Scene
+from neural3d.scene.scene import Fitted, Scene
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
-GEOMETRY = ("points", "vertices", "faces", "normals", "meshes")  # fields that stay in their own files
+LEFT_OUT = ("points", "vertices", "faces", "normals", "meshes", "values", "labels")  # what stays in files of its own
 LARGEST = 2**20  # pixels along a picture's side
 
 
-def write_scene(path: Path, scene: Data) -> None:
-    """Everything of a scene but its pixels and points, of a shape but its surface."""
-    write_whole(path, (json.dumps(to_plain(scene, GEOMETRY), indent=1) + "\n").encode())
+def write_scene(path: Path, scene: Fitted) -> None:
+    """Everything of a scene but its pixels and points, of a shape but its surface, of examples but their values."""
+    write_whole(path, (json.dumps(to_plain(scene, LEFT_OUT), indent=1) + "\n").encode())
 
 
-def read_scene(path: Path) -> Data:
+def read_scene(path: Path) -> Fitted:
     """What `write_scene` wrote; its photos are read only where asked for.
 
     Raises UserError where it is missing or damaged, or says what cannot be.
@@ -34,6 +35,11 @@ def read_scene(path: Path) -> Data:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the run is incomplete.") from None
     keys = value if isinstance(value, dict) else {}
+    if "counts" in keys:
+        examples: Examples = from_plain(Examples, value, str(path))
+        if not (1 <= len(examples.shape) <= 3 and all(1 <= n <= LARGEST for n in examples.shape)):
+            raise UserError(f"{path}: shape must be that of one example, of up to three sizes.")
+        return examples
     kind = Scene if "views" in keys else ShapeSet if "members" in keys else Shape
     scene = from_plain(kind, value, str(path))
     scene = dataclasses.replace(scene, aabb=scene.aabb.float())

@@ -1,0 +1,1 @@
+"""Many arrays of one shape: pictures, latents, poses. What priors learn from."""

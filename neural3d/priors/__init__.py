@@ -1,0 +1,9 @@
+"""Generative models of pictures, latents, poses and motion, one file a family. They serve 3D work as priors.
+
+A new one is one file, one line here, one test; what several stand on lies in a module that is no prior.
+"""
+
+PRIORS = {
+    "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
+    "made": "neural3d.priors.made:Made",
+}
