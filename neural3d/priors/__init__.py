@@ -4,6 +4,15 @@ A new one is one file, one line here, one test; what several stand on lies in a 
 """
 
 PRIORS = {
+    "ae": "neural3d.priors.ae:Ae",
+    "beta-vae": "neural3d.priors.beta_vae:BetaVae",
+    "dbm": "neural3d.priors.dbm:Dbm",
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
+    "glow": "neural3d.priors.glow:Glow",
+    "gsn": "neural3d.priors.gsn:Gsn",
     "made": "neural3d.priors.made:Made",
+    "pca": "neural3d.priors.pca:Pca",
+    "rbm": "neural3d.priors.rbm:Rbm",
+    "realnvp": "neural3d.priors.realnvp:RealNvp",
+    "vae": "neural3d.priors.vae:Vae",
 }
