@@ -54,5 +54,6 @@ class Sample:
             )
         file = self.out / "samples.npz"
         with writing(file):
+            self.out.mkdir(parents=True, exist_ok=True)
             np.savez(file, samples=drawn.numpy())
         console.print(f"{self.count} examples written to {file}")

@@ -21,9 +21,9 @@ AT_ONCE = 500  # examples that are scored together
 def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, seed: int = 0) -> dict[str, Any]:
     """Scores the examples of a split and writes RUN/eval.json.
 
-    Of a likelihood: nats, the mean of −log p(x); bits_per_dim, the same per value of an example, in bits; deviation, the
-    standard error of nats, from the spread between examples. Of what denoises or codes: error, the mean square of the
-    difference between examples and what comes back of them. limit: the first so many examples.
+    Of a likelihood: nats, the mean of −log p(x); bits_per_dim, the same per value of an example, in bits; deviation,
+    the standard error of nats, from the spread between examples. Of what denoises or codes: error, the mean square of
+    the difference between examples and what comes back of them. limit: the first so many examples.
     Raises UserError where the run can do none of these, or nothing is in the split.
     """
     method = run.method

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -89,6 +90,9 @@ class Reconstructive(Conditional, Protocol):
 class Generative(Conditional, Protocol):
     """Codes are vectors, on whose straight lines lie subjects too."""
 
+    energy: Callable[[Float[Tensor, "S L"]], Float[Tensor, "S"]] | None
+    """−log p of codes by a prior, in place of the normal distribution of the codes that are known."""
+
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
         """Codes of subjects that nobody has seen."""
 
@@ -99,6 +103,12 @@ class Likelihood(Protocol):
 
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
         """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""
+
+
+@runtime_checkable
+class Guiding(Protocol):
+    def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        """−log p(x), or a bound above it, in nats; differentiable, so that what is looked for can be made likelier."""
 
 
 @runtime_checkable

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from neural3d.checkpoint import load_state
 from neural3d.errors import UserError
 from neural3d.examples.examples import Examples
-from neural3d.examples.reading import made, read_examples
+from neural3d.examples.reading import HELD_OUT, made, read_examples
 
 
 def load_examples(path: str | Path) -> Examples:
@@ -22,8 +24,10 @@ def load_examples(path: str | Path) -> Examples:
 
 
 def _latents(run: Path) -> Examples:
-    """Of a deepsdf run: one for each shape that it learnt from; all to learn from, since none is held out."""
+    """Of a deepsdf run: one for each shape that it learnt from, every 8th held out."""
     latents = load_state(run / "checkpoint.safetensors").get("method", {}).get("latents")
     if latents is None:
         raise UserError(f"{run}: a run without latents; a prior of shapes learns from those of --method deepsdf.")
-    return made(run, {"train": (latents.cpu().numpy(), None)})
+    held = np.arange(len(latents)) % HELD_OUT == 0
+    values = latents.cpu().numpy()
+    return made(run, {"train": (values[~held], None), "test": (values[held], None)})
