@@ -86,9 +86,10 @@ def print_scores(report: dict[str, Any]) -> None:
 def print_likelihood(report: dict[str, Any]) -> None:
     results, protocol = report["results"], report["protocol"]
     binary = "binarised, " if protocol["binarised"] else ""
+    of = f" of {protocol['of']:,}" if protocol["of"] > protocol["examples"] else ""
     console.print(
         f"{results['nats']:.2f} ± {results['deviation']:.2f} nats, {results['bits_per_dim']:.4f} bits per value "
-        f"({protocol['likelihood']}; {protocol['examples']:,} {protocol['split']} examples, {binary}"
+        f"({protocol['likelihood']}; {protocol['examples']:,}{of} {protocol['split']} examples, {binary}"
         f"{protocol['values']} values each)"
     )
 

@@ -20,7 +20,8 @@ def evaluate_likelihood(run: Run, *, split: str = "test", limit: int | None = No
     """Scores the examples of a split and writes RUN/eval.json.
 
     nats: the mean of −log p(x). bits_per_dim: the same per value of an example, in bits. deviation: the standard error
-    of nats, from the spread between examples. limit: the first so many of them.
+    of nats, from the spread between examples. limit: how many of them, evenly spread; of a method that takes long for
+    each, as many as it says.
     Raises UserError where the run has no likelihood, or nothing is in the split.
     """
     method = run.able(Likelihood)
@@ -31,7 +32,10 @@ def evaluate_likelihood(run: Run, *, split: str = "test", limit: int | None = No
     if split not in examples.values:
         raise UserError(f"{examples.path}: has no {split} examples; there are {', '.join(examples.values)}.")
     device = next(run.method.parameters()).device
-    values = examples.values[split][:limit]
+    values = examples.values[split]
+    available = len(values)
+    if (limit := limit or method.scored) and limit < available:
+        values = values[torch.arange(limit) * available // limit]
     generator = torch.Generator(device).manual_seed(seed)
     scores = torch.cat(
         [method.score(x.to(device).float() * as_numbers(examples), generator).cpu() for x in values.split(AT_ONCE)]
@@ -43,6 +47,7 @@ def evaluate_likelihood(run: Run, *, split: str = "test", limit: int | None = No
         "protocol": {
             "split": split,
             "examples": len(values),
+            "of": available,
             "likelihood": method.likelihood,
             "values": examples.length,
             "binarised": "each value by its probability, once, seed 0" if examples.binary else None,

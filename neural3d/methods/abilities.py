@@ -96,6 +96,7 @@ class Generative(Conditional, Protocol):
 @runtime_checkable
 class Likelihood(Protocol):
     likelihood: str  # what `score` gives: "exact", "lower bound" or "estimate"
+    scored: int | None = None  # how many examples are enough for an evaluation, where each takes long
 
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
         """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""

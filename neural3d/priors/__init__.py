@@ -4,6 +4,8 @@ A new one is one file, one line here, one test; what several stand on lies in a 
 """
 
 PRIORS = {
+    "eonade": "neural3d.priors.eonade:Eonade",
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
     "made": "neural3d.priors.made:Made",
+    "nade": "neural3d.priors.nade:Nade",
 }

@@ -18,8 +18,10 @@ from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
 SMALL = {
+    "eonade": ["width=32", "orders=3", "lr=0.01"],
     "fvsbn": ["lr=0.05"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
+    "nade": ["width=20", "lr=0.05"],
 }
 EXACT = [
     name for name in PRIORS if getattr(method_class(name), "likelihood", "") == "exact" and method_class(name).binary
