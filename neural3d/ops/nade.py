@@ -59,9 +59,8 @@ def nade(
     for name, t, shape in (("v", v, (length, width)), ("b", b, (length,)), ("c", c, (width,))):
         check(name, t, shape, w)
     if x.dtype != torch.bool or x.device != w.device or x.ndim != 2 or x.shape[1] != length:
-        raise ValueError(
-            f"x must be (B, {length}), bool, on {w.device}, not {tuple(x.shape)}, {x.dtype}, on {x.device}"
-        )
+        found = f"{tuple(x.shape)}, {x.dtype}, on {x.device}"
+        raise ValueError(f"x must be (B, {length}), torch.bool, on {w.device}, not {found}")
     return _Nade.apply(x, _panels(w), _panels(v), _panels(c[None])[:, 0]) + b
 
 
