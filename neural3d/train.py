@@ -48,7 +48,7 @@ class Trainer:
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
-        scene = method_class(config.method).prepared(scene)
+        scene = method_class(config.method).prepared(scene, config.method_config())
         self.directory, self.config, self.scene, self.device = directory, config, scene, device
         self.method = build_method(config, scene, device)
         self.source = self.method.source(scene, device)

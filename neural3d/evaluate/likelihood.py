@@ -27,7 +27,7 @@ def evaluate_likelihood(run: Run, *, split: str = "test", limit: int | None = No
     method = run.able(Likelihood)
     examples = run.config.load_data()
     assert isinstance(examples, Examples)
-    examples = type(run.method).prepared(examples)
+    examples = type(run.method).prepared(examples, run.method.config)
     assert examples.values is not None
     if split not in examples.values:
         raise UserError(f"{examples.path}: has no {split} examples; there are {', '.join(examples.values)}.")

@@ -34,7 +34,7 @@ class Method(nn.Module, abc.ABC):
         self.scene = scene
 
     @classmethod
-    def prepared(cls, scene: Any) -> Any:
+    def prepared(cls, scene: Any, config: Any) -> Any:
         """The scene as this method wants to see it, such as without lens distortion. As it is by default."""
         return scene
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class CategoryMethod(Method, Reconstructive):
     from_photos: ClassVar[bool] = False  # is it learnt from pictures alone, so that captures serve too?
 
     @classmethod
-    def prepared(cls, scene: ShapeSet) -> ShapeSet:
+    def prepared(cls, scene: ShapeSet, config: Any) -> ShapeSet:
         if scene.captures and not cls.from_photos:
             raise UserError(f"{scene.path}: these are captures, not meshes; --method dvr learns from photos.")
         return scene

@@ -139,7 +139,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     # --- what the trainer asks ---
 
     @classmethod
-    def prepared(cls, scene: Scene) -> Scene:
+    def prepared(cls, scene: Scene, config: SplatConfig) -> Scene:
         return scene.with_pinholes()
 
     def source(self, scene: Scene, device: torch.device) -> PhotoSource:

@@ -8,4 +8,5 @@ PRIORS = {
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
     "made": "neural3d.priors.made:Made",
     "nade": "neural3d.priors.nade:Nade",
+    "pixelcnn": "neural3d.priors.pixelcnn:PixelCnn",
 }

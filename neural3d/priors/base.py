@@ -44,11 +44,13 @@ class Prior(Method):
         self.length = scene.length
 
     @classmethod
-    def prepared(cls, scene: Examples) -> Examples:
+    def prepared(cls, scene: Examples, config: Any) -> Examples:
         if scene.kind != cls.wants and cls.wants != "any":
             raise UserError(f"{scene.path}: holds {scene.kind}, but this prior learns from {cls.wants}.")
-        if not cls.binary:
-            return scene
+        return cls.as_binary(scene) if cls.binary else scene
+
+    @staticmethod
+    def as_binary(scene: Examples) -> Examples:
         if scene.kind != "images":
             raise UserError(f"{scene.path}: holds numbers, but this prior learns from pictures, as zeros and ones.")
         return scene.binarised()
