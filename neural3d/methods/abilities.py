@@ -108,6 +108,18 @@ class Sampling(Protocol):
         """New examples; images as numbers from 0 to 1. temperature: below 1, likelier and less varied ones."""
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """Samples of the class that is asked for. A method that may learn without has no `classes` where it did."""
+
+    classes: list[str]
+
+    def draw(
+        self, count: int, generator: torch.Generator, temperature: float = 1.0, label: int | None = None
+    ) -> Float[Tensor, "count ..."]:
+        """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),

@@ -42,9 +42,13 @@ class Nade(Exact, Likelihood, Sampling):
         self.b = nn.Parameter(torch.zeros(self.length))
         self.c = nn.Parameter(torch.zeros(config.width))
 
+    def logits(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Of each value being 1, given those before it; without a gradient to these."""
+        return nade(x > 0.5, self.w, self.v, self.b, self.c)
+
     def log_likelihood(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
         x = x.flatten(1)
-        return bernoulli(nade(x > 0.5, self.w, self.v, self.b, self.c), x).sum(1)
+        return bernoulli(self.logits(x), x).sum(1)
 
     def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
         a = self.c.expand(count, -1)
