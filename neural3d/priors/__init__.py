@@ -9,4 +9,5 @@ PRIORS = {
     "made": "neural3d.priors.made:Made",
     "nade": "neural3d.priors.nade:Nade",
     "pixelcnn": "neural3d.priors.pixelcnn:PixelCnn",
+    "pixelrnn": "neural3d.priors.pixelrnn:PixelRnn",
 }

@@ -24,6 +24,7 @@ SMALL = {
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
     "nade": ["width=20", "lr=0.05"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],
+    "pixelrnn": ["width=6", "layers=1", "lr=0.02"],
 }
 EXACT = [name for name in PRIORS if issubclass(method_class(name), Exact)]  # of zeros and ones, all of them
 

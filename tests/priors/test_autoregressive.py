@@ -17,7 +17,11 @@ from neural3d.run import configure
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
-PIXELS = {"pixelcnn": ["width=6", "layers=3"]}  # those that go from pixel to pixel
+PIXELS = {  # those that go from pixel to pixel
+    "pixelcnn": ["width=6", "layers=3"],
+    "pixelrnn": ["width=6", "layers=2", "cell=row"],
+    "pixelrnn diagonal": ["width=6", "layers=2", "cell=diagonal"],
+}
 
 
 def pictures(shape, count=60, seed=0):
@@ -29,7 +33,7 @@ def pictures(shape, count=60, seed=0):
 def untrained(name, shape, **settings):
     """With parameters that leave nothing at zero."""
     torch.manual_seed(0)
-    kind = method_class(name)
+    kind = method_class(name.split()[0])
     changes = dict(text.split("=") for text in PIXELS[name]) | settings
     changes = {key: int(value) if str(value).isdecimal() else value for key, value in changes.items()}
     config = kind.Config(**changes)
@@ -125,7 +129,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", PIXELS)
 def test_pictures_of_a_class(name, data, tmp_path):
     settings = [*PIXELS[name], "conditional=true", "horizon=100", "lr=0.03"]
-    trainer = Trainer.create(tmp_path / "run", *configure(data, name, settings, seed=1), CPU)
+    trainer = Trainer.create(tmp_path / "run", *configure(data, name.split()[0], settings, seed=1), CPU)
     trainer.fit(100, previews=False)
     method = trainer.method.eval()
     dark, bright, any_ = (method.draw(300, torch.Generator().manual_seed(0), label=k) for k in (0, 1, None))
