@@ -10,4 +10,5 @@ PRIORS = {
     "nade": "neural3d.priors.nade:Nade",
     "pixelcnn": "neural3d.priors.pixelcnn:PixelCnn",
     "pixelrnn": "neural3d.priors.pixelrnn:PixelRnn",
+    "rnade": "neural3d.priors.rnade:Rnade",
 }

@@ -25,6 +25,7 @@ SMALL = {
     "nade": ["width=20", "lr=0.05"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],
     "pixelrnn": ["width=6", "layers=1", "lr=0.02"],
+    "rnade": ["width=8", "components=2"],
 }
 EXACT = [name for name in PRIORS if issubclass(method_class(name), Exact)]  # of zeros and ones, all of them
 
