@@ -70,9 +70,10 @@ class PixelRnn(PixelPrior):
 
 def lstm(gates: Float[Tensor, "... 4*h n"], c: Tensor | float) -> tuple[Float[Tensor, "... h n"], Tensor]:
     """(units, c)"""
-    o, f, i, g = gates.chunk(4, -2)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    h = gates.shape[-2] // 4
+    (o, f, i), g = torch.sigmoid(gates[..., : 3 * h, :]).chunk(3, -2), torch.tanh(gates[..., 3 * h :, :])
+    c = f * c + i * g
+    return o * torch.tanh(c), c
 
 
 class RowLstm(nn.Module):
