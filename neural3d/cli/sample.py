@@ -33,7 +33,7 @@ class Sample:
     out_: OutOption = NOWHERE
     """The same as OUT."""
     count: Number = 16
-    """How many."""
+    """How many new ones."""
     temperature: Annotated[float, tyro.conf.arg(metavar="T")] = 1.0
     """Below 1: likelier and less varied."""
     label: Annotated[str | None, option("CLASS")] = None
