@@ -23,7 +23,9 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
 
     Of a likelihood: nats, the mean of −log p(x); bits_per_dim, the same per value of an example, in bits; deviation,
     the standard error of nats, from the spread between examples. Of what denoises or codes: error, the mean square of
-    the difference between examples and what comes back of them. limit: the first so many examples.
+    the difference between examples and what comes back of them.
+    limit: how many examples, evenly spread over the split, since those of a file may grow harder; None: all, or as many
+    as the method says where each takes long.
     Raises UserError where the run can do none of these, or nothing is in the split.
     """
     method = run.method
@@ -36,7 +38,10 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
     if split not in examples.values:
         raise UserError(f"{examples.path}: has no {split} examples; there are {', '.join(examples.values)}.")
     device = next(method.parameters()).device
-    values = examples.values[split][:limit]
+    values = examples.values[split]
+    enough = method.scored if isinstance(method, Likelihood) else None
+    count = min(limit or enough or len(values), len(values))
+    values = values[torch.arange(count) * len(values) // count]
     batches = [x.to(device).float() * as_numbers(examples) for x in values.split(AT_ONCE)]
     results: dict[str, float] = {}
     if isinstance(method, Likelihood):
@@ -55,6 +60,7 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
         "protocol": {
             "split": split,
             "examples": len(values),
+            "of": len(examples.values[split]),
             "likelihood": method.likelihood if isinstance(method, Likelihood) else None,
             "values": examples.length,
             "binarised": "each value by its probability, once, seed 0" if examples.binary else None,

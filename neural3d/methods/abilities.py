@@ -100,6 +100,7 @@ class Generative(Conditional, Protocol):
 @runtime_checkable
 class Likelihood(Protocol):
     likelihood: str  # what `score` gives: "exact", "lower bound" or "estimate"
+    scored: int | None = None  # how many examples are enough for an evaluation, where each takes long
 
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
         """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""
@@ -138,6 +139,18 @@ class Completing(Protocol):
 class Denoising(Protocol):
     def denoise(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         """Examples without the noise that was in them."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Samples of the class that is asked for. A method that may learn without has no `classes` where it did."""
+
+    classes: list[str]
+
+    def draw(
+        self, count: int, generator: torch.Generator, temperature: float = 1.0, label: int | None = None
+    ) -> Float[Tensor, "count ..."]:
+        """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
 
 
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it

@@ -13,6 +13,7 @@ from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
 from neural3d.ops.memory import keep_memory
 from neural3d.ops.mesh_raster import Raster, interpolate, mesh_raster, texture_lookup
 from neural3d.ops.mlp import mlp
+from neural3d.ops.nade import nade
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.rasterization import rasterization
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
@@ -42,6 +43,7 @@ __all__ = [
     "kinematics",
     "mesh_raster",
     "mlp",
+    "nade",
     "opposite_corners",
     "pack_bits",
     "rasterization",
