@@ -49,7 +49,7 @@ class Sample:
         from neural3d.errors import UserError
         from neural3d.examples.examples import Examples
         from neural3d.examples.sheet import contact_sheet, picture
-        from neural3d.methods.abilities import Labelled, Sampling
+        from neural3d.methods.abilities import Coding, Labelled, Sampling
         from neural3d.render.images import save_png
         from neural3d.run import load
 
@@ -71,6 +71,9 @@ class Sample:
         with torch.no_grad():
             drawn = method.draw(self.count, generator, self.temperature, **asked).cpu()
         if isinstance(run.data, Examples) and run.data.kind == "images":
+            if (run.data.path / "config.json").exists():  # they are codes of another run, which makes pictures of them
+                coder = load(run.data.path, self.device).able(Coding)
+                drawn = coder.decode((255 * drawn).round().flatten(1)).cpu()
             for i, one in enumerate(drawn):
                 save_png(self.out / f"{i:03d}.png", picture(one))
             save_png(self.out / "sheet.png", contact_sheet(drawn))

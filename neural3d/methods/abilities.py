@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -128,6 +129,14 @@ class Coding(Protocol):
 
 
 @runtime_checkable
+class Teaching(Protocol):
+    """What it has learnt of its training data is data for a prior."""
+
+    def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
+        """Vectors (N, L) float32 or pictures (N, 1, h, w) uint8 of each split. data: loads what it has learnt from."""
+
+
+@runtime_checkable
 class Completing(Protocol):
     def complete(
         self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
@@ -163,6 +172,7 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
     Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
+    Teaching: ("be learnt from by a prior", "train {run} --method realnvp"),
     Generative: ("make new shapes, or shapes between two", "reconstruct {run} --samples 5 --out shapes"),
 }
 

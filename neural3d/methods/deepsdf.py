@@ -27,10 +27,10 @@ from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import positional_encoding, positional_width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
-from neural3d.methods.abilities import Generative
+from neural3d.methods.abilities import Generative, Teaching
 from neural3d.methods.category import CategoryMethod, numpy_rng
 from neural3d.methods.players import Player
-from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, distance_samples
+from neural3d.shapes.category import HELD_OUT, CategoryBatch, CategorySource, ShapeSet, distance_samples
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
@@ -67,7 +67,7 @@ class DeepSdfConfig:
     fit_prior: float = 1e-5  # λ': weight of ‖w‖²
 
 
-class DeepSdf(CategoryMethod, Generative):
+class DeepSdf(CategoryMethod, Generative, Teaching):
     """See the module's docstring. A code is a latent (L,)."""
 
     Config = DeepSdfConfig
@@ -216,6 +216,11 @@ class DeepSdf(CategoryMethod, Generative):
 
     def field(self, code: Float[Tensor, "L"]) -> Field:
         return lambda x: self.distance(code[None], x[None])[0]
+
+    def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
+        """As `Teaching.lessons`: the latents, every 8th held out."""
+        latents, held = self.latents.detach().cpu().numpy(), np.arange(len(self.latents)) % HELD_OUT == 0
+        return {"train": latents[~held], "test": latents[held]}
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
         """New latents from the normal distribution with the mean and covariance of the training shapes' latents."""

@@ -30,6 +30,8 @@ SMALL = {
     "pca": ["latent=3"],
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
+    "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
+    "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
     "vae": ["width=16", "layers=1", "latent=3", "latents=categorical"],
     "nade": ["width=20", "lr=0.05"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],

@@ -78,6 +78,13 @@ def test_a_prior_of_something_else_is_refused(run, prior, tmp_path, capsys):
     assert "not from the latents of" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_run_that_teaches_nothing_is_no_data(prior, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(prior.directory), str(tmp_path / "more"), "--method", "pca"])
+    assert stopped.value.code == 2
+    assert "this run cannot be learnt from by a prior" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_is_looked_for_is_made_likelier(run, tmp_path):
     """An energy that likes small balls pulls the answer to what a few points of a large one show."""
     points = trimesh.creation.icosphere(1, 0.8).vertices
