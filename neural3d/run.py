@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
+from neural3d.body.windows import holds_clips, windows_of
 from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
 from neural3d.disk import write_whole
@@ -263,7 +264,7 @@ def load(run: str | Path, device: str = "auto") -> Run:
 
 
 def load_examples(path: str | Path) -> Examples:
-    """What priors learn from: files of examples, or what another run has learnt, such as latents of shapes.
+    """What priors learn from: files of examples, motion clips, or what another run has learnt, as latents of shapes.
 
     Raises UserError where there is nothing of the kind, or it is damaged.
     """
@@ -271,6 +272,10 @@ def load_examples(path: str | Path) -> Examples:
     if not found.exists():
         raise UserError(f"{path} does not exist; check the path.")
     found = found.resolve()
+    if holds_clips(found):
+        windows, notes = windows_of(found)
+        examples = made(found, {split: (values, None) for split, values in windows.items()})
+        return dataclasses.replace(examples, notes=[*examples.notes, *notes])
     if not (found / "config.json").exists():
         return read_examples(found)
     run = load(found, "cpu")

@@ -208,6 +208,8 @@ class Trainer:
             terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
+            if player.clip:
+                torch.nn.utils.clip_grad_norm_(player.parameters(), player.clip)
             player.optimizer.step(partial(self._again, player, batch, progress))
             drawn += len(batch)
         return loss, metrics, drawn

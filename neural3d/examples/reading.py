@@ -197,13 +197,15 @@ def _cifar(path: Path) -> dict[str, Part]:
 
 
 def _arranged(values: np.ndarray) -> np.ndarray:
-    """Pictures as (N, channels, height, width) uint8, anything else as (N, length) float32."""
+    """Pictures as (N, channels, height, width) uint8, sequences (N, T, D) and vectors (N, length) as float32."""
     if values.ndim == 3 and values.dtype.kind == "u":
         values = values[:, None]
     elif values.ndim == 4 and values.shape[-1] in (1, 3) and values.shape[1] not in (1, 3):
         values = values.transpose(0, 3, 1, 2)
     if values.dtype == np.uint8 and values.ndim == 4:
         return values
+    if values.ndim == 3:  # sequences
+        return values.astype(np.float32)
     return values.reshape(len(values), -1).astype(np.float32)
 
 
@@ -249,4 +251,4 @@ def _folder_split(path: Path) -> str:
 def _size(shape: tuple[int, ...]) -> str:
     if len(shape) == 3:
         return f"{shape[2]} × {shape[1]} pixels, {'grey' if shape[0] == 1 else f'{shape[0]} channels'}"
-    return f"{shape[0]} numbers"
+    return f"{shape[0]} numbers" if len(shape) == 1 else f"{shape[0]} frames of {shape[1]} numbers"

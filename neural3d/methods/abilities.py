@@ -129,6 +129,12 @@ class Coding(Protocol):
 
 
 @runtime_checkable
+class Foretelling(Protocol):
+    def foretell(self, x: Float[Tensor, "B T D"], count: int) -> Float[Tensor, "B count D"]:
+        """The likeliest frames that follow those that are seen."""
+
+
+@runtime_checkable
 class Teaching(Protocol):
     """What it has learnt of its training data is data for a prior."""
 
