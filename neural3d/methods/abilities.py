@@ -107,6 +107,17 @@ class Likelihood(Protocol):
         """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""
 
 
+Energy = Callable[[Tensor, torch.Generator], Tensor]  # (B, …) → (B,): −log p, see `Guiding`
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """Has a setting `prior`, the run of one, which the trainer opens for it."""
+
+    def guided(self, energy: Energy, shape: list[int]) -> None:
+        """From now on makes what it learns likelier. shape: of what the prior knows. Raises UserError if of no use."""
+
+
 @runtime_checkable
 class Guiding(Protocol):
     def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
