@@ -16,6 +16,7 @@ from neural3d.ops.mlp import mlp
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.rasterization import rasterization
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
+from neural3d.ops.soft_silhouette import soft_silhouette
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
@@ -49,6 +50,7 @@ __all__ = [
     "ray_march",
     "ray_points",
     "rotation_exp",
+    "soft_silhouette",
     "spherical_harmonics",
     "splat_project",
     "splat_raster",
