@@ -2,13 +2,13 @@
 // forward kinematics in front of it. Body b has coefficients c_bm (shape and pose correctives together) and joint
 // transforms G_bj, 3 × 4; vertex v has K joints j_vk with weights w_vk:
 //   p_bv = t_v + Σ_m c_bm D_mv,   x_bv = (Σ_k w_vk G_{b j_vk}) (p_bv, 1)
-// where the sum may be of dual quaternions instead (lbs_blend.h).
+// where the sum may be of dual quaternions instead (core/transforms.h).
 // Kinematics: R_j turns joint j, which rests at q_j, below its parent p; rest frames are parallel to the world's:
 //   A_j = A_p (R_j | q_j − q_p),   G_j = A_j (I | −q_j),   roots: A_j = (R_j | q_j)
 // Rotations: with θ = |v|, exp v = cos θ I + s [v]× + c v vᵀ, s = sin θ / θ, c = (1 − cos θ) / θ² (Rodrigues).
 #pragma once
 
-#include "ops/lbs_blend.h"
+#include "core/transforms.h"
 
 namespace n3d {
 
