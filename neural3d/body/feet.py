@@ -130,7 +130,11 @@ def lowered(
     away = ankles - hips
     flat = away[..., [0, 2]].square().sum(-1)
     room = (REACH * lengths).square() - flat
-    needed = (-away[..., 1] - room.clamp(min=0).sqrt()).clamp(min=0).amax(1)
+    return covering((-away[..., 1] - room.clamp(min=0).sqrt()).clamp(min=0).amax(1), rate)
+
+
+def covering(needed: Float[Tensor, " T"], rate: float) -> Float[Tensor, " T"]:
+    """A smooth curve that is nowhere lower, and comes and goes within EASE."""
     width = max(round(EASE * rate), 1)
     padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
     highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
