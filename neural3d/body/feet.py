@@ -130,18 +130,14 @@ def lowered(
     away = ankles - hips
     flat = away[..., [0, 2]].square().sum(-1)
     room = (REACH * lengths).square() - flat
-    return covering((-away[..., 1] - room.clamp(min=0).sqrt()).clamp(min=0).amax(1), rate)
-
-
-def covering(needed: Float[Tensor, " T"], rate: float) -> Float[Tensor, " T"]:
-    """A smooth curve that is nowhere lower, and comes and goes within EASE."""
+    needed = (-away[..., 1] - room.clamp(min=0).sqrt()).clamp(min=0).amax(1)
     width = max(round(EASE * rate), 1)
     padded = torch.nn.functional.pad(needed[None, None], (2 * width, 2 * width), mode="replicate")
     highest = torch.nn.functional.max_pool1d(padded, 2 * width + 1, 1)
     return _averaged(highest, width)[0, 0]
 
 
-def eased(values: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, "T 3"]:
+def eased(values: Float[Tensor, "T n"], rate: float) -> Float[Tensor, "T n"]:
     """Smoothed over EASE."""
     width = max(round(EASE * rate), 1)
     return _averaged(torch.nn.functional.pad(values.T[:, None], (width, width), mode="replicate"), width)[:, 0].T

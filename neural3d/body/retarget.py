@@ -291,14 +291,15 @@ class Target(Figure):
         return world, self.places(world, hips + down), beyond
 
     def lifted(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, " T"]:
-        """How far up the hips must go, smoothly, so that nothing that hangs on them is in the ground; but feet."""
+        """How far up the hips must go, so that nothing but feet is in the ground; eased around that."""
         feet_of = {self.rig.legs[side][2] for side in SIDES}
         above, body = self.skeleton.parents, {self.rig.hips}
         for joint in range(len(above)):  # after its parent
             if above[joint] in body and joint not in feet_of:
                 body.add(joint)
         heights = self.places(world, hips)[:, sorted(body), 1]
-        return feet.covering((self.thick - heights).clamp(min=0).amax(1), rate)
+        needed = (self.thick - heights).clamp(min=0).amax(1)
+        return torch.maximum(needed, feet.eased(needed[:, None], rate)[:, 0])
 
     def places(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"]) -> Float[Tensor, "T J 3"]:
         """Where all joints are when the middle between the thighs' is there."""
