@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,11 @@ def test_the_body_that_it_was_made_of(body, tmp_path):
     found = read_moving(path)
     assert found.name == "moves" and found.rate == pytest.approx(25) and torch.equal(found.faces, body.faces)
     torch.testing.assert_close(found.vertices, posed_frames(body, motion), rtol=0, atol=1e-4)
+
+
+def test_the_rate_is_not_that_of_rounded_times(body, tmp_path):
+    motion = replace(moves(body, 40), rate=30.0)
+    assert read_moving(written(body, tmp_path / "a.glb", motion)).rate == pytest.approx(30, rel=1e-6)
 
 
 def test_a_mesh_at_rest_does_not_move(body, tmp_path):
