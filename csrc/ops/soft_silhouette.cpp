@@ -31,6 +31,7 @@ void draw_band(const SoftSilhouetteArgs<T>& a, int64_t image, int32_t first, int
         const S px = Pixels<T>::centres(x);
         S before;
         load_pixels(at, m, before);
+        if (!any(before > 0)) return;  // covered whole
         const S after = before * t.lets_through(px, S{} + (T(y) + T(0.5)), a.sigma);
         store_pixels(at, m, select(px > T(from), after, before));
       });
@@ -53,8 +54,9 @@ N3D_HD void gather_pixels(const SoftSilhouetteVjpArgs<T>& a, int64_t image, int6
       const S px = Pixels<T>::centres(x);
       S through, v;
       load_pixels(a.transmittance + at, m, through), load_pixels(a.v_silhouette + at, m, v);
-      const auto counts = (px > T(from)) & (px < T(a.width));
-      t.corners_vjp(px, S{} + (T(y) + T(0.5)), a.sigma, v * through, counts, v_x, v_y);
+      v = v * through;
+      const auto counts = (px > T(from)) & (px < T(a.width)) & (v != 0);
+      if (any(counts)) t.corners_vjp(px, S{} + (T(y) + T(0.5)), a.sigma, v, counts, v_x, v_y);
     });
   for (int k = 0; k < 3; ++k) out[2 * k] = sum(v_x[k]), out[2 * k + 1] = sum(v_y[k]);
 }

@@ -56,7 +56,7 @@ __global__ void gather_pixels(const __grid_constant__ SoftSilhouetteVjpArgs<T> a
     for (int64_t i = lane; i < within; i += 32) {
       const int64_t x = t.box.x0 + i % columns, y = t.box.y0 + i / columns, at = (image * a.height + y) * a.width + x;
       const T v = a.v_silhouette[at] * a.transmittance[at];
-      t.corners_vjp(T(x) + T(0.5), T(y) + T(0.5), a.sigma, v, true, v_x, v_y);
+      if (v != 0) t.corners_vjp(T(x) + T(0.5), T(y) + T(0.5), a.sigma, v, true, v_x, v_y);
     }
   }
   T* out = a.v_corners + 6 * task;
