@@ -43,7 +43,7 @@ from torch.nn.functional import normalize
 from neural3d.config import Count, Layers, Width
 from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
-from neural3d.fields.mlp import MLP
+from neural3d.fields.mlp import MLP, Precision, require_precision
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.radiance import RadianceConfig
 from neural3d.fields.sdf import HashSDF
@@ -92,6 +92,7 @@ class NeusConfig:
     all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: Width = 64  # of the hidden layers
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
+    precision: Precision = "float32"  # of products in networks but f's; bfloat16: on tensor cores (compute cap. 8.0)
 
     warm_start_until: float = 0.08  # photos without alpha: share of the horizon for the field to start from; 0: none
 
@@ -136,12 +137,14 @@ class Neus(Method, Renderable, Meshable):
         self.field = HashSDF(spec, width=c.width, radius=radius)
         self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
         self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
-        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
+        self.color_net = MLP(
+            self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid", precision=c.precision
+        )
         self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.warm_start: WarmStart | None = None
         if scene.unbounded or not scene.has_alpha:
-            self.warm_start = WarmStart(RadianceConfig(log2_table=c.log2_table), scene)
+            self.warm_start = WarmStart(RadianceConfig(log2_table=c.log2_table, precision=c.precision), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self.budget = RayBudget(c.samples_per_batch, most=1 << 14)
@@ -161,6 +164,7 @@ class Neus(Method, Renderable, Meshable):
         return self._warm_until > 0 and not self._started
 
     def players(self) -> list[Player]:
+        require_precision(self.config.precision, self.log_s.device)
         return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
+from neural3d.fields.mlp import require_precision
 from neural3d.fields.radiance import HashRadiance, RadianceConfig
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rotations import rotation_from_axis_angle
@@ -70,6 +71,7 @@ class Ngp(Method, Renderable, Meshable, Exposed):
         return self.budget.rays
 
     def players(self) -> list[Player]:
+        require_precision(self.config.precision, self.background.device)
         groups = self.field.param_groups()
         if self.config.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
