@@ -84,7 +84,7 @@ class HashRadiance(nn.Module):
             max_resolution=c.max_resolution or finest,
         )  # fmt: skip
         self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
-        kind = dict(backend=c.backend, precision=c.precision)
+        kind: dict[str, Any] = dict(backend=c.backend, precision=c.precision)
         self.density_net = MLP(c.levels * c.features, c.geometry_features, c.width, 1, **kind)
         self.color_net = MLP(c.geometry_features + 16, 3, c.width, c.color_layers, output_activation="sigmoid", **kind)
         self.steps, self.near, self.unbounded = steps, c.near or near, reach is not None
