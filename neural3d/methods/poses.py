@@ -44,7 +44,7 @@ class PoseCorrections(nn.Module):
     @torch.no_grad()
     def hold_together(self) -> None:
         """Takes out what all cameras have in common."""
-        self.delta -= (self.common * _ordered_sum(self.common * self.delta[..., None])).sum(-1)
+        self.delta.sub_((self.common * _ordered_sum(self.common * self.delta[..., None])).sum(-1))
 
 
 def common_motions(centres: Float[Tensor, "V 3"]) -> Float[Tensor, "V 6 K"]:
