@@ -45,7 +45,7 @@ class NgpConfig(RadianceConfig):
     distortion: float = 0.01  # weight of mip-NeRF 360's distortion loss, against floaters
     random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
     exposure: bool = False  # a colour gain per training photo
-    refine_poses: bool = False  # camera poses move with the scene
+    refine_poses: bool = False  # camera poses move with the scene: for such as are off by a pixel or more
 
 
 class Ngp(Method, Renderable, Meshable, Exposed):
@@ -78,7 +78,8 @@ class Ngp(Method, Renderable, Meshable, Exposed):
         if self.config.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
         if self.config.refine_poses:
-            groups.append(self.poses.group())
+            # Of batches that hold a few pixels of each photo, poses tremble; the field learns sharply once they stand.
+            groups.append(self.poses.group(lr_final=3e-8))
         return [Player(groups, self.loss)]
 
     def extra_state(self) -> dict[str, Any]:
