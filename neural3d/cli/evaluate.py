@@ -60,9 +60,9 @@ class Eval:
             print_category_scores(evaluate_category(run))
             return console.print(f"written to {self.path}/eval_category*.json, a picture to {self.path}/eval")
         if isinstance(run.data, Examples):
-            from neural3d.evaluate.likelihood import evaluate_likelihood
+            from neural3d.evaluate.prior import evaluate_prior
 
-            print_likelihood(evaluate_likelihood(run, split=self.split))
+            print_prior_scores(evaluate_prior(run, split=self.split))
             return console.print(f"written to {self.path / 'eval.json'}")
         report = evaluate(run, split=self.split, background=self.background, lpips_weights=self.lpips)
         print_scores(report)
@@ -83,15 +83,18 @@ def print_scores(report: dict[str, Any]) -> None:
     console.print(f"{protocol['views']} {protocol['split']} views at {width} × {height}{over}")
 
 
-def print_likelihood(report: dict[str, Any]) -> None:
+def print_prior_scores(report: dict[str, Any]) -> None:
     results, protocol = report["results"], report["protocol"]
-    binary = "binarised, " if protocol["binarised"] else ""
+    if "nats" in results:
+        console.print(
+            f"{results['nats']:.2f} ± {results['deviation']:.2f} nats, {results['bits_per_dim']:.4f} bits per value "
+            f"({protocol['likelihood']})"
+        )
+    if "error" in results:
+        console.print(f"mean squared error of what comes back: {results['error']:.5f}")
+    binary = ", binarised" if protocol["binarised"] else ""
     of = f" of {protocol['of']:,}" if protocol["of"] > protocol["examples"] else ""
-    console.print(
-        f"{results['nats']:.2f} ± {results['deviation']:.2f} nats, {results['bits_per_dim']:.4f} bits per value "
-        f"({protocol['likelihood']}; {protocol['examples']:,}{of} {protocol['split']} examples, {binary}"
-        f"{protocol['values']} values each)"
-    )
+    console.print(f"{protocol['examples']:,}{of} {protocol['split']} examples of {protocol['values']:,} values{binary}")
 
 
 def print_mesh_scores(report: dict[str, Any]) -> None:

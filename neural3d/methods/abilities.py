@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neural3d.errors import UserError
@@ -120,6 +120,29 @@ class Labelled(Protocol):
         """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
 
 
+@runtime_checkable
+class Coding(Protocol):
+    """Knows a code for each example, and an example for each code."""
+
+    def encode(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B L"]: ...
+
+    def decode(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B ..."]: ...
+
+
+@runtime_checkable
+class Completing(Protocol):
+    def complete(
+        self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
+    ) -> Float[Tensor, "B ..."]:
+        """Examples whose missing values are drawn given those that are known."""
+
+
+@runtime_checkable
+class Denoising(Protocol):
+    def denoise(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        """Examples without the noise that was in them."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
@@ -128,6 +151,8 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Reconstructive: ("make a shape of what is seen of it", "reconstruct {run} FILE shape.glb"),
     Likelihood: ("tell how likely examples are", "eval {run}"),
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
+    Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
+    Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Generative: ("make new shapes, or shapes between two", "reconstruct {run} --samples 5 --out shapes"),
 }
 

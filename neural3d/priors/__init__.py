@@ -4,11 +4,20 @@ A new one is one file, one line here, one test; what several stand on lies in a 
 """
 
 PRIORS = {
+    "ae": "neural3d.priors.ae:Ae",
+    "beta-vae": "neural3d.priors.beta_vae:BetaVae",
+    "dbm": "neural3d.priors.dbm:Dbm",
     "eonade": "neural3d.priors.eonade:Eonade",
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
+    "glow": "neural3d.priors.glow:Glow",
+    "gsn": "neural3d.priors.gsn:Gsn",
     "made": "neural3d.priors.made:Made",
     "nade": "neural3d.priors.nade:Nade",
+    "pca": "neural3d.priors.pca:Pca",
     "pixelcnn": "neural3d.priors.pixelcnn:PixelCnn",
     "pixelrnn": "neural3d.priors.pixelrnn:PixelRnn",
+    "rbm": "neural3d.priors.rbm:Rbm",
+    "realnvp": "neural3d.priors.realnvp:RealNvp",
     "rnade": "neural3d.priors.rnade:Rnade",
+    "vae": "neural3d.priors.vae:Vae",
 }

@@ -48,6 +48,7 @@ class Eonade(Exact, Likelihood, Sampling):
     def __init__(self, config: EonadeConfig, scene: Examples):
         super().__init__(config, scene)
         self.scored = config.scored
+        self.likelihood = f"exact, of a mixture over {config.orders} orders"
         widths = [config.width] * config.layers
         reach = (2 * self.length) ** -0.5
         self.values = nn.Parameter(torch.empty(self.length, config.width).uniform_(-reach, reach))

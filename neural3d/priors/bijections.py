@@ -1,0 +1,148 @@
+"""Invertible layers, of which flows are made.
+
+Each y = f(x) comes with log |det ∂f/∂x| of every example; `inverse` gives x back. Arrays are (B, C) or (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neural3d.priors.coupling_nets import ConvNet, VectorNet
+
+
+class Bijection(nn.Module, abc.ABC):
+    @abc.abstractmethod
+    def forward(self, x: Float[Tensor, "B ..."]) -> tuple[Float[Tensor, "B ..."], Float[Tensor, "B"]]:
+        """(f(x), log |det|)"""
+
+    @abc.abstractmethod
+    def inverse(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]: ...
+
+
+class ActNorm(Bijection):
+    """y = e^s x + b, one s and b for each channel, which give the first batch mean 0 and variance 1 (Glow, 3.1).
+
+    log |det| = H W Σ s.
+    """
+
+    ready: Float[Tensor, ""]
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("ready", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and not self.ready:
+            with torch.no_grad():
+                over = [d for d in range(x.ndim) if d != 1]
+                self.log_scale.copy_(-x.std(over, unbiased=False).clamp(min=1e-6).log())
+                self.bias.copy_(-x.mean(over) * self.log_scale.exp())
+                self.ready.fill_(1)
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        places = x[0, 0].numel()
+        log_det = (places * self.log_scale.sum()).expand(len(x))
+        return x * self.log_scale.exp().view(shape) + self.bias.view(shape), log_det
+
+    def inverse(self, y: Tensor) -> Tensor:
+        shape = [1, -1, *[1] * (y.ndim - 2)]
+        return (y - self.bias.view(shape)) * (-self.log_scale).exp().view(shape)
+
+
+class Mixing(Bijection):
+    """An invertible 1 × 1 convolution, y = W x at every place, W = P L (U + diag(s)) (Glow, 3.2).
+
+    P: a permutation that stays; L: lower triangular, ones on its diagonal; U: strictly upper triangular.
+    log |det| = H W Σ log |s|. The start is a random rotation.
+    """
+
+    permutation: Float[Tensor, "C C"]
+    sign: Float[Tensor, "C"]
+
+    def __init__(self, channels: int):
+        super().__init__()
+        rotation = torch.linalg.qr(torch.randn(channels, channels))[0]
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", upper.diagonal().sign())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+        self.log_size = nn.Parameter(upper.diagonal().abs().log())
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        one = torch.eye(len(self.sign), device=self.sign.device, dtype=self.lower.dtype)
+        return self.lower.tril(-1) + one, self.upper.triu(1) + torch.diag(self.sign * self.log_size.exp())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = self.factors()
+        y = torch.einsum("ij,bj...->bi...", self.permutation @ lower @ upper, x)
+        return y, (x[0, 0].numel() * self.log_size.sum()).expand(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        lower, upper = self.factors()
+        rows = torch.einsum("ji,bj...->i...b", self.permutation, y).flatten(1)
+        solved = torch.linalg.solve_triangular(lower, rows, upper=False, unitriangular=True)
+        solved = torch.linalg.solve_triangular(upper, solved, upper=True)
+        return solved.view(y.shape[1], *y.shape[2:], len(y)).movedim(-1, 0)
+
+
+class Coupling(Bijection):
+    """Some values scale and shift the others: with a mask m, and nets that see m x alone,
+
+        y = m x + (1 − m) (x e^s(mx) + t(mx)),   log |det| = Σ (1 − m) s(mx)          (RealNVP, eqs. 7 to 9)
+
+    Half of the channels, or the fields of a checkerboard, are m; `odd` takes the other half. |s| < `limit`.
+    """
+
+    mask: Float[Tensor, "1 ..."]
+
+    def __init__(self, shape: list[int], net: nn.Module, pattern: str, odd: bool, limit: float = 2.0):
+        super().__init__()
+        place = torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1))
+        if pattern == "checkerboard":
+            place = torch.arange(shape[1])[:, None] + torch.arange(shape[2])
+            mask = (place % 2 == odd).expand(shape)
+        elif pattern == "halves":
+            mask = ((place < shape[0] // 2) != odd).expand(shape)
+        else:
+            mask = (place % 2 == odd).expand(shape)
+        self.register_buffer("mask", mask.float()[None])
+        self.net, self.limit = net, limit
+
+    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.net(kept).chunk(2, 1)
+        free = 1 - self.mask
+        return free * self.limit * torch.tanh(s / self.limit), free * t
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self._affine(self.mask * x)
+        return x * s.exp() + t, s.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        s, t = self._affine(self.mask * y)
+        return (y - t) * (-s).exp()
+
+
+class Squeeze(Bijection):
+    """Each 2 × 2 of a channel becomes four channels (RealNVP, 3.6). log |det| = 0."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        b, c, h, w = x.shape
+        parts = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        return parts.reshape(b, 4 * c, h // 2, w // 2), x.new_zeros(b)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        b, c, h, w = y.shape
+        parts = y.view(b, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
+        return parts.reshape(b, c // 4, 2 * h, 2 * w)
+
+
+def coupling(shape: list[int], width: int, layers: int, pattern: str, odd: bool) -> Coupling:
+    """With a network that suits the shape: convolutions for pictures, layers for vectors."""
+    make = ConvNet if len(shape) == 3 else VectorNet
+    return Coupling(shape, make(shape[0], 2 * shape[0], width, layers), pattern, odd)

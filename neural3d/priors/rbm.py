@@ -1,0 +1,149 @@
+"""`rbm`: a restricted Boltzmann machine, binary units v that are seen and h that are not.
+
+Smolensky 1986; Hinton: "Training Products of Experts by Minimizing Contrastive Divergence", Neural Computation 2002.
+    p(v, h) ∝ exp(bᵀv + cᵀh + vᵀW h),   p(v) ∝ exp(−F(v)),   F(v) = −bᵀv − Σ_j log(1 + e^(c_j + (vᵀW)_j))
+Given either, units of the other are independent. ∂(−log p)/∂θ = E_data ∂F/∂θ − E_model ∂F/∂θ; the model's part comes
+from chains of Gibbs steps that start at the batch (contrastive divergence) or go on from the last step (persistent:
+Tieleman, ICML 2008). log Z by annealed importance sampling, from units as frequent as in the data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from neural3d.config import Count, Width
+from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
+from neural3d.methods.abilities import Completing, Likelihood, Sampling
+from neural3d.priors.base import Prior, PriorConfig
+from neural3d.priors.boltzmann import drawn, kept, log_odds, log_partition
+
+
+@dataclass(frozen=True)
+class RbmConfig(PriorConfig):
+    """Settings of `rbm`."""
+
+    horizon: Count = 25_000
+    lr: float = 3e-3
+    lr_final: float = 3e-5
+    hidden: Width = 500  # units h
+    gibbs: Count = 5  # steps of the chains for each step of training
+    persistent: bool = True  # chains go on; else they start at the batch
+
+    ais_chains: Count = 200  # for log Z
+    ais_steps: Count = 5000
+    draw_steps: Count = 1000  # of the chains that samples and completions come from
+
+
+class Rbm(Prior, Likelihood, Sampling, Completing):
+    """See the module's docstring."""
+
+    Config = RbmConfig
+    binary = True
+    likelihood = "estimate, by annealed importance sampling"
+    chains: Float[Tensor, "batch D"]
+    base: Float[Tensor, "D"]  # biases of p_0
+
+    def __init__(self, config: RbmConfig, scene: Examples):
+        super().__init__(config, scene)
+        c = config
+        self.weight = nn.Parameter(0.01 * torch.randn(self.length, c.hidden))
+        self.visible_bias = nn.Parameter(torch.zeros(self.length))
+        self.hidden_bias = nn.Parameter(torch.zeros(c.hidden))
+        self.register_buffer("chains", (torch.rand(min(c.batch, scene.counts["train"]), self.length) < 0.5).float())
+        self.register_buffer("base", torch.zeros(self.length))
+        self.log_z: float | None = None  # as long as parameters stay
+
+    def source(self, scene: Examples, device: torch.device) -> ExampleSource:
+        source = super().source(scene, device)
+        self.base.copy_(log_odds(source.values.float().mean(0).flatten()))
+        with torch.no_grad():
+            self.visible_bias.copy_(self.base)
+        return source
+
+    def free_energy(self, v: Float[Tensor, "B D"], beta: float = 1.0) -> Float[Tensor, "B"]:
+        """F; of p_β ∝ exp((1 − β) baseᵀv + β bᵀv) Π (1 + e^(β ...))."""
+        bias = self.visible_bias if beta == 1 else (1 - beta) * self.base + beta * self.visible_bias
+        return -v @ bias - softplus(beta * (self.hidden_bias + v @ self.weight)).sum(1)
+
+    def gibbs(
+        self, v: Float[Tensor, "B D"], generator: torch.Generator, beta: float = 1.0, known: Tensor | None = None
+    ) -> Float[Tensor, "B D"]:
+        """One step of a chain, h then v, which leaves p_β as it is; with what is known, given that."""
+        h = drawn(beta * (self.hidden_bias + v @ self.weight), generator)
+        bias = (1 - beta) * self.base + beta * self.visible_bias
+        return kept(drawn(bias + beta * (h @ self.weight.T), generator), v, known)
+
+    def loss(
+        self, batch: ExampleBatch, progress: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        data = batch.x.flatten(1)
+        with torch.no_grad():
+            v = self.chains if self.config.persistent else data
+            for _ in range(self.config.gibbs):
+                v = self.gibbs(v, generator)
+            if self.config.persistent:
+                self.chains.copy_(v)
+        difference = self.free_energy(data).mean() - self.free_energy(v).mean()
+        return {"difference": difference}, {"difference": difference.detach()}
+
+    def train(self, mode: bool = True) -> Rbm:
+        self.log_z = None
+        return super().train(mode)
+
+    @torch.no_grad()
+    def partition(self, generator: torch.Generator) -> float:
+        """log Z."""
+        c = self.config
+        start = drawn(self.base.expand(c.ais_chains, -1), generator)
+        log_start = float(softplus(self.base.double()).sum()) + c.hidden * math.log(2)
+        return log_partition(
+            start,
+            log_start,
+            lambda v, beta: -self.free_energy(v, beta),
+            lambda v, beta: self.gibbs(v, generator, beta),
+            c.ais_steps,
+        )
+
+    @torch.no_grad()
+    def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        if self.log_z is None:
+            self.log_z = self.partition(generator)
+        return -self.free_energy(x.flatten(1)) - self.log_z
+
+    @torch.no_grad()
+    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
+        """Ends of chains from p_0, by p(v)^(1 / temperature) in the end."""
+        v = drawn(self.base.expand(count, -1), generator)
+        return self._chain(v, None, generator, temperature).view(count, *self.scene.shape)
+
+    @torch.no_grad()
+    def complete(
+        self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
+    ) -> Float[Tensor, "B ..."]:
+        flat, where = x.flatten(1), known.flatten(1)
+        v = kept(drawn(self.base.expand(len(x), -1), generator), flat, where)
+        return self._chain(v, where, generator).view_as(x)
+
+    def _chain(
+        self, v: Float[Tensor, "B D"], known: Tensor | None, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "B D"]:
+        """Half of the steps warm up from p_0: chains that start at p_1 stay where they are."""
+        steps = self.config.draw_steps
+        for k in range(steps):
+            beta = min(1.0, 2 * (k + 1) / steps)
+            v = self.gibbs(v, generator, beta, known)
+        if temperature != 1:
+            for _ in range(steps):
+                v = self._cold(v, generator, max(temperature, 1e-3))
+        return v
+
+    def _cold(self, v: Float[Tensor, "B D"], generator: torch.Generator, temperature: float) -> Float[Tensor, "B D"]:
+        h = drawn((self.hidden_bias + v @ self.weight) / temperature, generator)
+        return drawn((self.visible_bias + h @ self.weight.T) / temperature, generator)
