@@ -69,7 +69,9 @@ class Eonade(Exact, Likelihood, Sampling):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = batch.x.flatten(1)
         turns = torch.rand(x.shape, generator=generator, device=x.device).argsort(1)
-        known = torch.randint(self.length, (len(x), 1), generator=generator, device=x.device)  # d − 1
+        # d − 1 of each, uniform; spread evenly over the batch, since the loss changes much with it
+        parts = torch.arange(len(x), device=x.device) + torch.rand(len(x), generator=generator, device=x.device)
+        known = (parts * (self.length / len(x))).long().clamp(max=self.length - 1)[:, None]
         m = (turns < known).to(x)
         logits = self.last(self.features((x * m) @ self.values + m @ self.seen + self.bias))
         of_unseen = (bernoulli(logits, x) * (1 - m)).sum(1)

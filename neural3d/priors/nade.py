@@ -24,7 +24,9 @@ from neural3d.priors.base import Exact, PriorConfig
 class NadeConfig(PriorConfig):
     """Settings of `nade`."""
 
-    horizon: Count = 25_000
+    horizon: Count = 40_000
+    lr: float = 1e-2
+    lr_final: float = 1e-4
     width: Width = 500  # hidden units
 
 
