@@ -25,7 +25,7 @@ from neural3d.shapes.watertight import convert_folder
 from neural3d.synthetic.furniture import write_furniture
 
 RUNS = {
-    "image": ("shapes", "occupancy", ["condition=image", "horizon=8000"]),
+    "image": ("shapes", "occupancy", ["condition=image"]),
     "class": ("shapes", "occupancy", ["condition=class", "horizon=800"]),  # a few classes are soon told
     "dvr": ("captures", "dvr", []),
 }

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from neural3d.config import nearest
-from neural3d.errors import UserError
+from neural3d.errors import UserError, command_line
+from neural3d.examples.examples import Examples
 from neural3d.geometry.mesh import Mesh
 from neural3d.images.formats import is_photo
-from neural3d.methods.abilities import Conditional, Generative, Reconstructive
+from neural3d.methods.abilities import Conditional, Generative, Guiding, Reconstructive, Sampling
 from neural3d.run import Run
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import read_shape
@@ -26,14 +27,18 @@ LEAST = 16  # points without which there is nothing to go by
 STRAY = 0.1  # share of the points that may lie outside the category's box
 
 
-def reconstruct(run: Run, file: Path, *, resolution: int = 128, seed: int = 0) -> Mesh:
+def reconstruct(run: Run, file: Path, *, resolution: int = 128, seed: int = 0, prior: Run | None = None) -> Mesh:
     """The surface of an unseen shape, from what the run's condition says: a cloud, which may be noisy and partial, or a
     mesh; a picture; or, in place of a file, the name of a class.
 
+    prior: a run that has learnt how likely the latents of this run are; what is seen of a shape says the rest.
     Raises UserError where the run cannot, learnt from something else than this, or the file holds too little or lies
     elsewhere.
     """
     method = run.able(Reconstructive)
+    if prior is not None:
+        energy, generator = _of_latents(run, prior).able(Guiding).energy, _generator(run, seed)
+        run.able(Generative).energy = lambda z: energy(z, generator)
     return _mesh(run, method, _code(run, method, file, seed), resolution)
 
 
@@ -47,10 +52,30 @@ def between(run: Run, a: Path, b: Path, count: int, *, resolution: int = 128, se
     return [_mesh(run, method, torch.lerp(first, last, share), resolution) for share in shares]
 
 
-def new_shapes(run: Run, count: int, *, resolution: int = 128, seed: int = 0) -> list[Mesh]:
-    """Shapes drawn from what the category's latents are like. Raises UserError where the run cannot."""
-    method = run.able(Generative)
-    return [_mesh(run, method, code, resolution) for code in method.sample(count, _generator(run, seed))]
+def new_shapes(
+    run: Run, count: int, *, resolution: int = 128, seed: int = 0, prior: Run | None = None, temperature: float = 1.0
+) -> list[Mesh]:
+    """Shapes drawn from what the category's latents are like, by a normal distribution or a prior that has learnt them.
+
+    Raises UserError where the run cannot, or the prior has learnt something else.
+    """
+    method, generator = run.able(Generative), _generator(run, seed)
+    if prior is None:
+        codes = method.sample(count, generator)
+    else:
+        with torch.no_grad():
+            codes = _of_latents(run, prior).able(Sampling).draw(count, generator, temperature)
+    return [_mesh(run, method, code, resolution) for code in codes]
+
+
+def _of_latents(run: Run, prior: Run) -> Run:
+    """The prior, if it is one of this run's latents."""
+    if not isinstance(prior.data, Examples) or prior.data.path.resolve() != run.directory.resolve():
+        raise UserError(
+            f"{prior.directory}: has learnt from {prior.data.path}, not from the latents of {run.directory}; train one "
+            f"of these: {command_line('train', run.directory, '--method', 'realnvp')}."
+        )
+    return prior
 
 
 def _generator(run: Run, seed: int) -> torch.Generator:

@@ -27,16 +27,16 @@ from neural3d.config import override, parse_assignments
 from neural3d.disk import write_whole
 from neural3d.errors import UserError
 from neural3d.examples.examples import Examples
+from neural3d.examples.reading import made, read_examples
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.loading import load_data
 from neural3d.loading import resolve as find_scene
 from neural3d.methods import METHODS, OF_CATEGORY, method_class
-from neural3d.methods.abilities import Meshable, Renderable, cannot
+from neural3d.methods.abilities import Meshable, Renderable, Teaching, cannot
 from neural3d.methods.base import Method
 from neural3d.methods.choice import choose
 from neural3d.plain import from_plain, read_json
-from neural3d.priors.loading import load_examples
 from neural3d.render import RenderOut
 from neural3d.scene import Data, Fitted, Scene
 from neural3d.scene.exposure import exposure_spread
@@ -260,6 +260,23 @@ def load(run: str | Path, device: str = "auto") -> Run:
     method = build_method(config, scene, target)
     step = load_method(method, load_state(directory / "checkpoint.safetensors", target))
     return Run(directory, config, scene, method.eval(), step)
+
+
+def load_examples(path: str | Path) -> Examples:
+    """What priors learn from: files of examples, or what another run has learnt, such as latents of shapes.
+
+    Raises UserError where there is nothing of the kind, or it is damaged.
+    """
+    found = Path(path)
+    if not found.exists():
+        raise UserError(f"{path} does not exist; check the path.")
+    found = found.resolve()
+    if not (found / "config.json").exists():
+        return read_examples(found)
+    run = load(found, "cpu")
+    return made(
+        found, {split: (values, None) for split, values in run.able(Teaching).lessons(run.config.load_data).items()}
+    )
 
 
 def todays_names(values: dict[str, Any], method: type[Method]) -> dict[str, Any]:

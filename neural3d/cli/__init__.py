@@ -20,6 +20,7 @@ from neural3d.cli.body import BodyLearn, BodyMake
 from neural3d.cli.console import given_once, print_error, print_table
 from neural3d.cli.convert import Convert
 from neural3d.cli.demo import Demo
+from neural3d.cli.denoise import Denoise
 from neural3d.cli.evaluate import Eval
 from neural3d.cli.export import Export
 from neural3d.cli.info import Info
@@ -36,7 +37,7 @@ from neural3d.errors import UserError, out_of_memory
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
     "view": View, "convert": Convert, "reconstruct": Reconstruct, "sample": Sample,
-    "body make": BodyMake, "body learn": BodyLearn,
+    "denoise": Denoise,    "body make": BodyMake, "body learn": BodyLearn,
 }  # fmt: skip
 
 SETTINGS = ("--set", "--shape", "--pose")  # options that take any number of NAME=VALUE

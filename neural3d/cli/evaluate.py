@@ -94,7 +94,7 @@ def print_prior_scores(report: dict[str, Any]) -> None:
         console.print(f"mean squared error of what comes back: {results['error']:.5f}")
     binary = ", binarised" if protocol["binarised"] else ""
     of = f" of {protocol['of']:,}" if protocol["of"] > protocol["examples"] else ""
-    console.print(f"{protocol['examples']:,}{of} {protocol['split']} examples of {protocol['values']:,} values{binary}")
+    console.print(f"{protocol['examples']:,}{of} {protocol['split']} examples, {protocol['values']:,} values{binary}")
 
 
 def print_mesh_scores(report: dict[str, Any]) -> None:

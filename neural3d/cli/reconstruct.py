@@ -33,6 +33,9 @@ class Reconstruct:
     """How many between."""
     samples: Annotated[int | None, option("N")] = None
     """Instead of FILE: so many new shapes (needs --method deepsdf)."""
+    prior: Annotated[Path | None, option("RUN")] = None
+    """A prior of the run's latents (neural3d train RUN --method realnvp): with FILE for likelier completions, with
+    --samples for new shapes."""
     seed: Seed = 0
     resolution: Number = 128
     """Cells along the longest side of the category's box."""
@@ -61,14 +64,17 @@ class Reconstruct:
             if not file.exists():
                 raise UserError(f"{file} does not exist; check the path.")
         run = load(self.path, self.device)
+        prior = None if self.prior is None else load(self.prior, self.device)
+        if self.two and prior is not None:
+            raise UserError("--prior is for FILE and --samples; shapes between two need none.")
         if self.file is not None:
-            mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed)
+            mesh = reconstruct(run, self.file, resolution=self.resolution, seed=self.seed, prior=prior)
             mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
             return print_mesh(self.out, mesh, self.up, units_of(run.scene))
         if self.two:
             meshes = between(run, *self.between, self.count, resolution=self.resolution, seed=self.seed)
         else:
-            meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed)
+            meshes = new_shapes(run, self.samples or 0, resolution=self.resolution, seed=self.seed, prior=prior)
         for i, mesh in enumerate(meshes):
             write_mesh(mesh, self.out / f"{i:03d}.glb", up=self.up, native_up=run.up_in_capture)
         console.print(f"{len(meshes)} meshes written to {self.out}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -89,6 +91,9 @@ class Reconstructive(Conditional, Protocol):
 class Generative(Conditional, Protocol):
     """Codes are vectors, on whose straight lines lie subjects too."""
 
+    energy: Callable[[Float[Tensor, "S L"]], Float[Tensor, "S"]] | None
+    """−log p of codes by a prior, in place of the normal distribution of the codes that are known."""
+
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
         """Codes of subjects that nobody has seen."""
 
@@ -103,21 +108,15 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
-class Sampling(Protocol):
-    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
-        """New examples; images as numbers from 0 to 1. temperature: below 1, likelier and less varied ones."""
+class Guiding(Protocol):
+    def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        """−log p(x), or a bound above it, in nats; differentiable, so that what is looked for can be made likelier."""
 
 
 @runtime_checkable
-class Labelled(Protocol):
-    """Samples of the class that is asked for. A method that may learn without has no `classes` where it did."""
-
-    classes: list[str]
-
-    def draw(
-        self, count: int, generator: torch.Generator, temperature: float = 1.0, label: int | None = None
-    ) -> Float[Tensor, "count ..."]:
-        """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
+class Sampling(Protocol):
+    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
+        """New examples; images as numbers from 0 to 1. temperature: below 1, likelier and less varied ones."""
 
 
 @runtime_checkable
@@ -127,6 +126,14 @@ class Coding(Protocol):
     def encode(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B L"]: ...
 
     def decode(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B ..."]: ...
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """What it has learnt of its training data is data for a prior."""
+
+    def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
+        """Vectors (N, L) float32 or pictures (N, 1, h, w) uint8 of each split. data: loads what it has learnt from."""
 
 
 @runtime_checkable
@@ -143,6 +150,18 @@ class Denoising(Protocol):
         """Examples without the noise that was in them."""
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """Samples of the class that is asked for. A method that may learn without has no `classes` where it did."""
+
+    classes: list[str]
+
+    def draw(
+        self, count: int, generator: torch.Generator, temperature: float = 1.0, label: int | None = None
+    ) -> Float[Tensor, "count ..."]:
+        """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
@@ -153,6 +172,7 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
     Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
+    Teaching: ("be learnt from by a prior", "train {run} --method realnvp"),
     Generative: ("make new shapes, or shapes between two", "reconstruct {run} --samples 5 --out shapes"),
 }
 

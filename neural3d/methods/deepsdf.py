@@ -27,10 +27,10 @@ from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import positional_encoding, positional_width
 from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
-from neural3d.methods.abilities import Generative
+from neural3d.methods.abilities import Generative, Teaching
 from neural3d.methods.category import CategoryMethod, numpy_rng
 from neural3d.methods.players import Player
-from neural3d.shapes.category import CategoryBatch, CategorySource, ShapeSet, distance_samples
+from neural3d.shapes.category import HELD_OUT, CategoryBatch, CategorySource, ShapeSet, distance_samples
 
 if TYPE_CHECKING:
     from neural3d.geometry.mesh import Field, Mesh
@@ -67,11 +67,12 @@ class DeepSdfConfig:
     fit_prior: float = 1e-5  # λ': weight of ‖w‖²
 
 
-class DeepSdf(CategoryMethod, Generative):
+class DeepSdf(CategoryMethod, Generative, Teaching):
     """See the module's docstring. A code is a latent (L,)."""
 
     Config = DeepSdfConfig
     level = None
+    energy: Callable[[Float[Tensor, "S L"]], Float[Tensor, "S"]] | None = None  # of a prior, see `Generative`
     latents: Float[Tensor, "shapes L"]
 
     def __init__(self, config: DeepSdfConfig, scene: ShapeSet):
@@ -176,15 +177,19 @@ class DeepSdf(CategoryMethod, Generative):
             some = torch.randint(len(points), (c.fit_points,), generator=generator, device=points.device)
             value = self.distance(mean + w @ frame, points[some].expand(len(w), -1, 3))
             misfit = error(value, distance[some]).mean(1)
-            loss = (misfit + c.fit_prior * w.square().sum(-1)).sum()  # starts do not see each other
+            loss = (misfit + self._unlikely(w, mean + w @ frame)).sum()  # starts do not see each other
             (v_w,) = torch.autograd.grad(loss, w)
             rate = c.fit_lr * 0.1 ** (step / c.fit_steps)
             m, v = 0.9 * m + 0.1 * v_w, 0.999 * v + 0.001 * v_w.square()  # Adam, on no parameter of ours
             m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
             w = w.detach() - rate * m_hat / (v_hat.sqrt() + 1e-8)
         z = mean + w @ frame
-        misfit = self._misfit(z, points, distance, error) + c.fit_prior * w.square().sum(-1)
-        return z[misfit.argmin()]
+        with torch.no_grad():
+            return z[(self._misfit(z, points, distance, error) + self._unlikely(w, z)).argmin()]
+
+    def _unlikely(self, w: Float[Tensor, "S K"], z: Float[Tensor, "S L"]) -> Float[Tensor, "S"]:
+        """λ' ‖w‖², which is 2 λ' (−log p) of the normal distribution but for a constant; or of a prior's."""
+        return self.config.fit_prior * (w.square().sum(-1) if self.energy is None else 2 * self.energy(z))
 
     def _frame(self) -> tuple[Float[Tensor, "L"], Float[Tensor, "K L"]]:
         """μ and A of the training shapes' latents: A's rows are the covariance's axes, as long as its deviations."""
@@ -211,6 +216,11 @@ class DeepSdf(CategoryMethod, Generative):
 
     def field(self, code: Float[Tensor, "L"]) -> Field:
         return lambda x: self.distance(code[None], x[None])[0]
+
+    def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
+        """As `Teaching.lessons`: the latents, every 8th held out."""
+        latents, held = self.latents.detach().cpu().numpy(), np.arange(len(self.latents)) % HELD_OUT == 0
+        return {"train": latents[~held], "test": latents[held]}
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count L"]:
         """New latents from the normal distribution with the mean and covariance of the training shapes' latents."""

@@ -43,9 +43,9 @@ APART = 4.0  # scene units between objects that are marched together
 class DvrCategoryConfig:
     """Settings of `dvr` for a folder of many objects. The set's box has a longest side of 1.8 scene units."""
 
-    horizon: Count = 3000  # step at which learning rates reach their final value
-    objects: Count = 16  # per step
-    rays: Count = 64  # per object and step, through it
+    horizon: Count = 8000  # step at which learning rates reach their final value
+    objects: Count = 32  # per step
+    rays: Count = 32  # per object and step, through it
     points: Count = 128  # per object and step, asked about its silhouettes
 
     side: Count = 64  # pixels along the pictures' sides; a multiple of 16

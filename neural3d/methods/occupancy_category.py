@@ -39,7 +39,7 @@ class OccupancyCategoryConfig:
 
     condition: Literal["points", "image", "class"] = "points"  # what is seen of a shape
 
-    horizon: Count = 4000  # step at which the learning rate reaches its final value
+    horizon: Count = 8000  # step at which the learning rate reaches its final value
     shapes: int = 0  # per step; 0: 8 by points, else 32
     points: int = 0  # per shape and step at which the field is learnt; 0: 512 by points, else 128
     lr: float = 0.0  # 0: 2e-3 by points, else 3e-3

@@ -89,6 +89,10 @@ class Exact(Prior):
         nats = -self.log_likelihood(batch.x).mean()
         return {"nats": nats}, {"nats": nats.detach()}
 
+    def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        """As `Guiding.energy`."""
+        return -self.log_likelihood(x)
+
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
         """As `Likelihood.score`."""

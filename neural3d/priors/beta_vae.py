@@ -45,7 +45,7 @@ class BetaVae(Variational):
     def loss(
         self, batch: ExampleBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        misfit, divergence = (term.mean() for term in self.terms(batch, generator))
+        misfit, divergence = (term.mean() for term in self.terms(batch.x, generator))
         self.divergence_now.copy_(divergence.detach())
         metrics = {"nats": (misfit + divergence).detach(), "divergence": divergence.detach(), "beta": self.beta.clone()}
         return {"misfit": misfit, "divergence": self.beta * divergence}, metrics

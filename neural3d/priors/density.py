@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
-from neural3d.methods.abilities import Likelihood
+from neural3d.methods.abilities import Guiding, Likelihood
 from neural3d.priors.base import Prior
 
 LEVELS = 256
 
 
-class Density(Prior, Likelihood):
+class Density(Prior, Likelihood, Guiding):
     """Learns by the mean of −log p; see the module's docstring."""
 
     mean: Float[Tensor, "..."]  # of vectors
@@ -68,6 +68,9 @@ class Density(Prior, Likelihood):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         nats = -self.log_likelihood(batch.x, generator).mean()
         return {"nats": nats}, {"nats": nats.detach()}
+
+    def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        return -self.log_likelihood(x, generator)
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:

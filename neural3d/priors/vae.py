@@ -25,5 +25,5 @@ class Vae(Variational):
     def loss(
         self, batch: ExampleBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        misfit, divergence = (term.mean() for term in self.terms(batch, generator))
+        misfit, divergence = (term.mean() for term in self.terms(batch.x, generator))
         return {"misfit": misfit, "divergence": divergence}, {"nats": (misfit + divergence).detach()}

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, softplus
 
 from neural3d.config import Count, Layers, Width
-from neural3d.examples.examples import ExampleBatch, Examples
-from neural3d.methods.abilities import Coding, Likelihood, Sampling
+from neural3d.examples.examples import Examples
+from neural3d.methods.abilities import Coding, Guiding, Likelihood, Sampling
 from neural3d.priors.autoregressive import bernoulli
 from neural3d.priors.base import Prior, PriorConfig
 from neural3d.priors.upsampling import Decoder, Dense, Encoder, Upsampling
@@ -55,7 +55,7 @@ class VariationalConfig(PriorConfig):
     samples: Count = 50  # K: codes for each example in eval; 1: the ELBO
 
 
-class Variational(Prior, Likelihood, Sampling, Coding):
+class Variational(Prior, Likelihood, Guiding, Sampling, Coding):
     """See the module's docstring."""
 
     likelihood = "lower bound"
@@ -134,11 +134,18 @@ class Variational(Prior, Likelihood, Sampling, Coding):
         told = self.decoder(z).view(len(z), *self.scene.shape)
         return told if self.config.decoder == "gaussian" else torch.sigmoid(told)
 
-    def terms(self, batch: ExampleBatch, generator: torch.Generator) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-        """(−log p(x|z) for a z ~ q, KL), of each example."""
-        posterior = self.posterior(batch.x)
+    def terms(
+        self, x: Float[Tensor, "B ..."], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+        """(−log p(x|z) for a z ~ q, KL), each (B,)."""
+        posterior = self.posterior(x)
         z, _ = self.drawn(posterior, generator)
-        return -self.fit(z, batch.x, generator), self.divergence(posterior)
+        return -self.fit(z, x, generator), self.divergence(posterior)
+
+    def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
+        """−ELBO."""
+        misfit, divergence = self.terms(x, generator)
+        return misfit + divergence
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:

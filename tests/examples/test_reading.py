@@ -12,7 +12,6 @@ from neural3d.errors import UserError
 from neural3d.examples.examples import ExampleSource
 from neural3d.examples.reading import made, read_examples
 from neural3d.examples.sheet import GAP, contact_sheet, picture
-from neural3d.priors.loading import load_examples
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (60, 6, 4), dtype=np.uint8)
@@ -108,17 +107,6 @@ def test_labels_that_are_too_few(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[:9]))
     with pytest.raises(UserError, match="60 train examples, but 9 labels"):
         read_examples(tmp_path)
-
-
-def test_a_run_without_latents_is_no_data(tmp_path):
-    from neural3d.checkpoint import save_state
-
-    (tmp_path / "config.json").write_text("{}")
-    save_state(tmp_path / "checkpoint.safetensors", {"method": {"weight": torch.zeros(3)}})
-    with pytest.raises(UserError, match="without latents"):
-        load_examples(tmp_path)
-    save_state(tmp_path / "checkpoint.safetensors", {"method": {"latents": torch.randn(9, 4)}})
-    assert load_examples(tmp_path).shape == [4]
 
 
 def test_each_example_comes_once_before_any_comes_again(tmp_path):

@@ -21,12 +21,20 @@ CPU = torch.device("cpu")
 SMALL = {
     "ae": ["width=16", "latent=4"],
     "beta-vae": ["width=16", "layers=1", "latent=3", "limit=2"],
+    "eonade": ["width=32", "orders=3", "lr=0.01"],
+    "fvsbn": ["lr=0.05"],
     "dbm": ["first=8", "second=6", "draw_steps=4"],
     "eonade": ["width=32", "orders=3", "lr=0.01"],
     "fvsbn": ["lr=0.05"],
     "glow": ["width=8", "steps=2"],
     "gsn": ["width=16", "draw_steps=3"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
+    "pca": ["latent=3"],
+    "rbm": ["hidden=8", "draw_steps=4"],
+    "realnvp": ["width=8", "blocks=1"],
+    "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
+    "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
+    "vae": ["width=16", "layers=1", "latent=3", "latents=categorical"],
     "nade": ["width=20", "lr=0.05"],
     "pca": ["latent=3"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],
@@ -34,7 +42,6 @@ SMALL = {
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
     "rnade": ["width=8", "components=2"],
-    "vae": ["width=16", "layers=1", "latent=3", "latents=categorical"],
 }
 EXACT = [name for name in PRIORS if issubclass(method_class(name), Exact)]  # of zeros and ones, all of them
 
