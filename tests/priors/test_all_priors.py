@@ -24,8 +24,6 @@ SMALL = {
     "eonade": ["width=32", "orders=3", "lr=0.01"],
     "fvsbn": ["lr=0.05"],
     "dbm": ["first=8", "second=6", "draw_steps=4"],
-    "eonade": ["width=32", "orders=3", "lr=0.01"],
-    "fvsbn": ["lr=0.05"],
     "glow": ["width=8", "steps=2"],
     "gsn": ["width=16", "draw_steps=3"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
@@ -36,11 +34,8 @@ SMALL = {
     "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
     "vae": ["width=16", "layers=1", "latent=3", "latents=categorical"],
     "nade": ["width=20", "lr=0.05"],
-    "pca": ["latent=3"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],
     "pixelrnn": ["width=6", "layers=1", "lr=0.02"],
-    "rbm": ["hidden=8", "draw_steps=4"],
-    "realnvp": ["width=8", "blocks=1"],
     "rnade": ["width=8", "components=2"],
 }
 EXACT = [name for name in PRIORS if issubclass(method_class(name), Exact)]  # of zeros and ones, all of them
