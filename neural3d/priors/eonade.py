@@ -1,7 +1,7 @@
 """One network for every order: given any of the values and which ones they are, it tells how likely the others are.
 
 Uria, Murray, Larochelle: "A Deep and Tractable Density Estimator", ICML 2014. m: which values are seen. The network
-takes [x ⊙ m, m]. A step draws for each example how many are seen, d − 1, uniformly, and which; eq. 11:
+takes [x ⊙ m, m]. A step draws for each example how many are seen, d − 1, uniformly, and which:
     loss = D / (D − d + 1) Σ_{i unseen} −log p(x_i | x_m, m)
 This is, over all draws, the mean of −log p(x) over all orders. Afterwards K orders stand for all, as a mixture:
     log p(x) = log (1/K) Σ_o Π_d p(x_{o_d} | x_{o_<d})      (an ensemble: EoNADE)
@@ -33,6 +33,7 @@ class EonadeConfig(PriorConfig):
     """Settings of `eonade`."""
 
     horizon: Count = 100_000
+    lr: float = 3e-3
     width: Width = 500  # of the hidden layers
     layers: Count = 2
     orders: Count = 16  # that likelihood is a mixture over; each takes as long as the first

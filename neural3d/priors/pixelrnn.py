@@ -105,6 +105,7 @@ class RowSteps:
         self.c = torch.zeros_like(self.units)
 
     def enter(self, features: Float[Tensor, "B 2*h 1 W"]) -> None:
+        """The row above is complete; its features are not needed."""
         self.told, self.c_above = self.layer.before(self.units), self.c.clone()
 
     def pixel(self, features: Float[Tensor, "B 2*h 1 2"], j: int) -> Float[Tensor, "B h 1 1"]:
