@@ -67,7 +67,7 @@ class Sample:
         require_writable(self.out, folder=True)
         run = load(self.path, self.device)
         method = run.able(Sampling)
-        asked = {}
+        asked: dict[str, int] = {}
         if self.label is not None:
             if not isinstance(method, Labelled):
                 raise UserError(

@@ -1,7 +1,7 @@
 """One network for every order: given any of the values and which ones they are, it tells how likely the others are.
 
 Uria, Murray, Larochelle: "A Deep and Tractable Density Estimator", ICML 2014. m: which values are seen. The network
-takes [x ⊙ m, m]. A step draws for each example how many are seen, d − 1, uniformly, and which; eq. 11:
+takes [x ⊙ m, m]. A step draws for each example how many are seen, d − 1, uniformly, and which:
     loss = D / (D − d + 1) Σ_{i unseen} −log p(x_i | x_m, m)
 This is, over all draws, the mean of −log p(x) over all orders. Afterwards K orders stand for all, as a mixture:
     log p(x) = log (1/K) Σ_o Π_d p(x_{o_d} | x_{o_<d})      (an ensemble: EoNADE)
@@ -33,6 +33,7 @@ class EonadeConfig(PriorConfig):
     """Settings of `eonade`."""
 
     horizon: Count = 100_000
+    lr: float = 3e-3
     width: Width = 500  # of the hidden layers
     layers: Count = 2
     orders: Count = 16  # that likelihood is a mixture over; each takes as long as the first
@@ -48,6 +49,7 @@ class Eonade(Exact, Likelihood, Sampling):
     def __init__(self, config: EonadeConfig, scene: Examples):
         super().__init__(config, scene)
         self.scored = config.scored
+        self.likelihood = f"exact, of a mixture over {config.orders} orders"
         widths = [config.width] * config.layers
         reach = (2 * self.length) ** -0.5
         self.values = nn.Parameter(torch.empty(self.length, config.width).uniform_(-reach, reach))
@@ -68,7 +70,9 @@ class Eonade(Exact, Likelihood, Sampling):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = batch.x.flatten(1)
         turns = torch.rand(x.shape, generator=generator, device=x.device).argsort(1)
-        known = torch.randint(self.length, (len(x), 1), generator=generator, device=x.device)  # d − 1
+        # d − 1 of each, uniform; spread evenly over the batch, since the loss changes much with it
+        parts = torch.arange(len(x), device=x.device) + torch.rand(len(x), generator=generator, device=x.device)
+        known = (parts * (self.length / len(x))).long().clamp(max=self.length - 1)[:, None]
         m = (turns < known).to(x)
         logits = self.last(self.features((x * m) @ self.values + m @ self.seen + self.bias))
         of_unseen = (bernoulli(logits, x) * (1 - m)).sum(1)

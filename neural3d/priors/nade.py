@@ -1,6 +1,6 @@
 """Binary values in order, each given those before by hidden units that are carried from one value to the next.
 
-Larochelle & Murray: "The Neural Autoregressive Distribution Estimator", AISTATS 2011, eqs. 9 and 10:
+Larochelle & Murray: "The Neural Autoregressive Distribution Estimator", AISTATS 2011:
     p(x) = Π_d Bernoulli(x_d; σ(b_d + V_d h_d)),   h_d = σ(c + Σ_{j<d} W_j x_j)
 """
 
@@ -24,7 +24,9 @@ from neural3d.priors.base import Exact, PriorConfig
 class NadeConfig(PriorConfig):
     """Settings of `nade`."""
 
-    horizon: Count = 25_000
+    horizon: Count = 40_000
+    lr: float = 1e-2
+    lr_final: float = 1e-4
     width: Width = 500  # hidden units
 
 

@@ -31,8 +31,10 @@ FIRST_REACH = 3  # pixels to each side that the first layer sees: 7 × 7, as pub
 class PixelCnnConfig(PixelConfig):
     """Settings of `pixelcnn`."""
 
-    horizon: Count = 30_000
-    width: Width = 24  # channels of each stack
+    horizon: Count = 25_000
+    lr: float = 3e-3
+    lr_final: float = 1e-4
+    width: Width = 16  # channels of each stack
     layers: Count = 7
     reach: Count = 1  # pixels to each side that layers but the first see: 3 × 3
 

@@ -31,10 +31,12 @@ REACH = 3  # of the first convolution: 7 × 7
 class PixelRnnConfig(PixelConfig):
     """Settings of `pixelrnn`."""
 
-    horizon: Count = 20_000
-    cell: Literal["row", "diagonal"] = "row"
-    width: Width = 16  # h
-    layers: Count = 4
+    horizon: Count = 15_000
+    lr: float = 3e-3
+    lr_final: float = 1e-4
+    cell: Literal["row", "diagonal"] = "row"  # what an LSTM has before a pixel: the row above; the diagonal, both ways
+    width: Width = 16  # h, units of an LSTM
+    layers: Count = 3  # LSTMs, one after the other
 
 
 class PixelRnn(PixelPrior):
@@ -103,6 +105,7 @@ class RowSteps:
         self.c = torch.zeros_like(self.units)
 
     def enter(self, features: Float[Tensor, "B 2*h 1 W"]) -> None:
+        """The row above is complete; its features are not needed."""
         self.told, self.c_above = self.layer.before(self.units), self.c.clone()
 
     def pixel(self, features: Float[Tensor, "B 2*h 1 2"], j: int) -> Float[Tensor, "B h 1 1"]:

@@ -1,6 +1,6 @@
 """Real values in order, each a mixture of Gaussians given by those before it: NADE for numbers.
 
-Uria, Murray, Larochelle: "RNADE: The Real-Valued Neural Autoregressive Density-Estimator", NeurIPS 2013, eqs. 4 to 11:
+Uria, Murray, Larochelle: "RNADE: The Real-Valued Neural Autoregressive Density-Estimator", NeurIPS 2013:
     a_1 = c,   a_{d+1} = a_d + y_d W_d,   h_d = max(0, ρ_d a_d)
     p(y_d | y_<d) = Σ_k α_dk N(y_d; μ_dk, σ_dk²),   α = softmax(V^α h + b^α), μ = V^μ h + b^μ, σ = exp(V^σ h + b^σ)
 ρ_d keeps the units of later values, sums of more terms, in the range of the first.

@@ -9,11 +9,12 @@ from enumerated import every_picture
 
 from neural3d.cli.sample import Sample
 from neural3d.errors import UserError
+from neural3d.evaluate.prior import evaluate_prior
 from neural3d.examples.reading import made
 from neural3d.methods import method_class
 from neural3d.priors.nade import Nade, NadeConfig
 from neural3d.priors.pixelcnn import PixelCnn
-from neural3d.run import configure
+from neural3d.run import configure, load
 from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
@@ -152,3 +153,12 @@ def test_classes_need_labels():
     unlabelled = made(Path("pictures"), {"train": (np.zeros((9, 1, 3, 4), np.uint8), None)})
     with pytest.raises(UserError, match="no labels"):
         PixelCnn(PixelCnn.Config(conditional=True), unlabelled)
+
+
+def test_a_few_examples_are_enough_where_each_takes_long(data, tmp_path):
+    settings = ["horizon=1", "width=8", "orders=2", "scored=7"]
+    Trainer.create(tmp_path / "run", *configure(data, "eonade", settings, seed=1), CPU).fit(1, previews=False)
+    protocol = evaluate_prior(load(tmp_path / "run"))["protocol"]
+    assert (protocol["examples"], protocol["of"]) == (7, 50)
+    assert protocol["likelihood"] == "exact, of a mixture over 2 orders"
+    assert evaluate_prior(load(tmp_path / "run"), limit=9)["protocol"]["examples"] == 9
