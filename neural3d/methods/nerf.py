@@ -34,7 +34,7 @@ from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span, unseen_patches
 from neural3d.losses import occlusion, patch_smoothness
-from neural3d.methods.abilities import Energy, Guided, Meshable, Renderable
+from neural3d.methods.abilities import Guided, Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.ops.mlp import MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH, MAX_INPUT_OUTPUT_WIDTH
@@ -188,15 +188,6 @@ class Nerf(Method, Renderable, Meshable, Guided):
             )
         self.near, self.far = c.near or scene.near, c.far or scene.far
         self.cameras = scene.cameras("train")
-        self.guide: Energy | None = None
-
-    def guided(self, energy: Energy, shape: list[int]) -> None:
-        """As `Guided.guided`: by a prior of patches."""
-        size = self.config.patch_size
-        if shape != [3, size, size]:
-            seen = " × ".join(map(str, shape))
-            raise UserError(f"prior: it has learnt {seen} values, but patches are 3 × {size} × {size}; set patch_size.")
-        self.guide = energy
 
     @property
     def batch_size(self) -> int:
@@ -354,9 +345,7 @@ class Nerf(Method, Renderable, Meshable, Guided):
             losses["smooth_depth"] += c.smooth_depth * patch_smoothness(depth.view(square))
             losses["smooth_color"] += c.smooth_color * patch_smoothness(p.rgb.view(square))
             if self.guide is not None:
-                pictures = p.rgb.view(square).movedim(-1, 1)
-                unlikely = self.guide(pictures.clamp(0, 1), generator).mean() / pictures[0].numel()
-                losses["prior"] = losses.get("prior", torch.zeros_like(unlikely)) + c.prior_weight * unlikely
+                losses["prior"] = losses.get("prior", 0) + self.unlikely(p.rgb, generator)
         return losses
 
     # --- pictures and meshes ---

@@ -20,7 +20,8 @@ from neural3d.config import Count
 from neural3d.fields.mlp import require_precision
 from neural3d.fields.radiance import HashRadiance, RadianceConfig
 from neural3d.geometry.cameras import Camera
-from neural3d.methods.abilities import Exposed, Meshable, Renderable
+from neural3d.geometry.rays import unseen_patches
+from neural3d.methods.abilities import Exposed, Guided, Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.methods.poses import PoseCorrections
@@ -47,8 +48,14 @@ class NgpConfig(RadianceConfig):
     exposure: bool = False  # a colour gain per training photo
     refine_poses: bool = False  # camera poses move with the scene: for such as are off by a pixel or more
 
+    prior: str = ""  # a run that patches of unseen views follow: train PHOTOS --method realnvp --set patch=8
+    prior_weight: float = 1e-3  # of its −log p per value, in nats
+    patches: Count = 4  # per step
+    patch_size: Count = 8  # rays along a side
+    patch_stride: Count = 1  # pixels between them
 
-class Ngp(Method, Renderable, Meshable, Exposed):
+
+class Ngp(Method, Renderable, Meshable, Exposed, Guided):
     """See the module's docstring."""
 
     Config = NgpConfig
@@ -114,10 +121,24 @@ class Ngp(Method, Renderable, Meshable, Exposed):
         if c.distortion:
             losses["distortion"] = c.distortion * out.distortion.mean()
 
+        if self.guide is not None:
+            losses["prior"] = self._follow(generator)
+
         self.budget.spent(len(samples) + 0.2 * marched, len(batch))  # a fifth of what differentiated ones cost
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
         metrics["marched_per_ray"] = marched / len(batch)
         return losses, metrics
+
+    def _follow(self, generator: torch.Generator) -> Float[Tensor, ""]:
+        """How unlikely patches are that nobody took a photo of."""
+        c = self.config
+        origins, directions = unseen_patches(
+            self.scene.cameras("train"), self.scene.aabb, c.patches, c.patch_size, c.patch_stride, generator
+        )
+        jitter = torch.rand(len(origins), generator=generator, device=origins.device)
+        samples, _ = self.field.samples(origins, directions, jitter)
+        out = composite_radiance(self.field, samples, directions, self.background.expand(len(origins), 3), None)
+        return self.unlikely(out.rgb, generator)
 
     def gains(self) -> Float[Tensor, "V 3"] | None:
         """Relative: their geometric mean, which is what a viewer sees, is 1."""

@@ -297,14 +297,20 @@ def prior_of_greys(folder, patch):
     return trainer.directory
 
 
-def test_patches_follow_a_prior(tmp_path):
+NGP = ["horizon=150", "samples_per_batch=4096", "log2_table=12", "levels=6", "grid_budget=4096", "grid_resolution=32"]
+
+
+@pytest.mark.parametrize(
+    "method, settings", [("nerf", [f"{key}={value}" for key, value in SMALL.items()]), ("ngp", NGP)]
+)
+def test_patches_follow_a_prior(method, settings, tmp_path):
     """Of greys: what the photos show in colour becomes less so where the prior weighs much."""
     capture = fog_capture(tmp_path)
     prior = prior_of_greys(tmp_path, 4)
-    small = [f"{key}={value}" for key, value in SMALL.items()] + ["patch_size=4", "patches=8"]
     spread = {}
     for weight in (0.0, 0.3):
-        config, data = configure(capture, "nerf", [*small, f"prior={prior}", f"prior_weight={weight}"])
+        more = ["patch_size=4", "patches=8", f"prior={prior}", f"prior_weight={weight}"]
+        config, data = configure(capture, method, [*settings, *more])
         trainer = Trainer.create(tmp_path / f"run{weight}", config, data, CPU)
         trainer.fit(150, previews=False)
         out = trainer.method.eval().render(data.views[data.split["test"][0]].camera)
