@@ -11,11 +11,12 @@
 
 namespace nb = nanobind;
 
-#define N3D_KERNELS(X)                                                                                              \
-  X(adam)                                                                                                           \
-  X(composite)                                                                                                      \
-  X(hash_grid) X(lbs) X(memory) X(mesh_raster) X(mlp) X(ray_march) X(soft_silhouette) X(splat_bin) X(splat_project) \
-      X(splat_raster) X(ssim)
+#define N3D_KERNELS(X) \
+  X(adam)              \
+  X(composite)         \
+  X(hash_grid)         \
+  X(lbs)               \
+  X(memory) X(mesh_raster) X(mlp) X(ray_march) X(soft_silhouette) X(splat_bin) X(splat_project) X(splat_raster) X(ssim)
 
 #define DECLARE(name) void bind_##name(nb::module_& m);
 N3D_KERNELS(DECLARE)
