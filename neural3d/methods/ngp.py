@@ -85,8 +85,7 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
         if self.config.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
         if self.config.refine_poses:
-            # Of batches that hold a few pixels of each photo, poses tremble; the field learns sharply once they stand.
-            groups.append(self.poses.group(lr_final=3e-8))
+            groups.append(self.poses.group())
         return [Player(groups, self.loss)]
 
     def extra_state(self) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class PoseCorrections(nn.Module):
         centres = torch.stack([camera.centre for camera in cameras])
         self.register_buffer("common", common_motions(centres).float(), persistent=False)
 
-    def group(self, lr_final: float) -> dict[str, Any]:
+    def group(self) -> dict[str, Any]:
         """For `neural3d.ops.adam.Adam`."""
-        return dict(params=[self.delta], lr=3e-4, lr_final=lr_final)
+        return dict(params=[self.delta], lr=3e-4, lr_final=3e-6)
 
     def forward(self, view: Int[Tensor, "*N"] | int) -> tuple[Float[Tensor, "*N 3 3"], Float[Tensor, "*N 3"]]:
         """Rotations about the cameras' centres, and shifts of these. view: numbers of cameras."""

@@ -170,7 +170,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         if c.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-2, lr_final=1e-3))
         if c.refine_poses:
-            groups.append(self.poses.group(lr_final=3e-6))
+            groups.append(self.poses.group())
         return groups
 
     def extra_state(self) -> dict[str, Any]:
