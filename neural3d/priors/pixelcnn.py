@@ -13,6 +13,7 @@ Drawn pixel by pixel, v is kept of each row and h of each pixel, and nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class PixelCnnConfig(PixelConfig):
     """Settings of `pixelcnn`."""
 
     horizon: Count = 25_000
-    lr: float = 3e-3
+    lr: float = 1e-2
     lr_final: float = 1e-4
     width: Width = 16  # channels of each stack
     layers: Count = 7
@@ -47,10 +48,11 @@ class PixelCnn(PixelPrior):
     def __init__(self, config: PixelCnnConfig, scene: Examples):
         super().__init__(config, scene)
         classes = len(scene.classes) if config.conditional else 0
-        self.layers = nn.ModuleList(
+        layers = nn.ModuleList(
             Gated(self.colours, config.width, FIRST_REACH if i == 0 else config.reach, classes, first=i == 0)
             for i in range(config.layers)
         )
+        self.layers: Sequence[Gated] = layers  # type: ignore[assignment]
         self.head = Head(config.width, self.colours, self.choices)
 
     def logits(self, x: Float[Tensor, "B C H W"], label: Label) -> Float[Tensor, "B C n H W"]:

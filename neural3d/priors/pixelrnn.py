@@ -12,6 +12,7 @@ they are known, add to the first features. Drawn pixel by pixel, each layer keep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,8 +51,9 @@ class PixelRnn(PixelPrior):
         self.above = nn.Conv2d(self.colours, 2 * config.width, (REACH, 2 * REACH + 1), padding=(0, REACH))
         self.left = Masked(torch.arange(self.colours), of_features, REACH + 1, own=False)
         self.of_class = nn.Embedding(len(scene.classes), 2 * config.width) if config.conditional else None
-        kind = RowLstm if config.cell == "row" else DiagonalLstm
-        self.lstms = nn.ModuleList(kind(of_features, of_units) for _ in range(config.layers))
+        kind: type[RowLstm | DiagonalLstm] = RowLstm if config.cell == "row" else DiagonalLstm
+        lstms = nn.ModuleList(kind(of_features, of_units) for _ in range(config.layers))
+        self.lstms: Sequence[RowLstm | DiagonalLstm] = lstms  # type: ignore[assignment]
         self.outs = nn.ModuleList(Masked(of_units, of_features) for _ in range(config.layers))
         self.head = Head(2 * config.width, self.colours, self.choices)
 
@@ -86,7 +88,9 @@ class RowLstm(nn.Module):
         self.before = nn.Conv1d(h, 4 * h, 3, padding=1, bias=False)
 
     def forward(self, features: Float[Tensor, "B 2*h H W"]) -> Float[Tensor, "B h H W"]:
-        units, c, rows = None, 0.0, []
+        units: Tensor | None = None
+        c: Tensor | float = 0.0
+        rows = []
         for seen in self.seen(pad(features, (1, 0))).unbind(2):
             units, c = lstm(seen if units is None else seen + self.before(units), c)
             rows.append(units)
@@ -134,7 +138,9 @@ class DiagonalLstm(nn.Module):
         from_ = column - row[:, None]
         inside = ((from_ >= 0) & (from_ < width)).to(seen)
         skewed = seen.gather(4, from_.clamp(0, width - 1).expand(*seen.shape[:3], -1, -1))
-        units, c, columns = None, 0.0, []
+        units: Tensor | None = None
+        c: Tensor | float = 0.0
+        columns = []
         for d, now in enumerate(skewed.unbind(4)):
             if units is not None:
                 now = now + self.before(pad(units.flatten(1, 2), (1, 0))).unflatten(1, (2, -1))
@@ -189,7 +195,7 @@ class Steps:
         self.model, self.label, self.row = model, label, -1
         weight = model.above.weight
         self.x = weight.new_zeros(count, model.colours, REACH + model.height, model.width)
-        self.kept = [layer.start(count, model.width) for layer in model.lstms]
+        self.kept: list[RowSteps | DiagonalSteps] = [layer.start(count, model.width) for layer in model.lstms]
         self.features = [weight.new_zeros(count, len(weight), 1, 1 + model.width) for _ in model.lstms]
 
     def logits(self, x: Float[Tensor, "B C H W"], i: int, j: int) -> Float[Tensor, "B C n"]:

@@ -52,7 +52,7 @@ class Rnade(Density, Sampling):
         """a of each value, of those before it."""
         return self.c + pad((y[:, :, None] * self.w)[:, :-1], (0, 0, 1, 0)).cumsum(1)
 
-    def mixtures(self, a: Float[Tensor, "B d H"], d: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def mixtures(self, a: Float[Tensor, "B d H"], d: slice) -> tuple[Tensor, ...]:
         """(log α up to a constant, μ, log σ), each (B, d, K), of the values d."""
         h = torch.relu(self.rho[d, None] * a)
         return (torch.einsum("bdh,dhk->bdk", h, self.v[d]) + self.b[d]).chunk(3, -1)
