@@ -36,16 +36,22 @@ def windows_of(folder: Path) -> tuple[dict[str, Float[np.ndarray, "N T D"]], lis
 
     A window has the world turned about +y and moved so that its first frame's root is above the origin and faces +z.
     Of each frame: the rotation vectors of all joints relative to their parents, in radians, then where the root is, in
-    metres: D = 3 J + 3. Clips of other skeletons than that of most are left out.
+    metres: D = 3 J + 3. Clips of other skeletons than that of most are left out, and .txt that hold none.
     Raises UserError naming the file where one is damaged, or where no clip is as long as a window.
     """
-    motions = [read_motion(p) for p in sorted(folder.iterdir()) if is_clip(p)]
+    motions, notes = [], []
+    for path in sorted(filter(is_clip, folder.iterdir())):
+        try:
+            motions.append(read_motion(path))
+        except UserError as error:
+            if path.suffix.lower() != ".txt":  # those may hold anything, such as a licence
+                raise
+            notes.append(f"left out: {error}")
     names = [tuple(motion.skeleton.names) for motion in motions]
-    most = max(set(names), key=lambda n: (names.count(n), n))
+    most = max(set(names), key=lambda n: (names.count(n), n), default=())
     kept = [m for m, own in zip(motions, names) if own == most and m.seconds >= (FRAMES - 1) / RATE]
     if not kept:
         raise UserError(f"{folder}: no clip of {FRAMES / RATE:.0f} seconds or more; give longer ones.")
-    notes = []
     if left := len(motions) - len(kept):
         notes.append(f"{left} of {len(motions)} clips are of another skeleton, or shorter than a window: left out")
     pieces = [_pieces(motion) for motion in kept]

@@ -65,6 +65,9 @@ def test_a_folder_of_clips(clips, tmp_path):
     windows, notes = windows_of(clips)
     assert windows["train"].shape[1:] == (FRAMES, 12) and len(windows["test"]) * 2 == len(windows["train"])
     assert notes == []
+    (clips / "LICENSE.txt").write_text("as you like")
+    assert "LICENSE.txt is no whole JSON" in windows_of(clips)[1][0]
+    (clips / "LICENSE.txt").unlink()
     write_motion(nodding(seconds=1.0), clips / "short.bvh")
     assert "1 of 4 clips" in windows_of(clips)[1][0]
 
