@@ -24,7 +24,7 @@ from neural3d.geometry.rotations import axis_angle_from_rotation, rotation_from_
 from neural3d.methods.abilities import Foretelling
 from neural3d.run import load, load_examples
 
-CLIPS = Path(os.environ.get("NEURAL3D_DATA", "../shared/data")) / "motion/deepmimic"
+CLIPS = Path(os.environ.get("NEURAL3D_DATA", "../shared/data")) / "motion"
 SEEN = 25  # frames, a second
 AFTER = {ms: round(ms / 1000 * RATE) for ms in (80, 160, 320, 400)}  # frames
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from neural3d.body.clips import is_clip, read_motion
 from neural3d.body.clips.reader import resampled as between_frames
 from neural3d.body.motion import Motion
+from neural3d.body.retarget import retarget
 from neural3d.errors import UserError
 from neural3d.geometry.rotations import (
     axis_angle_from_rotation,
@@ -25,8 +26,8 @@ HELD_OUT = 8  # every 8th clip, from the first on; of fewer than two the last wi
 
 
 def holds_clips(folder: Path) -> bool:
-    """Does a folder hold motion clips, and nothing but these and words about them?"""
-    files = [p for p in folder.iterdir() if p.is_file() and p.suffix not in ("", ".md")] if folder.is_dir() else []
+    """Does a folder hold motion clips, itself or below, and nothing but these and words about them?"""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in ("", ".md")] if folder.is_dir() else []
     clips = [p for p in files if is_clip(p) and p.suffix.lower() not in (".npz", ".glb", ".gltf")]
     return len(clips) > 0 and len(clips) == len(files)
 
@@ -36,11 +37,12 @@ def windows_of(folder: Path) -> tuple[dict[str, Float[np.ndarray, "N T D"]], lis
 
     A window has the world turned about +y and moved so that its first frame's root is above the origin and faces +z.
     Of each frame: the rotation vectors of all joints relative to their parents, in radians, then where the root is, in
-    metres: D = 3 J + 3. Clips of other skeletons than that of most are left out, and .txt that hold none.
+    metres: D = 3 J + 3. Clips of other skeletons than that of most are carried over to it; what cannot be (no two legs)
+    is left out, as are clips shorter than a window and .txt that hold none.
     Raises UserError naming the file where one is damaged, or where no clip is as long as a window.
     """
     motions, notes = [], []
-    for path in sorted(filter(is_clip, folder.iterdir())):
+    for path in sorted(filter(is_clip, folder.rglob("*"))):
         try:
             motions.append(read_motion(path))
         except UserError as error:
@@ -49,12 +51,20 @@ def windows_of(folder: Path) -> tuple[dict[str, Float[np.ndarray, "N T D"]], lis
             notes.append(f"left out: {error}")
     names = [tuple(motion.skeleton.names) for motion in motions]
     most = max(set(names), key=lambda n: (names.count(n), n), default=())
-    kept = [m for m, own in zip(motions, names) if own == most and m.seconds >= (FRAMES - 1) / RATE]
-    if not kept:
+    long = [(m, own) for m, own in zip(motions, names) if m.seconds >= (FRAMES - 1) / RATE]
+    if not long:
         raise UserError(f"{folder}: no clip of {FRAMES / RATE:.0f} seconds or more; give longer ones.")
-    if left := len(motions) - len(kept):
-        notes.append(f"{left} of {len(motions)} clips are of another skeleton, or shorter than a window: left out")
-    pieces = [_pieces(motion) for motion in kept]
+    if left := len(motions) - len(long):
+        notes.append(f"left out: {left} of {len(motions)} clips, shorter than {FRAMES / RATE:.0f} seconds")
+    skeleton = motions[names.index(most)].skeleton
+    pieces = []
+    for motion, own in long:
+        try:
+            pieces.append(_pieces(motion if own == most else retarget(motion, skeleton)))
+        except UserError as error:
+            notes.append(f"left out: {error}")
+    if not pieces:
+        raise UserError(f"{folder}: no clip could be carried over to the skeleton of most; give clips of one skeleton.")
     if len(pieces) == 1:
         cut = max(1, len(pieces[0]) * (HELD_OUT - 1) // HELD_OUT)
         return {"train": pieces[0][:cut], "test": pieces[0][cut:]}, notes

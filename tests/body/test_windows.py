@@ -69,7 +69,7 @@ def test_a_folder_of_clips(clips, tmp_path):
     assert "LICENSE.txt is no whole JSON" in windows_of(clips)[1][0]
     (clips / "LICENSE.txt").unlink()
     write_motion(nodding(seconds=1.0), clips / "short.bvh")
-    assert "1 of 4 clips" in windows_of(clips)[1][0]
+    assert "1 of 4 clips, shorter" in windows_of(clips)[1][0]
 
 
 def test_only_short_clips_are_refused(tmp_path):
