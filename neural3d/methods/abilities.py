@@ -158,6 +158,16 @@ class Coding(Protocol):
 
 
 @runtime_checkable
+class Upscaling(Protocol):
+    factor: int
+
+    def upscale(
+        self, low: Float[Tensor, "B C h w"], generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "B C factor*h factor*w"]:
+        """One of the pictures, `factor` times as large, that these may be averages of; values from 0 to 1."""
+
+
+@runtime_checkable
 class Foretelling(Protocol):
     def foretell(self, x: Float[Tensor, "B T D"], count: int) -> Float[Tensor, "B count D"]:
         """The likeliest frames that follow those that are seen."""

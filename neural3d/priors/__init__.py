@@ -20,6 +20,7 @@ PRIORS = {
     "rbm": "neural3d.priors.rbm:Rbm",
     "realnvp": "neural3d.priors.realnvp:RealNvp",
     "rnade": "neural3d.priors.rnade:Rnade",
+    "srflow": "neural3d.priors.srflow:SrFlow",
     "transformer": "neural3d.priors.transformer:Transformer",
     "vae": "neural3d.priors.vae:Vae",
     "vqvae": "neural3d.priors.vqvae:VqVae",

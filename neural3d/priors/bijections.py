@@ -1,6 +1,7 @@
 """Invertible layers, of which flows are made.
 
 Each y = f(x) comes with log |det ∂f/∂x| of every example; `inverse` gives x back. Arrays are (B, C) or (B, C, H, W).
+Some depend on what else is seen, of the same height and width: f(x; seen), invertible in x.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 
 from neural3d.priors.coupling_nets import ConvNet, VectorNet
 
+Seen = Tensor | None  # (B, S) or (B, S, H, W)
+
 
 class Bijection(nn.Module, abc.ABC):
     @abc.abstractmethod
-    def forward(self, x: Float[Tensor, "B ..."]) -> tuple[Float[Tensor, "B ..."], Float[Tensor, "B"]]:
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Float[Tensor, "B"]]:
         """(f(x), log |det|)"""
 
     @abc.abstractmethod
-    def inverse(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]: ...
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor: ...
 
 
 class ActNorm(Bijection):
@@ -37,7 +40,7 @@ class ActNorm(Bijection):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("ready", torch.zeros(()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
         if self.training and not self.ready:
             with torch.no_grad():
                 over = [d for d in range(x.ndim) if d != 1]
@@ -49,7 +52,7 @@ class ActNorm(Bijection):
         log_det = (places * self.log_scale.sum()).expand(len(x))
         return x * self.log_scale.exp().view(shape) + self.bias.view(shape), log_det
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
         shape = [1, -1, *[1] * (y.ndim - 2)]
         return (y - self.bias.view(shape)) * (-self.log_scale).exp().view(shape)
 
@@ -78,12 +81,12 @@ class Mixing(Bijection):
         one = torch.eye(len(self.sign), device=self.sign.device, dtype=self.lower.dtype)
         return self.lower.tril(-1) + one, self.upper.triu(1) + torch.diag(self.sign * self.log_size.exp())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
         lower, upper = self.factors()
         y = torch.einsum("ij,bj...->bi...", self.permutation @ lower @ upper, x)
         return y, (x[0, 0].numel() * self.log_size.sum()).expand(len(x))
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
         lower, upper = self.factors()
         rows = torch.einsum("ji,bj...->i...b", self.permutation, y).flatten(1)
         solved = torch.linalg.solve_triangular(lower, rows, upper=False, unitriangular=True)
@@ -99,50 +102,70 @@ class Coupling(Bijection):
     Half of the channels, or the fields of a checkerboard, are m; `odd` takes the other half. |s| < `limit`.
     """
 
-    mask: Float[Tensor, "1 ..."]
+    mask: Float[Tensor, "1 ..."]  # of one channel or one place where it is the same for all
 
     def __init__(self, shape: list[int], net: nn.Module, pattern: str, odd: bool, limit: float = 2.0):
         super().__init__()
         place = torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1))
         if pattern == "checkerboard":
             place = torch.arange(shape[1])[:, None] + torch.arange(shape[2])
-            mask = (place % 2 == odd).expand(shape)
+            mask = (place % 2 == odd)[None]
         elif pattern == "halves":
-            mask = ((place < shape[0] // 2) != odd).expand(shape)
+            mask = (place < shape[0] // 2) != odd
         else:
-            mask = (place % 2 == odd).expand(shape)
+            mask = place % 2 == odd
         self.register_buffer("mask", mask.float()[None])
         self.net, self.limit = net, limit
 
-    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.net(kept).chunk(2, 1)
+    def _affine(self, kept: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+        s, t = self.net(kept if seen is None else torch.cat([kept, seen], 1)).chunk(2, 1)
         free = 1 - self.mask
         return free * self.limit * torch.tanh(s / self.limit), free * t
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self._affine(self.mask * x)
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        s, t = self._affine(self.mask * x, seen)
         return x * s.exp() + t, s.flatten(1).sum(1)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        s, t = self._affine(self.mask * y)
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        s, t = self._affine(self.mask * y, seen)
+        return (y - t) * (-s).exp()
+
+
+class Injector(Bijection):
+    """What is seen alone scales and shifts all values, y = x e^s(seen) + t(seen) (SRFlow, 3.2). |s| < `limit`."""
+
+    def __init__(self, net: nn.Module, limit: float = 2.0):
+        super().__init__()
+        self.net, self.limit = net, limit
+
+    def _affine(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        s, t = self.net(seen).chunk(2, 1)
+        return self.limit * torch.tanh(s / self.limit), t
+
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        s, t = self._affine(seen)
+        return x * s.exp() + t, s.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        s, t = self._affine(seen)
         return (y - t) * (-s).exp()
 
 
 class Squeeze(Bijection):
     """Each 2 × 2 of a channel becomes four channels (RealNVP, 3.6). log |det| = 0."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
         b, c, h, w = x.shape
         parts = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
         return parts.reshape(b, 4 * c, h // 2, w // 2), x.new_zeros(b)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
         b, c, h, w = y.shape
         parts = y.view(b, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
         return parts.reshape(b, c // 4, 2 * h, 2 * w)
 
 
-def coupling(shape: list[int], width: int, layers: int, pattern: str, odd: bool) -> Coupling:
-    """With a network that suits the shape: convolutions for pictures, layers for vectors."""
+def coupling(shape: list[int], width: int, layers: int, pattern: str, odd: bool, seen: int = 0) -> Coupling:
+    """With a network that suits the shape: convolutions for pictures, layers for vectors. seen: channels of these."""
     make = ConvNet if len(shape) == 3 else VectorNet
-    return Coupling(shape, make(shape[0], 2 * shape[0], width, layers), pattern, odd)
+    return Coupling(shape, make(shape[0] + seen, 2 * shape[0], width, layers), pattern, odd)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,14 +20,14 @@ from torch import Tensor, nn
 
 from neural3d.examples.examples import Examples
 from neural3d.methods.abilities import Coding, Sampling
-from neural3d.priors.bijections import Bijection
+from neural3d.priors.bijections import Bijection, Seen
 from neural3d.priors.density import Density
 
 ALPHA = 0.05
 
 
-class Flow(Density, Sampling, Coding):
-    """See the module's docstring. A code is z = f(y), as one vector."""
+class Scales(Density):
+    """f and f⁻¹ of the module's docstring."""
 
     def __init__(self, config: Any, scene: Examples):
         super().__init__(config, scene)
@@ -43,8 +44,10 @@ class Flow(Density, Sampling, Coding):
     def layers_of(self, shape: list[int], scale: int) -> list[Bijection]:
         """The layers of one scale, that `shape` comes into; of pictures one of them a Squeeze."""
 
-    def to_normal(self, y: Float[Tensor, "B ..."]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """(z, log |det|), differentiable."""
+    def to_normal(
+        self, y: Float[Tensor, "B ..."], seen: Sequence[Seen] = ()
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
+        """(z, log |det|), differentiable. seen: what the layers of each scale see besides."""
         x, log_det = y, y.new_zeros(len(y))
         if self.pictures:
             inner = ALPHA + (1 - 2 * ALPHA) * y
@@ -54,39 +57,45 @@ class Flow(Density, Sampling, Coding):
         done = []
         for i, layers in enumerate(self.scales):
             for layer in layers:  # type: ignore[attr-defined]
-                x, own = layer(x)
+                x, own = layer(x, seen[i] if seen else None)
                 log_det = log_det + own
             if i + 1 < len(self.scales):
                 x, ready = x.chunk(2, 1)
                 done.append(ready.flatten(1))
         return torch.cat([*done, x.flatten(1)], 1), log_det
 
-    def from_normal(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B ..."]:
-        """f⁻¹."""
-        shapes = self._shapes()
+    def from_normal(
+        self, z: Float[Tensor, "B D"], seen: Sequence[Seen] = (), shape: list[int] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        """f⁻¹. shape: of the result, where it is not that of the examples."""
+        shapes = self._shapes(shape or self.scene.shape)
         parts = list(z.split([int(torch.Size(s).numel()) for s in shapes], 1))
         x = parts.pop().view(-1, *shapes.pop())
         for i, layers in reversed(list(enumerate(self.scales))):
             if i + 1 < len(self.scales):
                 x = torch.cat([x, parts.pop().view(-1, *shapes.pop())], 1)
             for layer in reversed(layers):  # type: ignore[call-overload]
-                x = layer.inverse(x)
+                x = layer.inverse(x, seen[i] if seen else None)
         return (torch.sigmoid(x) - ALPHA) / (1 - 2 * ALPHA) if self.pictures else x
 
-    def _shapes(self) -> list[list[int]]:
+    def _shapes(self, shape: list[int]) -> list[list[int]]:
         """Of the parts of z."""
-        shape, shapes = list(self.scene.shape), []
+        shapes = []
         for i in range(len(self.scales)):
             if self.pictures:
                 shape = [4 * shape[0], shape[1] // 2, shape[2] // 2]
             if i + 1 < len(self.scales):
                 shape = [shape[0] // 2, *shape[1:]]
                 shapes.append(list(shape))
-        return [*shapes, shape]
+        return [*shapes, list(shape)]
+
+
+class Flow(Scales, Sampling, Coding):
+    """A code is z = f(y), as one vector."""
 
     def log_density(self, y: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
         z, log_det = self.to_normal(y)
-        return log_det - (z.square() + math.log(2 * math.pi)).sum(1) / 2
+        return log_det + log_normal(z)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
@@ -102,6 +111,11 @@ class Flow(Density, Sampling, Coding):
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B ..."]:
         return self.examples(self.from_normal(z))
+
+
+def log_normal(z: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    """log N(z; 0, 1)"""
+    return -(z.square() + math.log(2 * math.pi)).sum(1) / 2
 
 
 def halvings(shape: list[int], most: int) -> int:

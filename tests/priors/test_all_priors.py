@@ -32,6 +32,7 @@ SMALL = {
     "pca": ["latent=3"],
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
+    "srflow": ["width=8", "steps=2", "features=4"],
     "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
     "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
     "vrnn": ["hidden=8", "latent=2"],

@@ -6,10 +6,13 @@ import torch
 from torch import nn
 
 from neural3d.examples.reading import made
-from neural3d.priors.bijections import ActNorm, Coupling, Mixing, Squeeze
+from neural3d.priors.bijections import ActNorm, Coupling, Injector, Mixing, Squeeze
 from neural3d.priors.coupling_nets import ConvNet, VectorNet
 from neural3d.priors.glow import Glow, GlowConfig
 from neural3d.priors.realnvp import RealNvp, RealNvpConfig
+from neural3d.priors.srflow import SrFlow, SrFlowConfig
+from neural3d.run import configure
+from neural3d.train import Trainer
 
 PICTURE, VECTOR = [4, 2, 2], [6]
 
@@ -24,12 +27,31 @@ def stirred(module: nn.Module, by: float = 0.2) -> nn.Module:
     return module
 
 
+class Seeing(nn.Module):
+    """A layer that always sees the same besides."""
+
+    def __init__(self, layer, channels):
+        super().__init__()
+        self.layer = layer
+        self.seen = nn.Parameter(torch.randn(1, channels, 2, 2, generator=torch.Generator().manual_seed(7)))
+
+    def forward(self, x):
+        return self.layer(x, self.seen.expand(len(x), -1, -1, -1))
+
+    def inverse(self, y):
+        return self.layer.inverse(y, self.seen.expand(len(y), -1, -1, -1))
+
+
 LAYERS = {
     "actnorm": (lambda: ActNorm(4), PICTURE),
     "actnorm of vectors": (lambda: ActNorm(6), VECTOR),
     "mixing": (lambda: Mixing(4), PICTURE),
     "mixing of vectors": (lambda: Mixing(6), VECTOR),
     "squeeze": (Squeeze, PICTURE),
+    "injector": (lambda: Seeing(Injector(ConvNet(3, 8, 8, 1)), 3), PICTURE),
+    "coupling that sees": (
+        lambda: Seeing(Coupling(PICTURE, ConvNet(4 + 3, 8, 8, 1), "halves", True), 3), PICTURE
+    ),
     **{
         f"coupling {pattern} {odd}": (
             lambda pattern=pattern, odd=odd: Coupling(PICTURE, ConvNet(4, 8, 8, 1), pattern, odd), PICTURE
@@ -95,6 +117,51 @@ def test_a_whole_flow_is_invertible_and_knows_its_determinant(name, of, tmp_path
     assert float(log_det[0]) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-8)
     in_single = flow.float()
     assert torch.allclose(in_single.from_normal(in_single.to_normal(y.float())[0]), y.float(), atol=1e-5)
+
+
+def smooth_pictures(count, size=8, seed=0):
+    """Gradients of any direction with a little noise: where detail is, the small picture tells."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    slope = rng.uniform(-150, 150, (count, 2, 1, 1))
+    values = 128 + slope[:, 0] * (x - 0.5) + slope[:, 1] * (y - 0.5) + 3 * rng.standard_normal((count, size, size))
+    return values.clip(0, 255).astype(np.uint8)[:, None]
+
+
+def test_srflow_is_invertible_and_knows_its_determinant(tmp_path):
+    examples = made(tmp_path, {"train": (smooth_pictures(64), None)})
+    torch.manual_seed(0)
+    flow = stirred(SrFlow(SrFlowConfig(scales=2, steps=2, width=8, features=4), examples), by=0.03).eval()
+    low = torch.rand(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.rand(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 0.9 + 0.05
+    seen = flow.seen(low)
+    z, log_det = flow.to_normal(y, seen)
+    assert torch.allclose(flow.from_normal(z, seen), y, atol=1e-8)
+    one = [s[:1] for s in seen]
+    jacobian = torch.autograd.functional.jacobian(lambda v: flow.to_normal(v, one)[0], y[:1]).view(64, 64)
+    assert float(log_det[0]) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-8)
+    other, _ = flow.to_normal(y, flow.seen(low.flip(3)))
+    assert not torch.allclose(other, z, atol=1e-3)
+
+
+def test_srflow_gives_several_answers_near_the_truth(tmp_path):
+    """Cold ones nearer than by nearest neighbours; warm ones differ; larger pictures than it learnt from serve too."""
+    np.savez(tmp_path / "a.npz", train=smooth_pictures(600), test=smooth_pictures(60, seed=1))
+    settings = ["width=16", "steps=2", "features=8", "scales=1", "horizon=300", "lr=3e-3", "lr_final=1e-4", "batch=50"]
+    trainer = Trainer.create(tmp_path / "run", *configure(tmp_path / "a.npz", "srflow", settings), torch.device("cpu"))
+    trainer.fit(300, previews=False)
+    flow = trainer.method.eval()
+    x = torch.from_numpy(smooth_pictures(60, seed=1)).float() / 255
+    low = torch.nn.functional.avg_pool2d(x, 2)
+    cold, warm, again = (flow.upscale(low, torch.Generator().manual_seed(s), t) for s, t in ((0, 0.2), (0, 1), (1, 1)))
+    nearest = torch.nn.functional.interpolate(low, scale_factor=2)
+    assert float((cold - x).square().mean()) < 0.7 * float((nearest - x).square().mean())
+    assert float((warm - again).abs().mean()) > 2 * float(
+        (cold - flow.upscale(low, torch.Generator(), 0.2)).abs().mean()
+    )
+    larger = torch.from_numpy(smooth_pictures(2, 24, 2)).float() / 255
+    made_larger = flow.upscale(torch.nn.functional.avg_pool2d(larger, 2), torch.Generator(), 0.2)
+    assert made_larger.shape == larger.shape and float((made_larger - larger).abs().mean()) < 0.1
 
 
 @pytest.mark.parametrize("name", FLOWS)
