@@ -14,6 +14,7 @@ from bench_category import trained
 from common import machine, table
 
 from neural3d.evaluate.generation import clouds_of, generation_scores
+from neural3d.geometry.mesh import Mesh
 from neural3d.reconstruct import new_shapes
 from neural3d.run import load
 from neural3d.scene.objects import meshes_of
@@ -44,7 +45,7 @@ def main() -> None:
     assert isinstance(category, ShapeSet)
     back = run.capture_from_scene.numpy()
     known, held_out = (
-        clouds_of([mesh.transformed(back) for mesh in meshes_of(category, split)[: given.count]], seed)
+        clouds_of([mesh.transformed(back) for mesh in evenly(meshes_of(category, split), given.count)], seed)
         for seed, split in enumerate(("train", "test"))
     )
     rows = [row("training shapes", known, held_out)]
@@ -55,6 +56,11 @@ def main() -> None:
         made = new_shapes(run, given.count, resolution=given.resolution, prior=prior)
         rows.append(row(name, clouds_of(made), held_out))
     print(table(["of", "coverage", "minimum matching, 10⁻⁴", "1-NN accuracy"], rows))
+
+
+def evenly(meshes: list[Mesh], count: int) -> list[Mesh]:
+    """So many of them: they come kind by kind."""
+    return [meshes[i * len(meshes) // count] for i in range(min(count, len(meshes)))]
 
 
 def row(name: str, made: list, held_out: list) -> list[str]:

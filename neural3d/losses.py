@@ -41,6 +41,21 @@ def carving_force(error: Float[Tensor, "R"], sure: Float[Tensor, "R"]) -> Float[
     return sure * (1 - error / (TURN * typical)).clamp(-3, 1)
 
 
+def carving(
+    opacity: Float[Tensor, "R"], depth: Float[Tensor, "R"], off: Float[Tensor, "R C"], telling: Float[Tensor, "R C"]
+) -> Float[Tensor, ""]:
+    """Its gradient moves surfaces that are rendered as volumes along rays, by `carving_force`.
+
+    Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left alone:
+    their pixels are mixtures. depth: Σ w t. off: weighted errors of colours; telling: their weights.
+    """
+    told = telling.sum(-1)
+    sure = (opacity.detach() > 0.95) & (told > 0)
+    force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
+    middle = (depth / opacity.clamp_min(1e-6)).detach()
+    return (force * (depth - middle * opacity)).mean()
+
+
 def plane_consistency(
     planes: Float[Tensor, "H W 5"],
     alpha: Float[Tensor, "H W 1"],

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
+from neural3d.body.windows import holds_clips, windows_of
 from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
 from neural3d.disk import write_whole
@@ -86,7 +87,7 @@ class RunConfig:
 
     def load_data(self) -> Fitted:
         if method_class(self.method).takes is Examples:
-            return load_examples(self.scene)
+            return load_examples(self.scene, self.settings.get("patch", 0))
         return self.fitting(load_data(self.scene, **self.scene_options))
 
     def fitting(self, scene: Fitted) -> Fitted:
@@ -144,6 +145,9 @@ def configure(
     config = _measured(chosen.Config(), loaded)
     config = override(config, loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
     config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")
+    if prior := getattr(config, "prior", ""):
+        read_config(Path(prior))
+        config = dataclasses.replace(config, prior=str(Path(prior).resolve()))
     path = str(find_scene(scene))
     return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
 
@@ -155,8 +159,8 @@ def _configure_prior(
         raise UserError(
             f"{', '.join(options)}: cannot be set for {method}, which learns from examples, not from a scene."
         )
-    examples = load_examples(path)
     config = override(method_class(method).Config(), changes, "--set")
+    examples = load_examples(path, config.patch)
     return RunConfig(str(examples.path), {}, method, dataclasses.asdict(config), seed, deterministic), examples
 
 
@@ -262,8 +266,8 @@ def load(run: str | Path, device: str = "auto") -> Run:
     return Run(directory, config, scene, method.eval(), step)
 
 
-def load_examples(path: str | Path) -> Examples:
-    """What priors learn from: files of examples, or what another run has learnt, such as latents of shapes.
+def load_examples(path: str | Path, patch: int = 0) -> Examples:
+    """What priors learn from: files of examples, motion clips, or what another run has learnt, as latents of shapes.
 
     Raises UserError where there is nothing of the kind, or it is damaged.
     """
@@ -271,8 +275,12 @@ def load_examples(path: str | Path) -> Examples:
     if not found.exists():
         raise UserError(f"{path} does not exist; check the path.")
     found = found.resolve()
+    if holds_clips(found):
+        windows, notes = windows_of(found)
+        examples = made(found, {split: (values, None) for split, values in windows.items()})
+        return dataclasses.replace(examples, notes=[*examples.notes, *notes])
     if not (found / "config.json").exists():
-        return read_examples(found)
+        return read_examples(found, patch)
     run = load(found, "cpu")
     return made(
         found, {split: (values, None) for split, values in run.able(Teaching).lessons(run.config.load_data).items()}

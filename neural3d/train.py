@@ -21,10 +21,10 @@ from neural3d.examples.examples import Examples
 from neural3d.examples.sheet import contact_sheet
 from neural3d.lock import Lock
 from neural3d.methods import method_class
-from neural3d.methods.abilities import Renderable, Sampling
+from neural3d.methods.abilities import Guided, Guiding, Renderable, Sampling
 from neural3d.methods.players import Player, load_moments, moments, only, require_names
 from neural3d.ops.memory import keep_memory
-from neural3d.run import RunConfig, build_method, load_method, read_config, write_json
+from neural3d.run import RunConfig, build_method, load, load_method, read_config, write_json
 from neural3d.saving import Saver
 from neural3d.scene import Fitted, Scene
 from neural3d.scene.stored import write_scene
@@ -51,6 +51,7 @@ class Trainer:
         scene = method_class(config.method).prepared(scene, config.method_config())
         self.directory, self.config, self.scene, self.device = directory, config, scene, device
         self.method = build_method(config, scene, device)
+        self._open_prior()
         self.source = self.method.source(scene, device)
         self.players = self.method.players()
         require_names(self.players)
@@ -86,6 +87,16 @@ class Trainer:
             trainer.generator.set_state(state["random"].cpu())
             trainer._drop_metrics_after(trainer.step)
             return trainer
+
+    def _open_prior(self) -> None:
+        """Of a method that is to follow one: it is no part of the run, and renders are made without it."""
+        if isinstance(self.method, Guided) and (path := self.method.config.prior):
+            prior = load(path, self.device.type)
+            for p in prior.method.parameters():
+                p.requires_grad_(False)
+            if not isinstance(prior.data, Examples) or prior.data.kind != "images":
+                raise UserError(f"{path}: has not learnt pictures; a prior of photos is wanted.")
+            self.method.guided(prior.able(Guiding).energy, prior.data.shape)
 
     def save(self, saver: Saver) -> None:
         """Begins to write the checkpoint; the earlier one stays until the new one is whole.
@@ -208,6 +219,8 @@ class Trainer:
             terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
+            if player.clip:
+                torch.nn.utils.clip_grad_norm_(player.parameters(), player.clip)
             player.optimizer.step(partial(self._again, player, batch, progress))
             drawn += len(batch)
         return loss, metrics, drawn

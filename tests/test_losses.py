@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from neural3d.losses import carving_force, plane_consistency
+from neural3d.losses import carving, carving_force, plane_consistency
+from neural3d.ops.composite import composite
 
 
 def test_carving_pulls_what_is_right_and_pushes_what_is_wrong():
@@ -13,6 +14,22 @@ def test_carving_pulls_what_is_right_and_pushes_what_is_wrong():
     sure = torch.tensor([1.0, 1, 1, 1, 0])  # the mean error of these is 0.35
     force = carving_force(error, sure)
     assert force[0] == 1 and force[1] > 0 > force[2] > force[3] == -3 and force[4] == 0
+
+
+def test_carving_moves_where_along_the_ray_light_is_lost():
+    """Three rays through two samples each; the second has the wrong colour, the third is of a rim."""
+    t = torch.tensor([1.0, 1.2]).repeat(3)
+    sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
+    offsets = torch.tensor([0, 2, 4, 6])
+    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), offsets)
+    off = torch.tensor([[0.0], [0.2], [0.2]]).expand(3, 3)
+    carving(out.opacity, out.depth, off, torch.ones(3, 3)).backward()
+    nearer = -sigma.grad[::2]  # by more light lost at the first sample
+    assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
+    sigma.grad = None
+    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), offsets)
+    carving(out.opacity, out.depth, torch.zeros(3, 3), torch.zeros(3, 3)).backward()
+    assert (sigma.grad == 0).all(), "nor where all channels are overexposed"
 
 
 def blended_plane(normal, distance, turned=(0.0, 0.0, 0.0), alpha=1.0):

@@ -1,4 +1,4 @@
-"""Bodies that move: a clip on the free body, or a body model at rest."""
+"""Bodies that move: a clip on the free body, a mesh with a skeleton and an animation, or a body model at rest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from neural3d.body.doctor import describe_model, describe_motion, is_model, is_m
 from neural3d.body.film import LAMP, draw
 from neural3d.body.retarget import retarget
 from neural3d.body.rigged import posed_frames, shaped
+from neural3d.body.skinned import is_moving, read_moving
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.outline import cloud_outline
 from neural3d.render import RenderOut
@@ -50,18 +51,22 @@ class Playing(Live):
 
 
 def open_body(path: Path) -> Subject | None:
-    """A clip on the free body, or a body model; None where the file holds neither.
+    """A clip on the free body, an animated mesh, or a body model; None where the file holds none of these.
 
     Raises UserError where it is damaged, or the clip does not suit a body.
     """
     if is_model(path):
         body = shaped(load_model(str(path), near={}), {})
-        frames, rate, facts = body.template[None], 1.0, describe_model(path)
+        frames, faces, rate, facts = body.template[None], body.faces, 1.0, describe_model(path)
     elif is_motion(path):
         motion = read_motion(path)
         body = shaped(load_model("anny", near={}), {})
         own = retarget(motion, body.skeleton(), float(body.template[:, 1].min()))
-        frames, rate, facts = posed_frames(body, own), own.rate, describe_motion(motion)
+        frames, faces, rate, facts = posed_frames(body, own), body.faces, own.rate, describe_motion(motion)
+    elif is_moving(path):
+        moving = read_moving(path)
+        frames, faces, rate = moving.vertices, moving.faces, moving.rate
+        facts = [("frames", moving.summary())]
     else:
         return None
     turned = frames @ TO_Z_UP.T
@@ -70,7 +75,7 @@ def open_body(path: Path) -> Subject | None:
     capture_from_scene = torch.eye(4, dtype=torch.float64)
     capture_from_scene[:3, :3] = half * TO_Z_UP.T
     capture_from_scene[:3, 3] = TO_Z_UP.T @ middle
-    playing = Playing((turned - middle) / half, body.faces, rate)
+    playing = Playing((turned - middle) / half, faces, rate)
     return Subject(
         kind="field",
         name=path.name,

@@ -28,7 +28,8 @@ SkinInputs<T> inputs(const Tensor<T>& rest, const Tensor<T>& directions, const T
           coefficients.size(1),
           weights.size(1),
           transforms.size(1),
-          rest.ndim == 3};
+          rest.ndim == 3,
+          transforms.size(2) == 2};
 }
 
 template <class T>

@@ -94,6 +94,28 @@ N3D_HD f32x gather(const float* base, u32x index) {
 }
 N3D_HD double gather(const double* base, uint32_t index) { return base[index]; }
 
+// The lanes of a pack of indices one by one, for addresses. j is known when compiling.
+// AVX2: by way of general registers. Stored whole and read back in parts they are as few instructions, but then Zen 3
+// guesses which store a load reads from, and how often it is wrong depends on where the code lies in memory: the hash
+// grid's encoding took 50 or 80 ms by that.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+struct Indices {
+  uint64_t pairs[4];
+  N3D_HD explicit Indices(u32x v) {
+    const __m128i low = _mm256_castsi256_si128((__m256i)v), high = _mm256_extracti128_si256((__m256i)v, 1);
+    pairs[0] = _mm_cvtsi128_si64(low), pairs[1] = _mm_extract_epi64(low, 1);
+    pairs[2] = _mm_cvtsi128_si64(high), pairs[3] = _mm_extract_epi64(high, 1);
+  }
+  N3D_HD size_t operator[](int j) const { return j % 2 ? pairs[j / 2] >> 32 : uint32_t(pairs[j / 2]); }
+};
+#else
+struct Indices {
+  uint32_t lanes[kLanes];
+  N3D_HD explicit Indices(u32x v) { store(lanes, v); }
+  N3D_HD size_t operator[](int j) const { return lanes[j]; }
+};
+#endif
+
 // a = base[2 index], b = base[2 index + 1]: one 8-byte load a lane.
 N3D_HD void gather_pair(const float* base, u32x index, f32x& a, f32x& b) {
 #if defined(__AVX512F__)
@@ -105,12 +127,10 @@ N3D_HD void gather_pair(const float* base, u32x index, f32x& a, f32x& b) {
   b = (f32x)_mm512_permutex2var_ps(lo, _mm512_add_epi32(even, _mm512_set1_epi32(1)), hi);
 #elif defined(__AVX2__)
   // Eight loads instead of two gather instructions, which AMD's cores take apart into far more than eight (Zen 3).
-  alignas(32) uint32_t i[8];
-  store(i, index);
-  asm("" : "+m"(i));  // else GCC takes them from the register one by one, in twice as many instructions
+  const Indices i(index);
   const auto two = [&](int j, int k) {
-    const __m128d first = _mm_load_sd(reinterpret_cast<const double*>(base + 2 * size_t(i[j])));
-    return _mm_loadh_pd(first, reinterpret_cast<const double*>(base + 2 * size_t(i[k])));
+    const __m128d first = _mm_load_sd(reinterpret_cast<const double*>(base + 2 * i[j]));
+    return _mm_loadh_pd(first, reinterpret_cast<const double*>(base + 2 * i[k]));
   };
   const __m256 lo = _mm256_castpd_ps(_mm256_set_m128d(two(4, 5), two(0, 1)));
   const __m256 hi = _mm256_castpd_ps(_mm256_set_m128d(two(6, 7), two(2, 3)));
@@ -125,6 +145,28 @@ N3D_HD void gather_pair(const float* base, u32x index, f32x& a, f32x& b) {
 }
 N3D_HD void gather_pair(const double* base, uint32_t index, double& a, double& b) {
   a = base[2 * int64_t(index)], b = base[2 * int64_t(index) + 1];
+}
+
+// The same, and c and d behind them: base[2 index + 2] and base[2 index + 3], in one 16-byte load a lane.
+N3D_HD void gather_pairs(const float* base, u32x index, f32x& a, f32x& b, f32x& c, f32x& d) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const Indices i(index);
+  const auto two = [&](int j) {
+    return _mm256_set_m128(_mm_loadu_ps(base + 2 * i[j + 4]), _mm_loadu_ps(base + 2 * i[j]));
+  };
+  const __m256 t0 = two(0), t1 = two(1), t2 = two(2), t3 = two(3);
+  const __m256d ab01 = (__m256d)_mm256_unpacklo_ps(t0, t1), ab23 = (__m256d)_mm256_unpacklo_ps(t2, t3);
+  const __m256d cd01 = (__m256d)_mm256_unpackhi_ps(t0, t1), cd23 = (__m256d)_mm256_unpackhi_ps(t2, t3);
+  a = (f32x)_mm256_unpacklo_pd(ab01, ab23), b = (f32x)_mm256_unpackhi_pd(ab01, ab23);
+  c = (f32x)_mm256_unpacklo_pd(cd01, cd23), d = (f32x)_mm256_unpackhi_pd(cd01, cd23);
+#else
+  gather_pair(base, index, a, b);
+  gather_pair(base, index + 1u, c, d);
+#endif
+}
+N3D_HD void gather_pairs(const double* base, uint32_t index, double& a, double& b, double& c, double& d) {
+  gather_pair(base, index, a, b);
+  gather_pair(base, index + 1, c, d);
 }
 
 // Rows of memory, `pitch` apart, to planes `stride` apart: planes[c][i] = rows[i][c] for i < count, c < columns.

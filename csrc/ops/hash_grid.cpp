@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "core/dispatch.h"
+#include "core/lanes.h"
 #include "core/pack.h"
 #include "core/parallel.h"
 
@@ -22,6 +23,7 @@ constexpr int64_t kBlock = 1 << 11;     // points of a level handed to a thread 
 constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once, likewise
 constexpr int64_t kStreamed = 1 << 20;  // scalars of output from which planes and rows pass by the caches: they would
                                         // not stay until they are read, and push the table out
+constexpr int64_t kFetched = 1 << 20;   // bytes of a level's table from which it is fetched as a whole
 constexpr int64_t kAhead = 3 << 20;     // bytes of a level's table from which entries are fetched a pack ahead
 
 // The planes of a chunk, in the workspace: a[c] + i is coordinate or feature c of the chunk's point i.
@@ -85,6 +87,18 @@ N3D_HD void weights(const Chunk<T>& chunk, int64_t i, S scale, const S (&frac)[3
   }
 }
 
+// Inline: GCC takes a function that only prefetches for one without effect.
+template <class T>
+N3D_HD void fetch(const T* table, uint32_t at) {
+  __builtin_prefetch(table + at);
+}
+template <class T>
+N3D_HD void fetch(const T* table, u32x at) {
+  const Indices i(at);
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) __builtin_prefetch(table + i[j]);
+}
+
 // body(i, where in its cell the pack of points at i is, entries at its corners) for the packs of [begin, end).
 // A table beyond the L2 cache: the entries of the next pack are on their way while this one is worked on. One fetch for
 // two corners, as x and x + 1 are mostly in a line. Of smaller tables this only costs instructions.
@@ -122,12 +136,45 @@ N3D_HD void for_packs(const HashGridArgs<T>& a, const Chunk<T>& chunk, const Has
     const Corners& now = corners[turn];
     Corners& next = corners[turn ^ 1];
     corners_at(i + kCount < end ? i + kCount : i, next);
-    for (int c = 0; c < 8; c += 2) {
-      uint32_t entry[kCount];
-      store(entry, next.index[c] * features);
-      for (int64_t j = 0; j < kCount; ++j) __builtin_prefetch(table + entry[j]);
-    }
+    for (int c = 0; c < 8; c += 2) fetch(table, next.index[c] * features);
     body(i, now.frac, now.index);
+  }
+}
+
+// Fetches a level's entries in their order where the points need most of them anyway: quicker than in the points'
+// order.
+template <class T>
+N3D_HD void fetch_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l) {
+  const HashGridLevel& level = a.level[l];
+  const int64_t bytes = int64_t(level.size) * a.features * sizeof(T);
+  if (level.weight == 0 || bytes < kFetched || bytes > 2 * 64 * chunk.count) return;
+  const char* table = reinterpret_cast<const char*>(a.table + level.offset * a.features);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(table + i);
+}
+
+N3D_HD bool any_zero(uint32_t x) { return x == 0; }
+N3D_HD bool any_zero(u32x x) { return lane_bits(x == 0u) != 0; }
+
+// f(c, first, second) with two features, the k-th pair of `pairs`, of each corner's entry. On dense levels the entry of
+// x + 1 follows that of x, in the same load, unless it wraps round the level's end, to 0.
+template <bool kHashed, class T, class I, class F>
+N3D_HD void for_corners(const T* table, const I (&index)[8], uint32_t pairs, uint32_t k, const F& f) {
+  using S = typename Lanes<T>::S;
+  if constexpr (!kHashed)
+    if (pairs == 1 && !any_zero(smaller(smaller(index[1], index[3]), smaller(index[5], index[7])))) {
+#pragma GCC unroll 4
+      for (int c = 0; c < 8; c += 2) {
+        S t0, t1, t2, t3;
+        gather_pairs(table, index[c], t0, t1, t2, t3);
+        f(c, t0, t1), f(c + 1, t2, t3);
+      }
+      return;
+    }
+#pragma GCC unroll 8
+  for (int c = 0; c < 8; ++c) {
+    S t0, t1;
+    gather_pair(table, index[c] * pairs + k, t0, t1);
+    f(c, t0, t1);
   }
 }
 
@@ -155,13 +202,10 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
     }
     for (uint32_t k = 0; k < pairs; ++k) {
       S sum0{}, sum1{};
-#pragma GCC unroll 8
-      for (int c = 0; c < 8; ++c) {
-        S t0, t1;
-        gather_pair(table, index[c] * pairs + k, t0, t1);
+      for_corners<kHashed>(table, index, pairs, k, [&](int c, S t0, S t1) {
         sum0 += w[c] * t0;
         sum1 += w[c] * t1;
-      }
+      });
       T *to0 = out + 2 * k * chunk.stride + i, *to1 = to0 + chunk.stride;
       streamed ? store_streamed(to0, sum0 * weight) : store(to0, sum0 * weight);
       streamed ? store_streamed(to1, sum1 * weight) : store(to1, sum1 * weight);
@@ -262,15 +306,13 @@ void position_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int6
   const uint32_t pairs = a.features / 2;
   for_packs<kHashed>(a, chunk, level, begin, end, [=, &chunk](int64_t i, const S(&frac)[3], const I(&index)[8]) {
     S dot[8], grad[3];
-    for (int c = 0; c < 8; ++c) {
-      dot[c] = S{};
-      if (pairs == 0) dot[c] = load(v + i) * gather(table, index[c]);
-      for (uint32_t k = 0; k < pairs; ++k) {
-        S t0, t1;
-        gather_pair(table, index[c] * pairs + k, t0, t1);
-        dot[c] += load(v + 2 * k * chunk.stride + i) * t0;
-        dot[c] += load(v + (2 * k + 1) * chunk.stride + i) * t1;
-      }
+    for (int c = 0; c < 8; ++c) dot[c] = pairs ? S{} : load(v + i) * gather(table, index[c]);
+    for (uint32_t k = 0; k < pairs; ++k) {
+      const S v0 = load(v + 2 * k * chunk.stride + i), v1 = load(v + (2 * k + 1) * chunk.stride + i);
+      for_corners<kHashed>(table, index, pairs, k, [&](int c, S t0, S t1) {
+        dot[c] += v0 * t0;
+        dot[c] += v1 * t1;
+      });
     }
     if constexpr (kAlong) {
       S g[3];
@@ -329,6 +371,7 @@ void hash_grid_encode(const HashGridArgs<T>& a) {
     parallel_for(a.levels * blocks, [&](int64_t task) {
       const int l = int(task / blocks);
       const int64_t b = task % blocks * kBlock, e = b + kBlock < chunk.count ? b + kBlock : chunk.count;
+      if (b == 0) fetch_level(a, chunk, l);
       N3D_LEVEL(encode_level, a, chunk, l, b, e, streamed);
     });
     parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) {
@@ -357,8 +400,10 @@ template <class T>
 void hash_grid_position(const HashGridArgs<T>& a) {
   for_chunks(a, 3, [&](const Chunk<T>& chunk) {
     std::fill(chunk.out, chunk.out + 3 * chunk.stride, T(0));
-    for (int l = 0; l < a.levels; ++l)
+    for (int l = 0; l < a.levels; ++l) {
+      fetch_level(a, chunk, l);
       parallel_chunks(chunk.count, kBlock, [&](int64_t b, int64_t e) { N3D_LEVEL(position_level, a, chunk, l, b, e); });
+    }
     parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { store_positions(a, chunk, b, e); });
   });
 }

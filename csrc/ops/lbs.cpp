@@ -52,12 +52,13 @@ void from_planes(const T* planes, int width, const Group& group, int64_t columns
   planes_to_rows(planes, width, group.count, columns, rows + group.first * pitch, pitch, false);
 }
 
-template <class T>
+template <class Blend, class T>
 void transforms_to_planes(const SkinInputs<T>& in, const Group& group, T* planes, int width) {
-  to_planes(in.transforms, 12 * in.joints, group, 12 * in.joints, planes, width);
+  const int64_t scalars = Blend::kScalars * in.joints;
+  to_planes(in.transforms, scalars, group, scalars, planes, width);
 }
 
-// Of a pack of bodies, in planes `width` apart: a vector, a transform.
+// A vector of a pack of bodies, in planes `width` apart.
 template <class T>
 N3D_HD Vec3<Pack<T>> load3(const T* planes, int width) {
   return {load(planes), load(planes + width), load(planes + 2 * width)};
@@ -66,22 +67,11 @@ template <class T>
 N3D_HD void store3(T* planes, int width, const Vec3<Pack<T>>& v) {
   store(planes, v.x), store(planes + width, v.y), store(planes + 2 * width, v.z);
 }
-template <class T>
-N3D_HD Affine<Pack<T>> load_affine(const T* planes, int width) {
-  Affine<Pack<T>> out;
-  out.each([&](Pack<T>& value, int r, int c) { value = load(planes + (4 * r + c) * width); });
-  return out;
-}
 
-// Σ_k w_k G_k of a vertex. `transforms`: where those of a pack of bodies begin, in planes.
-template <class T>
-N3D_HD Affine<Pack<T>> blended(const SkinInputs<T>& in, int64_t vertex, const T* transforms, int width) {
-  Affine<Pack<T>> sum{};
-  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
-    const T* g = transforms + 12 * int64_t(in.vertex_joints[k]) * width;
-    sum.each([&](Pack<T>& value, int r, int c) { value += load(g + (4 * r + c) * width) * in.weights[k]; });
-  }
-  return sum;
+// Reads transforms of a pack of bodies, which begin at `planes`.
+template <class Blend, class T>
+N3D_HD auto reader(const T* planes, int width) {
+  return [=](int64_t joint, int scalar) { return load(planes + (Blend::kScalars * joint + scalar) * width); };
 }
 
 // p = t + Σ_m c_m D_m for a few vertices, whose directions and t begin at `directions` and `rest`. `p` holds t where
@@ -112,7 +102,7 @@ N3D_HD void blend(const SkinInputs<T>& in, const T* directions, const T* rest, c
 }
 
 // Vertices first to first + count of a group of bodies. `planes`: its coefficients, then its transforms.
-template <int kPacks, class T>
+template <class Blend, int kPacks, class T>
 void skin_block(const BlendSkinArgs<T>& a, int64_t first, int count, const Group& group, const T* planes) {
   constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
   constexpr int kTogether = kAccumulators / (3 * kPacks);  // vertices that fill the registers
@@ -132,8 +122,9 @@ void skin_block(const BlendSkinArgs<T>& a, int64_t first, int count, const Group
   for (v = 0; v < count; ++v)
     for (int n = 0; n < kPacks; ++n) {
       T* at = tile + 3 * v * wide + n * lanes;
-      const Affine<Pack<T>> g = blended(in, first + v, planes + in.shapes * wide + n * lanes, wide);
-      store3(at, wide, times(g, load3(at, wide)));
+      Pack<T> sum[Blend::kScalars];
+      blended<Blend>(in, first + v, reader<Blend>(planes + in.shapes * wide + n * lanes, wide), sum);
+      store3(at, wide, times(Blend::map(sum), load3(at, wide)));
     }
   from_planes(tile, wide, group, 3 * count, out, pitch);
 }
@@ -182,7 +173,7 @@ void project(const SkinInputs<T>& in, int64_t first, int count, const T* v, T* s
 }
 
 // `transforms`: the group's planes; `sums`: this chunk's, of the coefficients' gradient and then the transforms'.
-template <int kPacks, class T>
+template <class Blend, int kPacks, class T>
 void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, const Group& group, const T* transforms,
                     T* sums) {
   constexpr int lanes = Lanes<T>::kCount, wide = width<T>(kPacks);
@@ -190,27 +181,25 @@ void skin_block_vjp(const BlendSkinVjpArgs<T>& a, int64_t first, int count, cons
   const int64_t pitch = 3 * in.vertices;
   alignas(64) T tile[3 * kBlock * wide];  // the gradient to x, then that to p
   to_planes(a.v_vertices + 3 * first, pitch, group, 3 * count, tile, wide);
-  for (int v = 0; v < count; ++v) {
-    Vec3<Pack<T>> p[kPacks], v_x[kPacks];
+  for (int v = 0; v < count; ++v)
     for (int n = 0; n < kPacks; ++n) {
       T* at = tile + 3 * v * wide + n * lanes;
-      p[n] = load3(a.shaped + pitch * group.first + 3 * (first + v) * wide + n * lanes, wide);
-      v_x[n] = load3(at, wide);
-      store3(at, wide, point_vjp(blended(in, first + v, transforms + n * lanes, wide), v_x[n]));
+      const Vec3<Pack<T>> p = load3(a.shaped + pitch * group.first + 3 * (first + v) * wide + n * lanes, wide);
+      const Vec3<Pack<T>> v_x = load3(at, wide);
+      const auto read = reader<Blend>(transforms + n * lanes, wide);
+      Pack<T> blend[Blend::kScalars], v_blend[Blend::kScalars];
+      blended<Blend>(in, first + v, read, blend);
+      store3(at, wide, point_vjp(Blend::map(blend), v_x));
+      Blend::map_vjp(blend, affine_vjp(p, v_x), v_blend);
+      T* to = sums + in.shapes * wide + n * lanes;
+      each_joint<Blend, Pack<T>>(in, first + v, read, [&](int64_t k, const auto& g, const auto& first_g) {
+        const auto share = Blend::share(in.weights[k], g, first_g);
+        T* row = to + Blend::kScalars * int64_t(in.vertex_joints[k]) * wide;
+#pragma GCC unroll 12
+        for (int i = 0; i < Blend::kScalars; ++i, row += wide) store(row, load(row) + v_blend[i] * share);
+        if (a.v_weights) a.v_weights[k] += sum(inner(v_blend, g) * Blend::share(T(1), g, first_g));
+      });
     }
-    for (int64_t k = (first + v) * in.influences; k < (first + v + 1) * in.influences; ++k) {
-      const int64_t row = 12 * int64_t(in.vertex_joints[k]) * wide;
-      for (int n = 0; n < kPacks; ++n) {
-        T* to = sums + in.shapes * wide + row + n * lanes;
-        affine_vjp(p[n], v_x[n] * in.weights[k]).each([&](const Pack<T>& value, int r, int c) {
-          T* at = to + (4 * r + c) * wide;
-          store(at, load(at) + value);
-        });
-        if (a.v_weights)
-          a.v_weights[k] += sum(dot(v_x[n], times(load_affine(transforms + row + n * lanes, wide), p[n])));
-      }
-    }
-  }
   if (a.v_coefficients) project<kPacks>(in, first, count, tile, sums);
   if (a.v_shaped) from_planes(tile, wide, group, 3 * count, a.v_shaped + 3 * first, pitch);
 }
@@ -229,58 +218,67 @@ void each_block(int64_t begin, int64_t end, const F& f) {
   for (int64_t v = begin; v < end; v += kBlock) f(v, static_cast<int>(end - v < kBlock ? end - v : kBlock));
 }
 
-}  // namespace
-
-template <class T>
-void blend_skin(const BlendSkinArgs<T>& a) {
+template <class Blend, class T>
+void skin(const BlendSkinArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
-  const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies);
+  const int64_t rows = in.shapes + Blend::kScalars * in.joints, all = groups<T>(in.bodies);
   each_group<T>(in.bodies, [&](const Group& group, auto packs) {
     T* planes = a.workspace + rows * group.first;
     to_planes(in.coefficients, in.shapes, group, in.shapes, planes, width<T>(packs));
-    transforms_to_planes(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
+    transforms_to_planes<Blend>(in, group, planes + in.shapes * width<T>(packs), width<T>(packs));
   });
   parallel_chunks(in.vertices, kTask, [&](int64_t begin, int64_t end) {
     each_block(begin, end, [&](int64_t first, int count) {
       for (int64_t i = 0; i < all; ++i)
         with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-          skin_block<packs>(a, first, count, group, a.workspace + rows * group.first);
+          skin_block<Blend, packs>(a, first, count, group, a.workspace + rows * group.first);
         });
     });
   });
 }
 
-template <class T>
-void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
+template <class Blend, class T>
+void skin_vjp(const BlendSkinVjpArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
-  const int64_t rows = in.shapes + 12 * in.joints, all = groups<T>(in.bodies), scalars = rows * a.padded;
+  const int64_t scalars = Blend::kScalars * in.joints, rows = in.shapes + scalars, all = groups<T>(in.bodies);
   each_group<T>(in.bodies, [&](const Group& group, auto packs) {
-    transforms_to_planes(in, group, a.workspace + 12 * in.joints * group.first, width<T>(packs));
+    transforms_to_planes<Blend>(in, group, a.workspace + scalars * group.first, width<T>(packs));
   });
   const int64_t chunk = ((in.vertices + a.chunks - 1) / a.chunks + kBlock - 1) / kBlock * kBlock;
   parallel_for(a.chunks, [&](int64_t c) {
-    T* sums = a.partials + c * scalars;
-    std::memset(sums, 0, sizeof(T) * scalars);
+    T* sums = a.partials + c * rows * a.padded;
+    std::memset(sums, 0, sizeof(T) * rows * a.padded);
     const int64_t begin = c * chunk, end = begin + chunk < in.vertices ? begin + chunk : in.vertices;
     each_block(begin, end, [&](int64_t first, int count) {
       for (int64_t i = 0; i < all; ++i)
         with_group<T>(in.bodies, i, [&](const Group& group, auto packs) {
-          skin_block_vjp<packs>(a, first, count, group, a.workspace + 12 * in.joints * group.first,
-                                sums + rows * group.first);
+          skin_block_vjp<Blend, packs>(a, first, count, group, a.workspace + scalars * group.first,
+                                       sums + rows * group.first);
         });
     });
   });
-  parallel_chunks(scalars, 1 << 12, [&](int64_t begin, int64_t end) {
+  parallel_chunks(rows * a.padded, 1 << 12, [&](int64_t begin, int64_t end) {
     for (int64_t c = 1; c < a.chunks; ++c)
-      for (int64_t i = begin; i < end; ++i) a.partials[i] += a.partials[c * scalars + i];
+      for (int64_t i = begin; i < end; ++i) a.partials[i] += a.partials[c * rows * a.padded + i];
   });
   each_group<T>(in.bodies, [&](const Group& group, auto packs) {
     const int wide = width<T>(packs);
     const T* sums = a.partials + rows * group.first;
     if (a.v_coefficients) from_planes(sums, wide, group, in.shapes, a.v_coefficients, in.shapes);
-    if (a.v_transforms)
-      from_planes(sums + in.shapes * wide, wide, group, 12 * in.joints, a.v_transforms, 12 * in.joints);
+    if (a.v_transforms) from_planes(sums + in.shapes * wide, wide, group, scalars, a.v_transforms, scalars);
   });
+}
+
+}  // namespace
+
+template <class T>
+void blend_skin(const BlendSkinArgs<T>& a) {
+  with_blend(a.in, [&](auto blend) { skin<decltype(blend)>(a); });
+}
+
+template <class T>
+void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
+  with_blend(a.in, [&](auto blend) { skin_vjp<decltype(blend)>(a); });
 }
 
 // A task's share of bodies or rotations: batches that a thread poses sooner than others wake stay with it.

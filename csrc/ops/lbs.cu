@@ -15,31 +15,24 @@ __device__ void store3(T* p, const Vec3<T>& v) {
   p[0] = v.x, p[1] = v.y, p[2] = v.z;
 }
 
-template <class T>
-__device__ const T* transform(const SkinInputs<T>& in, int64_t body, int64_t entry) {
-  return in.transforms + 12 * (body * in.joints + in.vertex_joints[entry]);
+// Reads transforms of a body.
+template <class Blend, class T>
+__device__ auto reader(const SkinInputs<T>& in, int64_t body) {
+  const T* transforms = in.transforms + Blend::kScalars * body * in.joints;
+  return [=](int64_t joint, int scalar) { return transforms[Blend::kScalars * joint + scalar]; };
 }
 
-template <class T>
-__device__ Affine<T> load_affine(const T* g) {
-  Affine<T> out;
-  out.each([&](T& value, int r, int c) { value = g[4 * r + c]; });
-  return out;
-}
-
-// Σ_k w_k G_k of a vertex.
-template <class T>
-__device__ Affine<T> blended(const SkinInputs<T>& in, int64_t body, int64_t vertex) {
-  Affine<T> sum{};
-  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
-    const T* g = transform(in, body, k);
-    sum.each([&](T& value, int r, int c) { value += g[4 * r + c] * in.weights[k]; });
-  }
-  return sum;
+// The gradient to the sum of a vertex's transforms, of x = A p + t.
+template <class Blend, class T>
+__device__ void blended_vjp(const BlendSkinVjpArgs<T>& a, int64_t body, int64_t vertex, T (&v_blend)[Blend::kScalars]) {
+  const int64_t at = 3 * (body * a.in.vertices + vertex);
+  T blend[Blend::kScalars];
+  blended<Blend>(a.in, vertex, reader<Blend>(a.in, body), blend);
+  Blend::map_vjp(blend, affine_vjp(read3(a.shaped + at), read3(a.v_vertices + at)), v_blend);
 }
 
 // A thread for a vertex of some bodies; blockIdx.y says which.
-template <class T>
+template <class Blend, class T>
 __global__ void skin(const __grid_constant__ BlendSkinArgs<T> a) {
   const SkinInputs<T>& in = a.in;
   const int64_t vertex = blockIdx.x * int64_t(kThreads) + threadIdx.x, first = blockIdx.y * int64_t(kBodies);
@@ -60,32 +53,38 @@ __global__ void skin(const __grid_constant__ BlendSkinArgs<T> a) {
       const int64_t at = 3 * ((first + b) * in.vertices + vertex);
       p[b] += read3(in.rest + (in.rest_per_body ? at : 3 * vertex));
       if (a.shaped) store3(a.shaped + at, p[b]);
-      store3(a.vertices + at, times(blended(in, first + b, vertex), p[b]));
+      T sum[Blend::kScalars];
+      blended<Blend>(in, vertex, reader<Blend>(in, first + b), sum);
+      store3(a.vertices + at, times(Blend::map(sum), p[b]));
     }
 }
 
 // A thread for a vertex of a body.
-template <class T>
+template <class Blend, class T>
 __global__ void points_vjp(const __grid_constant__ BlendSkinVjpArgs<T> a) {
   const int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   if (i >= a.in.bodies * a.in.vertices) return;
-  const Affine<T> g = blended(a.in, i / a.in.vertices, i % a.in.vertices);
-  store3(a.v_shaped + 3 * i, point_vjp(g, read3(a.v_vertices + 3 * i)));
+  T sum[Blend::kScalars];
+  blended<Blend>(a.in, i % a.in.vertices, reader<Blend>(a.in, i / a.in.vertices), sum);
+  store3(a.v_shaped + 3 * i, point_vjp(Blend::map(sum), read3(a.v_vertices + 3 * i)));
 }
 
 // A thread for a weight.
-template <class T>
+template <class Blend, class T>
 __global__ void weights_vjp(const __grid_constant__ BlendSkinVjpArgs<T> a) {
   const SkinInputs<T>& in = a.in;
-  const int64_t k = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  if (k >= in.vertices * in.influences) return;
+  const int64_t entry = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+  if (entry >= in.vertices * in.influences) return;
+  const int64_t vertex = entry / in.influences;
   T sum = 0;
   for (int64_t body = 0; body < in.bodies; ++body) {
-    const int64_t at = 3 * (body * in.vertices + k / in.influences);
-    const Vec3<T> moved = times(load_affine(transform(in, body, k)), read3(a.shaped + at));
-    sum += dot(read3(a.v_vertices + at), moved);
+    T v_blend[Blend::kScalars];
+    blended_vjp<Blend>(a, body, vertex, v_blend);
+    each_joint<Blend, T>(in, vertex, reader<Blend>(in, body), [&](int64_t k, const auto& g, const auto& first) {
+      if (k == entry) sum += inner(v_blend, g) * Blend::share(T(1), g, first);
+    });
   }
-  a.v_weights[k] = sum;
+  a.v_weights[entry] = sum;
 }
 
 // The block's sum of each of N values, by its first N threads, to out[i · stride] for i < count.
@@ -105,17 +104,23 @@ __device__ void sum_block(T (&values)[N], T* out, int64_t stride, int count) {
 }
 
 // A block for a joint of a body.
-template <class T>
+template <class Blend, class T>
 __global__ void transforms_vjp(const __grid_constant__ BlendSkinVjpArgs<T> a) {
   const SkinInputs<T>& in = a.in;
   const int64_t joint = blockIdx.x % in.joints, body = blockIdx.x / in.joints;
-  T sum[12] = {};
+  T sum[Blend::kScalars] = {};
   for (int64_t e = a.offsets[joint] + threadIdx.x; e < a.offsets[joint + 1]; e += kThreads) {
-    const int64_t k = a.by_joint[e], at = 3 * (body * in.vertices + k / in.influences);
-    Affine<T> v = affine_vjp(read3(a.shaped + at), read3(a.v_vertices + at));
-    v.each([&](T& value, int r, int c) { sum[4 * r + c] += value * in.weights[k]; });
+    const int64_t entry = a.by_joint[e], vertex = entry / in.influences;
+    T v_blend[Blend::kScalars];
+    blended_vjp<Blend>(a, body, vertex, v_blend);
+    each_joint<Blend, T>(in, vertex, reader<Blend>(in, body), [&](int64_t k, const auto& g, const auto& first) {
+      if (k != entry) return;
+      const T share = Blend::share(in.weights[k], g, first);
+#pragma unroll
+      for (int i = 0; i < Blend::kScalars; ++i) sum[i] += v_blend[i] * share;
+    });
   }
-  sum_block(sum, a.v_transforms + 12 * int64_t(blockIdx.x), 1, 12);
+  sum_block(sum, a.v_transforms + Blend::kScalars * int64_t(blockIdx.x), 1, Blend::kScalars);
 }
 
 // A block for a direction and some bodies; blockIdx.y says which.
@@ -164,7 +169,7 @@ template <class T>
 void blend_skin(const BlendSkinArgs<T>& a) {
   if (a.in.bodies * a.in.vertices == 0) return;
   const dim3 grid(blocks(a.in.vertices), blocks(a.in.bodies, kBodies));
-  skin<<<grid, kThreads, 0, stream(a.stream)>>>(a);
+  with_blend(a.in, [&](auto blend) { skin<decltype(blend)><<<grid, kThreads, 0, stream(a.stream)>>>(a); });
   check("blend_skin");
 }
 
@@ -172,11 +177,13 @@ template <class T>
 void blend_skin_vjp(const BlendSkinVjpArgs<T>& a) {
   const SkinInputs<T>& in = a.in;
   const cudaStream_t queue = stream(a.stream);
-  const int64_t entries = in.vertices * in.influences;
-  if (in.bodies * in.vertices > 0) points_vjp<<<blocks(in.bodies * in.vertices), kThreads, 0, queue>>>(a);
-  if (a.v_weights && entries > 0) weights_vjp<<<blocks(entries), kThreads, 0, queue>>>(a);
-  if (a.v_transforms && in.bodies * in.joints > 0)
-    transforms_vjp<<<blocks(in.bodies * in.joints, 1), kThreads, 0, queue>>>(a);
+  const int64_t points = in.bodies * in.vertices, entries = in.vertices * in.influences, all = in.bodies * in.joints;
+  with_blend(in, [&](auto blend) {
+    using Blend = decltype(blend);
+    if (points > 0) points_vjp<Blend><<<blocks(points), kThreads, 0, queue>>>(a);
+    if (a.v_weights && entries > 0) weights_vjp<Blend><<<blocks(entries), kThreads, 0, queue>>>(a);
+    if (a.v_transforms && all > 0) transforms_vjp<Blend><<<blocks(all, 1), kThreads, 0, queue>>>(a);
+  });
   if (a.v_coefficients && in.bodies * in.shapes > 0)
     coefficients_vjp<<<dim3(blocks(in.shapes, 1), blocks(in.bodies, kBodies)), kThreads, 0, queue>>>(a);
   check("blend_skin_vjp");

@@ -2,13 +2,13 @@
 // forward kinematics in front of it. Body b has coefficients c_bm (shape and pose correctives together) and joint
 // transforms G_bj, 3 × 4; vertex v has K joints j_vk with weights w_vk:
 //   p_bv = t_v + Σ_m c_bm D_mv,   x_bv = (Σ_k w_vk G_{b j_vk}) (p_bv, 1)
+// where the sum may be of dual quaternions instead (core/transforms.h).
 // Kinematics: R_j turns joint j, which rests at q_j, below its parent p; rest frames are parallel to the world's:
 //   A_j = A_p (R_j | q_j − q_p),   G_j = A_j (I | −q_j),   roots: A_j = (R_j | q_j)
 // Rotations: with θ = |v|, exp v = cos θ I + s [v]× + c v vᵀ, s = sin θ / θ, c = (1 − cos θ) / θ² (Rodrigues).
 #pragma once
 
-#include "core/hd.h"
-#include "core/vec.h"
+#include "core/transforms.h"
 
 namespace n3d {
 
@@ -19,9 +19,9 @@ struct SkinInputs {
   const T* coefficients;                                 // (B, M)
   const int32_t* vertex_joints;                          // (V, K)
   const T* weights;                                      // (V, K)
-  const T* transforms;                                   // (B, J, 3, 4)
+  const T* transforms;                                   // (B, J, C) matrices, C = 12, or dual quaternions, C = 8
   int64_t bodies, vertices, shapes, influences, joints;  // B, V, M, K, J
-  bool rest_per_body;
+  bool rest_per_body, dual_quaternions;
 };
 
 template <class T>
@@ -29,7 +29,7 @@ struct BlendSkinArgs {
   SkinInputs<T> in;
   T* vertices;   // (B, V, 3)
   T* shaped;     // p in an order of the driver's own, 3 V padded, or null: no backward pass to come
-  T* workspace;  // CPU: (M + 12 J, padded)
+  T* workspace;  // CPU: (M + C J, padded)
   void* stream;
 };
 
@@ -40,10 +40,10 @@ struct BlendSkinVjpArgs {
   const T* v_vertices;      // (B, V, 3)
   T* v_shaped;              // (B, V, 3); this and the next three may be null on the CPU: not wanted
   T* v_coefficients;        // (B, M)
-  T* v_transforms;          // (B, J, 3, 4)
+  T* v_transforms;          // (B, J, C)
   T* v_weights;             // (V, K)
-  T* workspace;             // CPU: (12 J, padded)
-  T* partials;              // CPU: (chunks, M + 12 J, padded), where chunks cut the vertices and are summed in order
+  T* workspace;             // CPU: (C J, padded)
+  T* partials;              // CPU: (chunks, M + C J, padded), where chunks cut the vertices and are summed in order
   int64_t chunks, padded;   // padded: B rounded up to a multiple of 32, two packs of the widest
   const int64_t* by_joint;  // CUDA: (V K,) the entries of vertex_joints, sorted by what they name
   const int64_t* offsets;   // CUDA: (J + 1,) where in it those of each joint begin
@@ -95,31 +95,37 @@ struct RotationExpVjpArgs {
 
 namespace N3D_ISA {
 
-// An affine map p ↦ A p + t, or its gradient, by rows (a | t).
-template <class S>
-struct Affine {
-  Vec3<S> a[3];
-  S t[3];
+// f(how transforms blend)
+template <class T, class F>
+void with_blend(const SkinInputs<T>& in, const F& f) {
+  in.dual_quaternions ? f(DualQuaternionBlend{}) : f(LinearBlend{});
+}
 
-  // f(its scalar in row r and column c, r, c)
-  template <class F>
-  N3D_HD void each(const F& f) {
+// f(k, scalars of its transform, those of the first's) for a vertex's joints. load(joint, scalar)
+template <class Blend, class S, class T, class Load, class F>
+N3D_HD void each_joint(const SkinInputs<T>& in, int64_t vertex, const Load& load, const F& f) {
+  S g[Blend::kScalars], first[Blend::kScalars];
+  for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
+    const int64_t joint = in.vertex_joints[k];
 #pragma unroll
-    for (int r = 0; r < 3; ++r) f(a[r].x, r, 0), f(a[r].y, r, 1), f(a[r].z, r, 2), f(t[r], r, 3);
+    for (int i = 0; i < Blend::kScalars; ++i) {
+      g[i] = load(joint, i);
+      if (k == vertex * in.influences) first[i] = g[i];
+    }
+    f(k, g, first);
   }
-};
-template <class S>
-N3D_HD Vec3<S> times(const Affine<S>& g, const Vec3<S>& p) {
-  return {dot(g.a[0], p) + g.t[0], dot(g.a[1], p) + g.t[1], dot(g.a[2], p) + g.t[2]};
 }
-// Given v of A p + t: to p, and to (A | t).
-template <class S>
-N3D_HD Vec3<S> point_vjp(const Affine<S>& g, const Vec3<S>& v) {
-  return g.a[0] * v.x + g.a[1] * v.y + g.a[2] * v.z;
-}
-template <class S>
-N3D_HD Affine<S> affine_vjp(const Vec3<S>& p, const Vec3<S>& v) {
-  return {{p * v.x, p * v.y, p * v.z}, {v.x, v.y, v.z}};
+
+// The sum of a vertex's transforms.
+template <class Blend, class S, class T, class Load>
+N3D_HD void blended(const SkinInputs<T>& in, int64_t vertex, const Load& load, S (&sum)[Blend::kScalars]) {
+#pragma unroll
+  for (int i = 0; i < Blend::kScalars; ++i) sum[i] = S{};
+  each_joint<Blend, S>(in, vertex, load, [&](int64_t k, const auto& g, const auto& first) {
+    const auto share = Blend::share(in.weights[k], g, first);
+#pragma unroll
+    for (int i = 0; i < Blend::kScalars; ++i) sum[i] += g[i] * share;
+  });
 }
 
 template <class T>

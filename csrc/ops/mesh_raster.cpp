@@ -8,6 +8,7 @@
 #include "core/mask.h"
 #include "core/pack.h"
 #include "core/parallel.h"
+#include "core/pixels.h"
 #include "core/rows.h"
 
 namespace n3d::N3D_ISA {
@@ -18,43 +19,6 @@ constexpr int kBand = 32;             // rows
 constexpr int64_t kFaces = 512;       // a task where threads share faces
 constexpr int kQueue = 64;            // faces that are fetched before they are drawn
 constexpr int32_t kNowhere = 0xffff;  // as a face's rows: none
-
-// Of a row's pixels from p, the first n or a whole pack: numbers, and the faces seen there.
-N3D_HD void load_pixels(const float* p, int n, f32x& v) { v = load_first(p, n); }
-N3D_HD void load_pixels(const double* p, int, double& v) { v = *p; }
-N3D_HD void load_pixels(const int32_t* p, int n, i32x& v) {
-  v = float_bits(load_first(reinterpret_cast<const float*>(p), n));
-}
-N3D_HD void load_pixels(const int32_t* p, int, int32_t& v) { v = *p; }
-N3D_HD void store_pixels(float* p, int n, f32x v) { store_first(p, v, n); }
-N3D_HD void store_pixels(double* p, int, double v) { *p = v; }
-N3D_HD void store_pixels(int32_t* p, int n, i32x v) { store_first(reinterpret_cast<float*>(p), bits_float(v), n); }
-N3D_HD void store_pixels(int32_t* p, int, int32_t v) { *p = v; }
-
-template <class T>
-struct Pack {
-  using S = typename Lanes<T>::S;
-  using Index = decltype(truncate(S{}));
-  static constexpr int kCount = Lanes<T>::kCount;
-  // Centres of pixels x, x + 1, …
-  static N3D_HD S centres(int32_t x) { return to_float(lane_numbers()) + (T(x) + T(0.5)); }
-};
-template <>
-struct Pack<double> {
-  using S = double;
-  using Index = int32_t;
-  static constexpr int kCount = 1;
-  static N3D_HD double centres(int32_t x) { return x + 0.5; }
-};
-
-// f(first pixel, x) for packs over the pixels x0 … x1 of a row. The last pack of a row lies within it: lanes before
-// pixel x were there before. Only rows shorter than a pack are shorter.
-template <class T, class F>
-N3D_HD void each_pack(int32_t x0, int32_t x1, int64_t width, const F& f) {
-  constexpr int n = Pack<T>::kCount;
-  const int32_t last = width > n ? int32_t(width) - n : 0;
-  for (int32_t x = x0; x <= x1; x += n) f(x < last ? x : last, x);
-}
 
 template <class T>
 void find_rows(const MeshRasterArgs<T>& a, int64_t image, int64_t begin, int64_t end) {
@@ -69,7 +33,7 @@ void find_rows(const MeshRasterArgs<T>& a, int64_t image, int64_t begin, int64_t
 // The triangle is at the points p whose result is above its `doubt`: exactly, unlike its least e_k.
 template <class T, class S>
 N3D_HD S settled(const Triangle<T>& t, S px, S py, S (&e)[3]) {
-  constexpr int n = Pack<T>::kCount;
+  constexpr int n = Pixels<T>::kCount;
   edges(t.c, px, py, e);
   const S low = t.least(e);
   const auto doubtful = absolute(low) <= t.doubt;
@@ -90,9 +54,9 @@ N3D_HD S settled(const Triangle<T>& t, S px, S py, S (&e)[3]) {
 // A picture while it is drawn: the nearest 1 / depth, and whose that is. Of equal ones the first face stays.
 template <class T>
 struct Canvas {
-  using S = typename Pack<T>::S;
-  using Index = typename Pack<T>::Index;
-  static constexpr int n = Pack<T>::kCount;
+  using S = typename Pixels<T>::S;
+  using Index = typename Pixels<T>::Index;
+  static constexpr int n = Pixels<T>::kCount;
   T* nearest;
   int32_t* seen;
   int64_t width;
@@ -104,7 +68,7 @@ struct Canvas {
     for (int32_t y = top; y <= bottom; ++y)
       each_pack<T>(t.box.x0, t.box.x1, width, [&](int32_t x, int32_t) {
         S e[3], before;
-        const auto covered = settled(t, Pack<T>::centres(x), S{} + (T(y) + T(0.5)), e) > t.doubt;
+        const auto covered = settled(t, Pixels<T>::centres(x), S{} + (T(y) + T(0.5)), e) > t.doubt;
         if (!any(covered)) return;
         const int64_t at = y * width + x;
         const int m = int(width) - x;
@@ -140,9 +104,9 @@ struct Canvas {
 // Barycentric coordinates and depth of a row's pixels, of which `depth` has the nearest 1 / depth.
 template <class T>
 void finish_row(const MeshRasterArgs<T>& a, int64_t image, int64_t y) {
-  using S = typename Pack<T>::S;
-  using Index = typename Pack<T>::Index;
-  constexpr int n = Pack<T>::kCount;
+  using S = typename Pixels<T>::S;
+  using Index = typename Pixels<T>::Index;
+  constexpr int n = Pixels<T>::kCount;
   const T* pixels = a.pixels + 3 * image * a.vertices;
   for (int64_t x = 0; x < a.width; x += n) {
     const int64_t at = (image * a.height + y) * a.width + x;
@@ -160,7 +124,7 @@ void finish_row(const MeshRasterArgs<T>& a, int64_t image, int64_t y) {
         const Index corner = 3 * gather(a.faces, face + k);
         c.x[k] = gather(pixels, corner), c.y[k] = gather(pixels, corner + 1), c.z[k] = gather(pixels, corner + 2);
       }
-      barycentrics_at(c, Pack<T>::centres(int32_t(x)), S{} + (T(y) + T(0.5)), b);
+      barycentrics_at(c, Pixels<T>::centres(int32_t(x)), S{} + (T(y) + T(0.5)), b);
       for (int k = 0; k < 3; ++k) b[k] = select(seen, b[k], S{});
       depth = select(seen, 1 / nearest, S{});
     }
@@ -209,8 +173,8 @@ void draw_band(const MeshRasterArgs<T>& a, int64_t image, int32_t first, int32_t
 // The gradients that a face's pixels give to its corners.
 template <class T>
 N3D_HD void gather_pixels(const MeshRasterVjpArgs<T>& a, int64_t image, int64_t f) {
-  using S = typename Pack<T>::S;
-  using Index = typename Pack<T>::Index;
+  using S = typename Pixels<T>::S;
+  using Index = typename Pixels<T>::Index;
   const Corners<T> c = corners_of(a.pixels + 3 * image * a.vertices, a.faces, f);
   T* out = a.v_corners + 9 * (image * a.count + f);
   for (int k = 0; k < 9; ++k) out[k] = 0;
@@ -225,7 +189,7 @@ N3D_HD void gather_pixels(const MeshRasterVjpArgs<T>& a, int64_t image, int64_t 
       const int m = int(a.width) - x;
       Index face;
       load_pixels(a.face + at, m, face);
-      const S px = Pack<T>::centres(x);
+      const S px = Pixels<T>::centres(x);
       const auto mine = (face == Index{} + int32_t(f)) & (px > T(from)) & (px < T(a.width));
       if (!any(mine)) return;
       touched = true;

@@ -118,8 +118,19 @@ N3D_HD void corners_vjp(const Corners<S>& c, S px, S py, const S (&v_b)[3], S v_
   }
 }
 
-// The pixels first … last, of `size`, whose centres a triangle may cover along an axis. From a corner in front towards
-// one behind the camera, the edge leaves the picture at the side away from that one.
+// The pixels first … last, of `size`, whose centres lie between two coordinates.
+template <class T>
+N3D_HD bool centres_between(T low, T high, int64_t size, int32_t& first, int32_t& last) {
+  low -= T(0.5), high -= T(0.5);  // exact wherever it decides
+  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
+  first = low > 0 ? int32_t(low) : 0;
+  first += T(first) < low;
+  last = high < T(size - 1) ? int32_t(high) : int32_t(size - 1);
+  return first <= last;
+}
+
+// Those whose centres a triangle may cover along an axis. From a corner in front towards one behind the camera, the
+// edge leaves the picture at the side away from that one.
 template <class T>
 N3D_HD bool centres_along(const T (&u)[3], const T (&z)[3], int64_t size, int32_t& first, int32_t& last) {
   constexpr T kFar = T(1e30);
@@ -133,12 +144,7 @@ N3D_HD bool centres_along(const T (&u)[3], const T (&z)[3], int64_t size, int32_
       if (u[j] <= u[k]) high = kFar;
     }
   }
-  low -= T(0.5), high -= T(0.5);  // exact wherever it decides
-  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
-  first = low > 0 ? int32_t(low) : 0;
-  first += T(first) < low;
-  last = high < T(size - 1) ? int32_t(high) : int32_t(size - 1);
-  return first <= last;
+  return centres_between(low, high, size, first, last);
 }
 
 struct Box {

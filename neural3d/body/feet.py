@@ -137,7 +137,7 @@ def lowered(
     return _averaged(highest, width)[0, 0]
 
 
-def eased(values: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, "T 3"]:
+def eased(values: Float[Tensor, "T n"], rate: float) -> Float[Tensor, "T n"]:
     """Smoothed over EASE."""
     width = max(round(EASE * rate), 1)
     return _averaged(torch.nn.functional.pad(values.T[:, None], (width, width), mode="replicate"), width)[:, 0].T

@@ -5,7 +5,7 @@ joint rotations R_k relative to each one's parent, template t, shapes S, pose co
 
     J(β) = J_0 + Σ_s β_s J_s                                            joints of the shape, linear as vertices are
     t_i(β, θ) = t_i + Σ_s β_s S_si + Σ_p (R(θ) − I)_p P_pi              shape and pose correctives
-    v_i = Σ_k w_ik G_k(θ, J(β)) t_i(β, θ)                               linear blend skinning
+    v_i = Σ_k w_ik G_k(θ, J(β)) t_i(β, θ)                               linear blend skinning; or by dual quaternions
 
     model = load_model("anny")
     posed = model(shape=model.coefficients(age=0.3, gender=1.0), pose=torch.zeros(1, model.joints, 3))
@@ -14,18 +14,23 @@ joint rotations R_k relative to each one's parent, template t, shapes S, pose co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural3d.body.shape_space import ShapeSpace
-from neural3d.geometry.rotations import rotation_from_6d, rotation_from_quaternion
+from neural3d.geometry.rotations import (
+    dual_quaternion_from_rigid,
+    rotation_from_6d,
+    rotation_from_axis_angle,
+    rotation_from_quaternion,
+)
 from neural3d.geometry.skeletons import Skeleton, check_tree
-from neural3d.ops.lbs import blend_skin, kinematics, rotation_exp
+from neural3d.ops.lbs import blend_skin, kinematics
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class BodyModel:
     regressor: joints as weighted means of vertices, where the file says so; `rest` and `rest_shapes` follow from it.
     hands: how few numbers pose both hands (SMPL-H and SMPL-X).
     uv, uv_faces: texture coordinates with v up, and which of them each triangle's corners have.
+    blend: how the transforms of a vertex's joints blend, see `ops.lbs`. By dual quaternions twisted limbs keep their
+    girth; the SMPL family is made for the linear way, whose faults its correctives mend.
     """
 
     name: str
@@ -82,7 +89,7 @@ class BodyModel:
     uv: Float[Tensor, "U 2"] | None = None
     uv_faces: Int[Tensor, "F 3"] | None = None
     hands: Hands | None = None
-    notes: list[str] = field(default_factory=list)
+    blend: Literal["linear", "dual_quaternion"] = "linear"
 
     def __post_init__(self) -> None:
         check_tree(self.parents)
@@ -153,6 +160,8 @@ class BodyModel:
         if len(self.correctives):
             turned = rotations[:, 1:] - torch.eye(3, dtype=like.dtype, device=like.device)
             added = torch.cat([shape, turned.flatten(1)], 1)
+        if self.blend == "dual_quaternion":
+            transforms = dual_quaternion_from_rigid(transforms)
         vertices = blend_skin(self.template, self._directions, added, self.bones, self.weights, transforms)
         if translation is not None:
             vertices, joints = vertices + translation[:, None], joints + translation[:, None]
@@ -164,7 +173,7 @@ def as_matrices(pose: Tensor) -> Float[Tensor, "B J 3 3"]:
     if pose.ndim == 4 and pose.shape[2:] == (3, 3):
         return pose
     if pose.ndim == 3 and pose.shape[2] == 3:
-        return rotation_exp(pose)
+        return rotation_from_axis_angle(pose)
     if pose.ndim == 3 and pose.shape[2] == 4:
         return rotation_from_quaternion(pose)
     if pose.ndim == 3 and pose.shape[2] == 6:

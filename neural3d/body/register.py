@@ -80,7 +80,10 @@ def align(template: Mesh, scan: Surface) -> Float[np.ndarray, "V 3"]:
 def similar(
     points: Float[np.ndarray, "N 3"], targets: Float[np.ndarray, "N 3"]
 ) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Scale, rotation and move that bring points nearest to targets, by least squares (Umeyama 1991)."""
+    """Scale, rotation and move that bring points nearest to targets, by least squares (Umeyama 1991).
+
+    trimesh's `procrustes` scales by the ratio of spreads instead, with which ICP ends in worse places.
+    """
     a, b = points.mean(0), targets.mean(0)
     u, s, vt = np.linalg.svd((points - a).T @ (targets - b))
     sign = np.array([1, 1, np.sign(np.linalg.det(vt.T @ u.T))])

@@ -4,6 +4,7 @@
    the source's has, and bends about its own hinge where the source bends about its: a rest with arms down, in an A
    or in a T makes no difference, and twist is kept. Spines and necks of unlike counts share their bend.
 2. Hips move as the source's, in the proportion of leg lengths; the ground is where the source's feet are, when slow.
+   Where hands, knees or a head would be in it, they are lifted: limbs are not all of the source's proportions.
 3. Joints are held within `anatomy.LIMITS`.
 4. Where the source's feet are planted, the target's stand still: hips are lowered where legs are too short, and legs
    bent so that they reach.
@@ -93,6 +94,7 @@ def retargeted(motion: Motion, skeleton: Skeleton, ground: float | None = None) 
     world, beyond = target.posed(wanted, source)
 
     hips = scale * source.hips - points.new_tensor([0, level, 0])
+    hips[:, 1] += target.lifted(world, hips, rate)
     places = target.places(world, hips)
     paths = torch.stack([target.points(world, places, side) for side in SIDES], 1)
     before = feet.slides(paths.flatten(1, 2), stands.flatten(1))
@@ -169,14 +171,16 @@ class Source(Figure):
 
 
 class Target(Figure):
-    """balls: from ankle to ball at rest. heights: of ankle and ball above the ground at rest."""
+    """balls: from ankle to ball at rest. heights: of ankle and ball above the ground at rest.
+    thick: flesh about a joint, at least.
+    """
 
     def __init__(self, skeleton: Skeleton, ground: float | None):
         super().__init__(skeleton, "the skeleton")
         rest, rig = self.rest, self.rig
+        self.thick = SOLE * float(rest[:, 1].max() - rest[:, 1].min())
         if ground is None:
-            tall = rest[:, 1].max() - rest[:, 1].min()
-            ground = float(rest[:, 1].min() - SOLE * tall)
+            ground = float(rest[:, 1].min()) - self.thick
         self.limbs: dict[tuple[tuple[str, ...], str], Limb] = {
             (limb, side): limb_at_rest(rest, chains[side], limb, side)
             for limb, chains in ((LEG, rig.legs), (ARM, rig.arms))
@@ -285,6 +289,17 @@ class Target(Figure):
                 bent[upper], bent[lower] = swing @ world[:, upper], bend @ world[:, lower]
             world, beyond = self.posed(bent, source)
         return world, self.places(world, hips + down), beyond
+
+    def lifted(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"], rate: float) -> Float[Tensor, " T"]:
+        """How far up the hips must go, so that nothing but feet is in the ground; eased around that."""
+        feet_of = {self.rig.legs[side][2] for side in SIDES}
+        above, body = self.skeleton.parents, {self.rig.hips}
+        for joint in range(len(above)):  # after its parent
+            if above[joint] in body and joint not in feet_of:
+                body.add(joint)
+        heights = self.places(world, hips)[:, sorted(body), 1]
+        needed = (self.thick - heights).clamp(min=0).amax(1)
+        return torch.maximum(needed, feet.eased(needed[:, None], rate)[:, 0])
 
     def places(self, world: Float[Tensor, "T J 3 3"], hips: Float[Tensor, "T 3"]) -> Float[Tensor, "T J 3"]:
         """Where all joints are when the middle between the thighs' is there."""

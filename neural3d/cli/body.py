@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,6 +56,9 @@ class BodyMake:
     """How joints turn relative to their parents: an axis times an angle in degrees, such as upperarm01.L=0,0,-40."""
     motion: Annotated[Path | None, option("FILE")] = None
     """A clip to put onto the body: .bvh, DeepMimic's .txt, AMASS's .npz, .glb or .gltf."""
+    blend: Literal["linear", "dual_quaternion"] = "linear"
+    """How joints blend in meshes and films: linear, as the SMPL family and glTF have it; dual_quaternion: what twists
+    keeps its girth."""
     frames: Literal["ply", "obj"] = "ply"
     """What a folder's meshes are."""
     size: Number = 512
@@ -70,7 +73,7 @@ class BodyMake:
         values = {name: numbers[0] for name, numbers in read_pairs("shape", self.shape, 1).items()}
         model = load_model(self.model, near=values, rig=self.rig)
         model.space.check(values)
-        body = shaped(model, values)
+        body = replace(shaped(model, values), blend=self.blend)
         motion = self.moves(body)
         if ending == ".glb":
             self.write_glb(body, motion)
@@ -147,6 +150,9 @@ class BodyMake:
             raise UserError(f"{self.out}: {ending or 'a folder of meshes'} takes a motion: --motion FILE.")
         if ending in MESHES and self.motion is not None:
             raise UserError(f"{self.out} holds one mesh; of a motion give a folder, .glb or .mp4.")
+        if self.blend != "linear" and ending in (".glb", ".npz", ".bvh"):
+            why = "glTF blends linearly" if ending == ".glb" else "a motion has no skin"
+            raise UserError(f"{self.out}: {why}; leave --blend out, or give .mp4, a folder or a mesh.")
         if self.motion is not None and self.pose:
             raise UserError("--motion poses the body already; leave --pose out.")
         at_least(size=(self.size, 16))

@@ -34,6 +34,7 @@ class Info:
 
         from neural3d.body.clips import read_motion
         from neural3d.body.doctor import describe_model, describe_motion, is_model, is_motion
+        from neural3d.body.skinned import is_moving, read_moving
         from neural3d.files.splats import describe_splats, is_splat_file, read_splats
         from neural3d.loading import load_scene
         from neural3d.scene.doctor import describe, describe_shape, warnings
@@ -52,7 +53,8 @@ class Info:
         if is_splat_file(path):
             return print_pairs(str(path), describe_splats(path, read_splats(path)))
         if is_shape_file(path):
-            return print_pairs(str(path), describe_shape(path))
+            moves = [("moves", read_moving(path).summary())] if is_moving(path) else []
+            return print_pairs(str(path), describe_shape(path) + moves)
         if (path / "config.json").exists():
             return describe_run(path)
         if holds_captures(path):

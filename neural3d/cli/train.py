@@ -50,7 +50,7 @@ class Train:
     method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto: what suits the data, told with its reason. Photos: splat, ngp, nerf; neus, dvr for surfaces. Closed meshes:
     sdf, occupancy. Points, open meshes: igr. Folders of closed meshes: occupancy, deepsdf; of captures of many objects:
-    dvr. Priors, of folders of pictures and other examples: made, nade, eonade, fvsbn."""
+    dvr. Priors, of pictures, latents, clips: see README."""
     resume: Annotated[Path | None, option("RUN")] = None
     """Continue this run exactly where it stands; needs no SCENE."""
     downscale: Annotated[int | None, option("K")] = None

@@ -15,7 +15,7 @@ import torch
 from neural3d.errors import UserError
 from neural3d.examples.examples import SPLITS, Examples
 from neural3d.images.formats import UNREADABLE, is_photo, open_photo
-from neural3d.images.reading import read_image
+from neural3d.images.reading import read_header, read_image
 
 HELD_OUT = 8  # where no file is of a test split, every 8th example is held out, from the first on
 VALIDATION = (
@@ -26,20 +26,22 @@ WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "v
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 CIFAR = 3, 32, 32
 MOST_CLASSES = 1000
+MOST_PATCHES = 200_000  # of a split, evenly chosen
 
 Part = tuple[np.ndarray, np.ndarray | None]  # examples (N, ...), labels (N,)
 
 
-def read_examples(path: Path) -> Examples:
+def read_examples(path: Path, patch: int = 0) -> Examples:
     """What lies at a path: a file of many examples, a folder of such files, or one of pictures of one size.
 
+    patch: of a folder of pictures, which may then be of any size, square pieces of so many pixels are the examples.
     Names of files and folders say what is held out: train, val, test; labels are in files of their own (idx), in a
     field `labels` (npz), or the names of the folders that pictures lie in.
     Raises UserError naming the file where one is damaged, or where examples differ in size.
     """
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if file_kind(p))
-        parts, classes = (_of_files(path, files), []) if files else _of_pictures(path)
+        parts, classes = (_of_files(path, files), []) if files else _of_pictures(path, patch)
     elif file_kind(path):
         parts, classes = _of_files(path, [path]), []
     else:
@@ -197,17 +199,19 @@ def _cifar(path: Path) -> dict[str, Part]:
 
 
 def _arranged(values: np.ndarray) -> np.ndarray:
-    """Pictures as (N, channels, height, width) uint8, anything else as (N, length) float32."""
+    """Pictures as (N, channels, height, width) uint8, sequences (N, T, D) and vectors (N, length) as float32."""
     if values.ndim == 3 and values.dtype.kind == "u":
         values = values[:, None]
     elif values.ndim == 4 and values.shape[-1] in (1, 3) and values.shape[1] not in (1, 3):
         values = values.transpose(0, 3, 1, 2)
     if values.dtype == np.uint8 and values.ndim == 4:
         return values
+    if values.ndim == 3:  # sequences
+        return values.astype(np.float32)
     return values.reshape(len(values), -1).astype(np.float32)
 
 
-def _of_pictures(path: Path) -> tuple[dict[str, Part], list[str]]:
+def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
     files = sorted(p for p in path.rglob("*") if is_photo(p))
     if not files:
         raise UserError(
@@ -221,6 +225,8 @@ def _of_pictures(path: Path) -> tuple[dict[str, Part], list[str]]:
     except UNREADABLE as error:
         raise UserError(f"{file}: cannot be read ({error}); leave it out, or copy it again.") from None
     size = modes[files[0]][0]
+    if patch:
+        return _of_patches(path, files, patch), []
     if other := next((f for f in files if modes[f][0] != size), None):
         a, b = size, modes[other][0]
         raise UserError(
@@ -242,6 +248,30 @@ def _of_pictures(path: Path) -> tuple[dict[str, Part], list[str]]:
     return parts, classes
 
 
+def _of_patches(path: Path, files: list[Path], side: int) -> dict[str, Part]:
+    """Pieces side by side of every picture and of its halves, as long as they hold one. Pictures are held out whole."""
+    found: dict[str, list[np.ndarray]] = {}
+    own = [_folder_split(f.relative_to(path)) for f in files]
+    if "test" not in own:
+        own = ["test" if i % HELD_OUT == 0 and len(files) > 1 else split for i, split in enumerate(own)]
+    for file, split in zip(files, own):
+        width, height, _ = read_header(file)
+        while min(width, height) >= side:
+            pixels = read_image(file, width, height, alpha=False)
+            rows, columns = height // side, width // side
+            pieces = pixels[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+            found.setdefault(split, []).append(pieces.transpose(0, 2, 4, 1, 3).reshape(-1, 3, side, side))
+            width, height = width // 2, height // 2
+    rng = np.random.default_rng(0)
+    parts: dict[str, Part] = {}
+    for split, several in found.items():
+        every = np.concatenate(several)
+        parts[split] = (every[np.sort(rng.permutation(len(every))[:MOST_PATCHES])], None)
+    if not parts:
+        raise UserError(f"{path}: no picture is as large as a patch of {side} × {side} pixels.")
+    return parts
+
+
 def _folder_split(path: Path) -> str:
     return next((WORDS[word.lower()] for word in path.parts[:-1] if word.lower() in WORDS), "train")
 
@@ -249,4 +279,4 @@ def _folder_split(path: Path) -> str:
 def _size(shape: tuple[int, ...]) -> str:
     if len(shape) == 3:
         return f"{shape[2]} × {shape[1]} pixels, {'grey' if shape[0] == 1 else f'{shape[0]} channels'}"
-    return f"{shape[0]} numbers"
+    return f"{shape[0]} numbers" if len(shape) == 1 else f"{shape[0]} frames of {shape[1]} numbers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.errors import UserError
-from neural3d.ops.mlp import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS, check_widths, mlp, mlp_with_gradient
+from neural3d.ops.mlp import (
+    HIDDEN_ACTIVATIONS,
+    OUTPUT_ACTIVATIONS,
+    check_widths,
+    has_tensor_cores,
+    mlp,
+    mlp_with_gradient,
+)
 
+Precision = Literal["float32", "bfloat16"]  # of the products in a network, for configurations: see `ops.mlp.mlp`
 SOFTPLUS_SHARPNESS = 100  # as IDR and NeuS use it: a ReLU rounded over 1/100, whose second derivative exists
 
 
@@ -26,6 +34,8 @@ class MLP(nn.Module):
         on derivatives (eikonal terms, normals). Also allows hidden_activation="softplus", with sharpness 100.
     backend: "native", our kernels, or "tcnn": tiny-cuda-nn's FullyFusedMLP in half precision, on CUDA only, with its
         own parameter layout and start; never chosen unless asked for.
+    precision: "float32", or "bfloat16", native only, with sums and parameters in float32: see `neural3d.ops.mlp.mlp`.
+        The same on every device up to the order of sums; quick on tensor cores alone (`require_precision`).
     Raises UserError where tiny-cuda-nn is asked for and missing, ValueError for unknown names and
     for sizes that the kernels do not take.
     """
@@ -42,6 +52,7 @@ class MLP(nn.Module):
         output_activation: str = "none",
         twice_differentiable: bool = False,
         backend: str = "native",
+        precision: str = "float32",
     ):
         super().__init__()
         if backend not in ("native", "tcnn"):
@@ -52,7 +63,9 @@ class MLP(nn.Module):
         if output_activation not in OUTPUT_ACTIVATIONS:
             raise ValueError(f"output_activation must be one of {[*OUTPUT_ACTIVATIONS]}, not '{output_activation}'")
         self.hidden_activation, self.output_activation = hidden_activation, output_activation
-        self.twice_differentiable = twice_differentiable
+        if precision != "float32" and (backend == "tcnn" or twice_differentiable):
+            raise ValueError(f"precision '{precision}' is for our kernels alone; use 'float32', or backend='native'")
+        self.twice_differentiable, self.precision = twice_differentiable, precision
         self.tcnn = None
         if backend == "tcnn":
             if bias or twice_differentiable:
@@ -86,6 +99,7 @@ class MLP(nn.Module):
                 None if self.biases is None else list(self.biases),
                 hidden_activation=self.hidden_activation,
                 output_activation=self.output_activation,
+                precision=self.precision,
             )
         return y.reshape(*batch, y.shape[-1])
 
@@ -108,6 +122,15 @@ class MLP(nn.Module):
             if i + 1 < len(self.weights):
                 x = _activate(self.hidden_activation, x)
         return _activate(self.output_activation, x)
+
+
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """Raises UserError where training in this precision would be slower than in float32."""
+    if precision == "bfloat16" and not has_tensor_cores(device):
+        raise UserError(
+            "precision=bfloat16 trains on GPUs of compute capability 8.0 or higher (since 2020), with neural3d's CUDA "
+            f"kernels, not on this device ({device}); train there, or anew with --set precision=float32."
+        )
 
 
 def _activate(name: str, z: Tensor) -> Tensor:

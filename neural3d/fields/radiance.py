@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from neural3d.config import Count, Layers, Width
 from neural3d.fields.encodings import contract_to_unit
-from neural3d.fields.mlp import MLP
+from neural3d.fields.mlp import MLP, Precision
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.ops.composite import compact_visible
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
@@ -42,6 +42,7 @@ class RadianceConfig:
     geometry_features: Width = 16  # outputs of the density network; the first is log density
     color_layers: Layers = 2  # hidden layers of the colour network
     backend: Literal["native", "tcnn"] = "native"  # of the networks; tcnn: tiny-cuda-nn in half precision, CUDA only
+    precision: Precision = "float32"  # of the networks' products; bfloat16: on tensor cores (compute capability 8.0)
 
     grid_resolution: Count = 64  # cells along each axis of an occupancy cascade
     grid_every: Count = 16  # steps between refreshes of the occupancy grid
@@ -83,10 +84,9 @@ class HashRadiance(nn.Module):
             max_resolution=c.max_resolution or finest,
         )  # fmt: skip
         self.table = nn.Parameter((torch.rand(self.spec.entries, c.features) * 2 - 1) * 1e-4)
-        self.density_net = MLP(c.levels * c.features, c.geometry_features, c.width, 1, backend=c.backend)
-        self.color_net = MLP(
-            c.geometry_features + 16, 3, c.width, c.color_layers, output_activation="sigmoid", backend=c.backend
-        )
+        kind: dict[str, Any] = dict(backend=c.backend, precision=c.precision)
+        self.density_net = MLP(c.levels * c.features, c.geometry_features, c.width, 1, **kind)
+        self.color_net = MLP(c.geometry_features + 16, 3, c.width, c.color_layers, output_activation="sigmoid", **kind)
         self.steps, self.near, self.unbounded = steps, c.near or near, reach is not None
         self.cascades = max(1, math.ceil(math.log2(reach or 1.0)) + 1)
         self.grid = OccupancyGrid(

@@ -10,20 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural3d.ops.lbs import rotation_exp
 
-def rotation_from_axis_angle(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
-    """The rotation about `vector`'s direction by its length in radians (Rodrigues' formula). Differentiable at zero.
 
-    R = I + sinc(θ) K + ½ sinc²(θ/2) K², with K = [v]× and sinc x = sin x / x.
+def rotation_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation about `vector`'s direction by its length in radians. Differentiable once, at zero too.
+
+    The kernel `ops.rotation_exp`, by the name that goes with the others here. Raises ValueError as it does.
     """
-    zero = torch.zeros_like(vector[..., 0])
-    x, y, z = vector.unbind(-1)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape[:-1], 3, 3)
-    # The root's gradient is infinite at 0; there sinc and its slope do not depend on this tiny offset.
-    theta = torch.sqrt((vector**2).sum(-1) + 1e-20)[..., None, None]
-    eye = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    half = torch.sin(theta / 2) / (theta / 2)
-    return eye + torch.sin(theta) / theta * cross + 0.5 * half**2 * (cross @ cross)
+    return rotation_exp(vector)
 
 
 def rotation_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
@@ -74,9 +69,19 @@ def quaternion_from_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Ten
     return torch.nn.functional.normalize(moved, dim=-1)
 
 
+def dual_quaternion_from_rigid(transform: Float[Tensor, "*batch 3 4"]) -> Float[Tensor, "*batch 2 4"]:
+    """The unit dual quaternion q + ε d of a rotation and a translation t behind it, both wxyz: d = ½ (0, t) q.
+
+    Differentiable. Its negative is the same transform.
+    """
+    q = quaternion_from_rotation(transform[..., :3])
+    t = torch.nn.functional.pad(transform[..., 3], (1, 0))
+    return torch.stack([q, quaternion_product(t, q) / 2], -2)
+
+
 def quaternion_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
     """The unit quaternion wxyz of the rotation about `vector`'s direction by its length in radians. Differentiable."""
-    # As in `rotation_from_axis_angle`: the root's gradient is infinite at 0, where nothing depends on this offset.
+    # The root's gradient is infinite at 0, where the sine's quotient and its slope do not depend on this tiny offset.
     half = torch.sqrt((vector**2).sum(-1, keepdim=True) + 1e-20) / 2
     return torch.cat([torch.cos(half), 0.5 * torch.sin(half) / half * vector], -1)
 

@@ -107,6 +107,35 @@ class Likelihood(Protocol):
         """log p(x) of examples, in nats; images as numbers from 0 to 1, of densities as those of 256 levels."""
 
 
+Energy = Callable[[Tensor, torch.Generator], Tensor]  # (B, …) → (B,): −log p, see `Guiding`
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """Follows a prior of pieces of photos where no photo is: the run that its setting `prior` names, as the trainer
+    opens it. Other settings: prior_weight, patches (how many at a step), patch_size (pixels along a side).
+    """
+
+    config: Any
+    guide: Energy | None = None
+
+    def guided(self, energy: Energy, shape: list[int]) -> None:
+        """From now on follows this one. shape: of what it knows. Raises UserError where patches are of another."""
+        size = self.config.patch_size
+        if shape != [3, size, size]:
+            seen = " × ".join(map(str, shape))
+            raise UserError(f"prior: it has learnt {seen} values, but patches are 3 × {size} × {size}; set patch_size.")
+        self.guide = energy
+
+    def unlikely(self, rgb: Float[Tensor, "patches*size*size 3"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """−log p of the patches, the mean per value in nats, times `prior_weight`."""
+        assert self.guide is not None
+        c = self.config
+        pictures = rgb.view(c.patches, c.patch_size, c.patch_size, 3).movedim(-1, 1)
+        nats = self.guide(pictures.clamp(0, 1), generator).mean()
+        return c.prior_weight * nats / pictures[0].numel()
+
+
 @runtime_checkable
 class Guiding(Protocol):
     def energy(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
@@ -126,6 +155,12 @@ class Coding(Protocol):
     def encode(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B L"]: ...
 
     def decode(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B ..."]: ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    def foretell(self, x: Float[Tensor, "B T D"], count: int) -> Float[Tensor, "B count D"]:
+        """The likeliest frames that follow those that are seen."""
 
 
 @runtime_checkable

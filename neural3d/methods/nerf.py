@@ -34,7 +34,7 @@ from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.rays import box_span, unseen_patches
 from neural3d.losses import occlusion, patch_smoothness
-from neural3d.methods.abilities import Meshable, Renderable
+from neural3d.methods.abilities import Guided, Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.ops.mlp import MAX_HIDDEN_LAYERS, MAX_HIDDEN_WIDTH, MAX_INPUT_OUTPUT_WIDTH
@@ -93,6 +93,10 @@ class NerfConfig:
     occlusion_range: float = 0.1  # what counts as near: this share of the ray's sampled part
     smooth_depth: float = 0.0  # weight of depth differences in patches of unseen views (RegNeRF: 0.1)
     smooth_color: float = 0.0  # weight of their colour differences
+    prior: str = (
+        ""  # run of a prior of pieces of photos (train PHOTOS --method realnvp --set patch=8) that patches follow
+    )
+    prior_weight: float = 1e-3  # of its −log p per value, in nats (RegNeRF has such a flow)
     patches: Count = 1  # per step
     patch_size: Count = 8  # rays along a side
     patch_stride: Count = 1  # pixels between them
@@ -137,7 +141,7 @@ class Pass(NamedTuple):
     distance: Float[Tensor, "R"]
 
 
-class Nerf(Method, Renderable, Meshable):
+class Nerf(Method, Renderable, Meshable, Guided):
     """See the module's docstring.
 
     Rays are sampled from `near` to `far`, in bounded scenes where they cross the scene's box: there positions lie in
@@ -315,7 +319,7 @@ class Nerf(Method, Renderable, Meshable):
         if c.occlusion:
             limit = near + c.occlusion_range * (far - near)
             losses["occlusion"] = c.occlusion * sum(occlusion(p.density, p.t, limit) for p in passes)
-        if c.smooth_depth or c.smooth_color:
+        if c.smooth_depth or c.smooth_color or self.guide is not None:
             losses |= self._smoothness(generator)
         return losses, {"psnr": -10 * torch.log10(errors[-1].detach())}
 
@@ -327,7 +331,7 @@ class Nerf(Method, Renderable, Meshable):
             self.grid.update(self.density, step, generator)
 
     def _smoothness(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Differences within patches of pictures that nobody took."""
+        """Differences within patches of pictures that nobody took, and how unlikely these are."""
         c = self.config
         origins, directions = unseen_patches(
             self.cameras, self.scene.aabb, c.patches, c.patch_size, c.patch_stride, generator
@@ -340,6 +344,8 @@ class Nerf(Method, Renderable, Meshable):
             square = (c.patches, c.patch_size, c.patch_size, -1)
             losses["smooth_depth"] += c.smooth_depth * patch_smoothness(depth.view(square))
             losses["smooth_color"] += c.smooth_color * patch_smoothness(p.rgb.view(square))
+            if self.guide is not None:
+                losses["prior"] = losses.get("prior", 0) + self.unlikely(p.rgb, generator)
         return losses
 
     # --- pictures and meshes ---

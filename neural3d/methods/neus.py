@@ -1,10 +1,7 @@
 """Surfaces from photos: a signed distance field on a hash grid, rendered as a volume.
 
 Wang, Liu, Liu, Theobalt, Komura, Wang: "NeuS: Learning Neural Implicit Surfaces by Volume Rendering for Multi-view
-Reconstruction", NeurIPS 2021. With Φ_s(f) = sigmoid(s f), a ray that passes from f₀ to f₁ loses the share
-    α = max(0, (Φ_s(f₀) − Φ_s(f₁)) / Φ_s(f₀))
-of its light: its weight peaks where f = 0 however the ray meets the surface, and the learned sharpness s narrows the
-peak. As optical thickness −log(1 − α) this is softplus(−s f₁) − softplus(−s f₀), which `composite` takes.
+Reconstruction", NeurIPS 2021: `render.signed` says where along rays light is lost; the sharpness is learned.
 
 The field is that of Müller et al. (SIGGRAPH 2022) with levels shown from coarse to fine as in Neuralangelo (Li et al.,
 CVPR 2023) and a ReLU network as in NeuS2 (Wang et al., ICCV 2023), which makes the eikonal loss cheap: see
@@ -22,14 +19,13 @@ while colours are still wrong, moving the surface is the quickest way to make th
 - Colours see the normal, as in NeuS, but do not turn it: to make a wall's window as white as the ground, the quickest
   way would be to tilt it like the ground.
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
-  (`losses.carving_force`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
+  (`losses.carving`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
   its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
   be carved until they stand still, as mirrored by what lies deeper.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,31 +33,31 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy, normalize
 
 from neural3d.config import Count, Layers, Width
 from neural3d.data.silhouettes import visual_hull
 from neural3d.errors import UserError
-from neural3d.fields.mlp import MLP
+from neural3d.fields.colored_sdf import ColoredSDF
+from neural3d.fields.mlp import Precision, require_precision
 from neural3d.fields.occupancy import OccupancyGrid
 from neural3d.fields.radiance import RadianceConfig
-from neural3d.fields.sdf import HashSDF
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.rays import crossing
-from neural3d.losses import carving_force
+from neural3d.losses import carving
 from neural3d.methods.abilities import Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.methods.warm_start import WarmStart, fit_distance
-from neural3d.ops.composite import Composite, composite, used_samples
-from neural3d.ops.hash_grid import HashGridSpec, hash_grid
-from neural3d.ops.ray_march import Samples, compact, ray_march
+from neural3d.ops.composite import composite
+from neural3d.ops.hash_grid import HashGridSpec
+from neural3d.ops.ray_march import Samples
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import hidden_from, surface_within
-from neural3d.render.packed import RayBudget, Shaded, first_of_rays, kept, mean_distance, render_packed
+from neural3d.render.packed import RayBudget, Shaded, mean_distance, render_packed
+from neural3d.render.signed import in_band, surface_samples, thickness_along
 from neural3d.scene.footprint import photo_resolution
 
 if TYPE_CHECKING:
@@ -69,13 +65,11 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Colors, Mesh
     from neural3d.scene import Scene
 
-EARLY_STOP = 1e-3  # transmittance at which a ray ends
 RADIUS = 0.6  # of the sphere where nothing tells the start, over half the shortest side of the region of interest
-LEAST_STEPS, MAX_SAMPLES = 24.0, 512  # samples per unit of length at least, and per ray at most
+LEAST_STEPS = 24.0  # samples per unit of length at least
 GRID_EVERY = 16  # steps between refreshes of the occupancy grid
 MORE_POINTS = 0.1  # per sample along rays: random points for the eikonal loss, and as many beside samples for bends
 VIEWS_FROM = 0.5  # photos with alpha: share of the horizon until which colours are the same from all sides
-BAND = 6.0  # samples are taken where |f| < BAND / s: beyond, less than e⁻⁶ of the light is lost, or left
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,7 @@ class NeusConfig:
     all_levels_at: float = 0.3  # share of the horizon at which all are shown
     width: Width = 64  # of the hidden layers
     color_log2_table: int = 18  # entries per level of the colours' grid at most; its levels are as many and as fine
+    precision: Precision = "float32"  # of products in networks but f's; bfloat16: on tensor cores (compute cap. 8.0)
 
     warm_start_until: float = 0.08  # photos without alpha: share of the horizon for the field to start from; 0: none
 
@@ -121,7 +116,7 @@ class Neus(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = NeusConfig
-    renamed: ClassVar = {"scout": "warm_start"}
+    renamed: ClassVar = {"scout": "warm_start", **{k: f"field.{k}" for k in ("color_table", "color_net.", "log_s")}}
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     box: Tensor
 
@@ -133,15 +128,14 @@ class Neus(Method, Renderable, Meshable):
             max_resolution=c.max_resolution or photo_resolution(scene, side=2),
         )  # fmt: skip
         radius = RADIUS * float((scene.aabb[1] - scene.aabb[0]).min()) / 2
-        self.field = HashSDF(spec, width=c.width, radius=radius)
-        self.color_spec = dataclasses.replace(spec, log2_table=c.color_log2_table)
-        self.color_table = nn.Parameter((torch.rand(self.color_spec.entries, 2) * 2 - 1) * 1e-4)
-        self.color_net = MLP(self.color_spec.width + 3 + 16, 3, c.width, 2, output_activation="sigmoid")
-        self.log_s = nn.Parameter(torch.tensor(math.log(c.sharpness)))
+        self.field = ColoredSDF(
+            spec, color_log2_table=c.color_log2_table, width=c.width, radius=radius, sharpness=c.sharpness,
+            precision=c.precision,
+        )  # fmt: skip
         self.grid = OccupancyGrid(resolution=c.grid_resolution, threshold=0.5, decay=0.0, budget=c.grid_budget)
         self.warm_start: WarmStart | None = None
         if scene.unbounded or not scene.has_alpha:
-            self.warm_start = WarmStart(RadianceConfig(log2_table=c.log2_table), scene)
+            self.warm_start = WarmStart(RadianceConfig(log2_table=c.log2_table, precision=c.precision), scene)
         self.register_buffer("box", scene.aabb.clone(), persistent=False)
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
         self.budget = RayBudget(c.samples_per_batch, most=1 << 14)
@@ -161,19 +155,18 @@ class Neus(Method, Renderable, Meshable):
         return self._warm_until > 0 and not self._started
 
     def players(self) -> list[Player]:
+        require_precision(self.config.precision, self.box.device)
         return [Player(self.param_groups(), self.loss)]
 
     def param_groups(self) -> list[dict[str, Any]]:
         c = self.config
-        common = dict(lr=c.lr, lr_final=c.lr_final, warmup=c.warmup, betas=(0.9, 0.99), eps=1e-15)
         distance = self.field.param_groups(c.lr_distance, c.lr_distance_final)
         for group in distance:
             group["waits_until"] = self._warm_until + c.colors_first
         return [
             *distance,
-            dict(params=[self.color_table], skip_untouched=True, **common),
-            dict(params=list(self.color_net.parameters()), **common),
-            dict(params=[self.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
+            *self.field.color_groups(c.lr, c.lr_final, c.warmup),
+            dict(params=[self.field.log_s], lr=c.lr_sharpness, lr_final=c.lr_sharpness / 5, warmup=c.warmup),
             *(self.warm_start.param_groups() if self.warm_start else []),
         ]
 
@@ -188,60 +181,16 @@ class Neus(Method, Renderable, Meshable):
             self.warm_start.load_extra_state(state["warm_start"])
         self.field.show_levels(self._shown)
 
-    # --- the field ---
-
-    def signed_distance(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """In scene units, negative inside."""
-        return self.field(positions)[0]
-
-    @property
-    def sharpness(self) -> Float[Tensor, ""]:
-        """s: the light is lost within a few 1/s, in scene units, of the surface."""
-        return self.log_s.exp()
-
-    def _radiance(self, positions: Tensor, gradient: Tensor, view_basis: Tensor) -> Float[Tensor, "S 3"]:
-        into = self.color_table.grad if self.training else None
-        features = hash_grid((positions + 1) / 2, self.color_table, self.color_spec, table_grad=into)
-        return self.color_net((torch.cat([features, gradient.detach()], -1), view_basis * self._views))
-
-    @torch.no_grad()
-    def color(self, positions: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        gradient = self.field.with_gradient(positions)[2]
-        return self._radiance(positions, gradient, spherical_harmonics(directions))
-
     # --- samples along rays ---
 
-    @torch.no_grad()
     def _samples(
         self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], jitter: Float[Tensor, "R"] | None = None
     ) -> tuple[Samples, int, Float[Tensor, "R"]]:
-        """Samples near the surface that light still reaches, how many there were before these tests, and the distances
-        at which rays leave the box, infinite for those that are lost in it.
-
-        The distance alone is cheap: gradients and colours are spared for all that is hidden or empty. Between
-        neighbours on a ray the light goes from f_i to f_{i+1}, also across gaps, where f is large; to the first it
-        comes from f = ∞, so that solids which reach out of the box are seen where it cuts them.
-        """
-        c, s = self.config, float(self.sharpness.detach())
-        step = 1 / min(max(c.steps_per_width * s, LEAST_STEPS), c.max_steps_per_unit)
-        enter, leave = crossing(origins, directions, self.box)
-        marched = ray_march(
-            origins, directions, enter, leave, self.grid.bits, step_min=step, step_max=step,
-            jitter=jitter, max_samples_per_ray=MAX_SAMPLES,
+        c, s = self.config, float(self.field.sharpness.detach())
+        return surface_samples(
+            self.field.signed_distance, s, origins, directions, box=self.box, bits=self.grid.bits,
+            step=1 / min(max(c.steps_per_width * s, LEAST_STEPS), c.max_steps_per_unit), jitter=jitter,
         )  # fmt: skip
-        if len(marched) == 0:
-            return marched, 0, leave
-        value = self.signed_distance(marched.positions)
-        log_light = softplus(-s * value)
-        lost = (log_light[1:] - log_light[:-1]).clamp_min(0) * (marched.ray[1:] == marched.ray[:-1])
-        thickness = nn.functional.pad(lost, (0, 1))
-        first = first_of_rays(marched)
-        thickness[first] += log_light[first]
-        used = used_samples(thickness, torch.ones_like(thickness), marched.offsets, EARLY_STOP)
-        samples, index = compact(marched, used)
-        total = torch.zeros_like(leave).index_add_(0, marched.ray, thickness)
-        leave = torch.where(total > -math.log(EARLY_STOP), math.inf, leave)
-        return kept(samples, value[index] < BAND / s), len(marched), leave
 
     def _background(
         self, origins: Tensor, directions: Tensor, leave: Tensor, color: Tensor, jitter: Tensor | None = None
@@ -258,19 +207,10 @@ class Neus(Method, Renderable, Meshable):
         self, samples: Samples, ray_directions: Float[Tensor, "R 3"], value: Float[Tensor, "S"],
         gradient: Float[Tensor, "S 3"],
     ) -> tuple[Float[Tensor, "S"], Float[Tensor, "S 3"]]:  # fmt: skip
-        """−log(1 − α) of each sample's interval, from f and its slope along the ray at the middle; and its colour.
-
-        NeuS's cos annealing, by which surfaces seen from behind and along count too while training starts, is left out:
-        here f is a distance from the start, and rays that graze a plain face would dig it away.
-        """
-        directions = ray_directions.index_select(0, samples.ray)
-        drop = 0.5 * samples.dt * (-(gradient * directions).sum(-1)).clamp_min(0)
-        s = self.sharpness
-        before = softplus(-s * (drop + value))
-        before = before.index_fill(0, first_of_rays(samples), 0.0)  # light comes from where f = ∞
-        thickness = softplus(s * (drop - value)) - before
+        """−log(1 − α) of each sample's interval, and its colour."""
+        thickness = thickness_along(samples, ray_directions, value, gradient, self.field.sharpness)
         view_basis = spherical_harmonics(ray_directions).index_select(0, samples.ray)
-        return thickness, self._radiance(samples.positions, gradient, view_basis)
+        return thickness, self.field.radiance(samples.positions, gradient, view_basis * self._views)
 
     def _more_points(
         self, samples: Samples, generator: torch.Generator
@@ -316,28 +256,18 @@ class Neus(Method, Renderable, Meshable):
         losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand
-            losses["mask"] = c.mask * nn.functional.binary_cross_entropy(opacity, batch.alpha[:, 0])
+            losses["mask"] = c.mask * binary_cross_entropy(opacity, batch.alpha[:, 0])
         if batch.alpha is not None and progress < c.carve_until:
-            losses["carve"] = c.carve * (1 - progress / c.carve_until) * self._carving(out, off.detach(), telling)
+            losses["carve"] = (
+                c.carve * (1 - progress / c.carve_until) * carving(out.opacity, out.depth, off.detach(), telling)
+            )
 
         # A marched sample costs about a tenth of one that is also differentiated.
         self.budget.spent(n + 0.1 * marched + 0.5 * cost_behind, rays)
         error = (out.rgb.detach() - target).square().mean()
-        metrics: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.sharpness.detach()}
+        metrics: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.field.sharpness.detach()}
         metrics |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}
         return losses, metrics
-
-    def _carving(self, out: Composite, off: Float[Tensor, "R 3"], telling: Float[Tensor, "R 3"]) -> Float[Tensor, ""]:
-        """Its gradient moves surfaces along rays, by `carving_force`. off: weighted errors; telling: their weights.
-
-        Only where along the ray its light is lost changes this, not how much of it. Rays that graze the rim are left
-        alone: their pixels are mixtures.
-        """
-        told = telling.sum(-1)
-        sure = (out.opacity.detach() > 0.95) & (told > 0)
-        force = carving_force(off.sum(-1) / told.clamp_min(1e-6), sure.float())
-        middle = (out.depth / out.opacity.clamp_min(1e-6)).detach()
-        return (force * (out.depth - middle * out.opacity)).mean()
 
     def _anneal(self, progress: float) -> None:
         c = self.config
@@ -354,17 +284,14 @@ class Neus(Method, Renderable, Meshable):
         with torch.no_grad():
             c = self.config
             limit = c.sharpness * (c.sharpness_limit / c.sharpness) ** progress
-            self.log_s.clamp_(max=math.log(limit))
+            self.field.log_s.clamp_(max=math.log(limit))
         if step % GRID_EVERY == 0:
             self.grid.update(self._occupied, step, generator)
 
     def _occupied(self, x: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """1 where rays are sampled, else 0: in the band about the surface, and where the box cuts a solid."""
-        cell = 2 / self.config.grid_resolution
-        band = BAND / float(self.sharpness.detach()) + 0.75 * math.sqrt(3) * cell
-        cut = torch.minimum(x - self.box[0], self.box[1] - x).amin(-1) < cell
-        value = self.signed_distance(x)
-        return ((value.abs() < band) | (cut & (value < 0))).float()
+        """1 where rays are sampled, else 0."""
+        s, cell = float(self.field.sharpness.detach()), 2 / self.config.grid_resolution
+        return in_band(x, self.field.signed_distance(x), s, self.box, cell)
 
     def _start(self, progress: float, generator: torch.Generator) -> None:
         """Puts the surface where the photos' alpha or the radiance field's depths say it is."""
@@ -374,7 +301,7 @@ class Neus(Method, Renderable, Meshable):
         if self.warm_start and not self.scene.unbounded:  # it has done its part; gradients of 0 would still move it
             self.warm_start.zero_grad(set_to_none=True)
         if self.scene.has_alpha:
-            x = torch.rand(1 << 20, 3, generator=generator, device=self.log_s.device)
+            x = torch.rand(1 << 20, 3, generator=generator, device=self.box.device)
             x = self.box[0] + (self.box[1] - self.box[0]) * x
             distance = visual_hull([self.scene.views[i] for i in self.scene.split["train"]], x)
         elif self.warm_start and self._warm_until:
@@ -389,7 +316,7 @@ class Neus(Method, Renderable, Meshable):
     def render(self, camera: Camera, background: Tensor | None = None) -> RenderOut:
         if self.warm_start and self._warming:
             return self.warm_start.render(camera, background)
-        device = self.log_s.device
+        device = self.box.device
         color = (self.background if background is None else background).to(device)
         return render_packed(camera, lambda o, d: self._shade(o, d, color), device)
 
@@ -411,23 +338,17 @@ class Neus(Method, Renderable, Meshable):
     ) -> tuple[Mesh, Colors | None]:
         if self._warming:
             raise UserError(f"There is no surface before {self._warm_until:.0%} of the training; go on with it.")
-        device = self.log_s.device
+        device = self.box.device
         hidden = hidden_from(self.scene, self.render, resolution, crop, device, progress)
         mesh = surface_within(
-            self.scene, self.signed_distance, resolution, crop, device=device, hidden=hidden, progress=progress
+            self.scene, self.field.signed_distance, resolution, crop, device=device, hidden=hidden, progress=progress
         )
         return mesh, self.surface_color
 
     def surface_color(self, x: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         from neural3d.geometry.mesh import seen_from_outside
 
-        return seen_from_outside(self.color)(x.to(self.log_s.device), normal.to(self.log_s.device))
+        def color(x: Tensor, directions: Tensor) -> Tensor:
+            return self.field.color(x, directions, self._views)
 
-
-def softplus(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """log(1 + eˣ), the same bytes whatever the threads.
-
-    torch splits what is longer than this among them, and takes other instructions, which round differently, where a
-    part's length is no multiple of the vector's.
-    """
-    return torch.cat([nn.functional.softplus(part) for part in x.split(1 << 15)])
+        return seen_from_outside(color)(x.to(self.box.device), normal.to(self.box.device))

@@ -17,12 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
+from neural3d.fields.mlp import require_precision
 from neural3d.fields.radiance import HashRadiance, RadianceConfig
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.rotations import rotation_from_axis_angle
-from neural3d.methods.abilities import Exposed, Meshable, Renderable
+from neural3d.geometry.rays import unseen_patches
+from neural3d.methods.abilities import Exposed, Guided, Meshable, Renderable
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
+from neural3d.methods.poses import PoseCorrections
 from neural3d.ops.ray_march import ray_points
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
@@ -44,25 +46,33 @@ class NgpConfig(RadianceConfig):
     distortion: float = 0.01  # weight of mip-NeRF 360's distortion loss, against floaters
     random_background: bool = True  # alpha images: a fresh background colour per ray, so that empty means transparent
     exposure: bool = False  # a colour gain per training photo
-    refine_poses: bool = False  # camera poses move with the scene
+    refine_poses: bool = False  # camera poses move with the scene: for such as are off by a pixel or more
+
+    prior: str = ""  # a run that patches of unseen views follow: train PHOTOS --method realnvp --set patch=8
+    prior_weight: float = 1e-3  # of its −log p per value, in nats
+    patches: Count = 4  # per step
+    patch_size: Count = 8  # rays along a side
+    patch_stride: Count = 1  # pixels between them
 
 
-class Ngp(Method, Renderable, Meshable, Exposed):
+class Ngp(Method, Renderable, Meshable, Exposed, Guided):
     """See the module's docstring."""
 
     Config = NgpConfig
-    renamed: ClassVar = {part: f"field.{part}" for part in ("table", "density_net.", "color_net.", "grid.")}
+    renamed: ClassVar = {
+        "pose_delta": "poses.delta",
+        **{part: f"field.{part}" for part in ("table", "density_net.", "color_net.", "grid.")},
+    }
     background: Tensor  # what alpha images are composited on when nothing else is asked for
 
     def __init__(self, config: NgpConfig, scene: Scene):
         super().__init__(config, scene)
         self.field = HashRadiance(config, **photo_scale(config, scene))
         self.register_buffer("background", torch.zeros(3) if scene.background == "black" else torch.ones(3))
-        n = len(scene.split["train"])
         if config.exposure:
-            self.log_gain = nn.Parameter(torch.zeros(n, 3))
+            self.log_gain = nn.Parameter(torch.zeros(len(scene.split["train"]), 3))
         if config.refine_poses:
-            self.pose_delta = nn.Parameter(torch.zeros(n, 6))
+            self.poses = PoseCorrections(scene.cameras("train"))
         self.budget = RayBudget(config.samples_per_batch, most=1 << 16)
 
     @property
@@ -70,11 +80,12 @@ class Ngp(Method, Renderable, Meshable, Exposed):
         return self.budget.rays
 
     def players(self) -> list[Player]:
+        require_precision(self.config.precision, self.background.device)
         groups = self.field.param_groups()
         if self.config.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-3, lr_final=1e-4))
         if self.config.refine_poses:
-            groups.append(dict(params=[self.pose_delta], lr=3e-4, lr_final=3e-6))
+            groups.append(self.poses.group())
         return [Player(groups, self.loss)]
 
     def extra_state(self) -> dict[str, Any]:
@@ -109,25 +120,40 @@ class Ngp(Method, Renderable, Meshable, Exposed):
         if c.distortion:
             losses["distortion"] = c.distortion * out.distortion.mean()
 
+        if self.guide is not None:
+            losses["prior"] = self._follow(generator)
+
         self.budget.spent(len(samples) + 0.2 * marched, len(batch))  # a fifth of what differentiated ones cost
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
         metrics["marched_per_ray"] = marched / len(batch)
         return losses, metrics
+
+    def _follow(self, generator: torch.Generator) -> Float[Tensor, ""]:
+        """How unlikely patches are that nobody took a photo of."""
+        c = self.config
+        origins, directions = unseen_patches(
+            self.scene.cameras("train"), self.scene.aabb, c.patches, c.patch_size, c.patch_stride, generator
+        )
+        jitter = torch.rand(len(origins), generator=generator, device=origins.device)
+        samples, _ = self.field.samples(origins, directions, jitter)
+        out = composite_radiance(self.field, samples, directions, self.background.expand(len(origins), 3), None)
+        return self.unlikely(out.rgb, generator)
 
     def gains(self) -> Float[Tensor, "V 3"] | None:
         """Relative: their geometric mean, which is what a viewer sees, is 1."""
         return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
 
     def _refined(self, batch: RayBatch) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
-        """The batch's rays after each view's correction: a rotation about the camera's centre and a translation."""
-        delta = self.pose_delta[batch.view]
-        rotation = rotation_from_axis_angle(delta[:, :3])
-        return batch.origins + delta[:, 3:], (rotation @ batch.directions[..., None])[..., 0]
+        """The batch's rays after each view's correction."""
+        rotation, shift = self.poses(batch.view)
+        return batch.origins + shift, (rotation @ batch.directions[..., None])[..., 0]
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         if step == 0:
             self.field.grid.mark_visible(self.scene.cameras("train"))
         self.field.refresh(step, generator)
+        if self.config.refine_poses:
+            self.poses.hold_together()
 
     # --- pictures and meshes ---
 

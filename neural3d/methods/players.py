@@ -25,6 +25,7 @@ class Player:
     name: of its moments in checkpoints; may be left out by the one who plays alone.
     updates: steps in each round, each on a batch of its own.
     optimizer: made of the groups; another than Adam where a method lets its user choose.
+    clip: norm that the gradient of all parameters is scaled down to; 0: it stays.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Player:
         name: str = "",
         updates: int = 1,
         optimizer: Callable[[list[dict[str, Any]]], Any] = Adam,
+        clip: float = 0.0,
     ):
-        self.loss, self.name, self.updates = loss, name, updates
+        self.loss, self.name, self.updates, self.clip = loss, name, updates, clip
         self.optimizer = optimizer(groups)
 
     def parameters(self) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from neural3d.config import Count
 from neural3d.data.rays import PhotoBatch, PhotoSource
 from neural3d.geometry.cameras import Camera
-from neural3d.geometry.rotations import rotation_from_axis_angle
 from neural3d.methods.abilities import Exposed, Meshable, Renderable, Splatted
 from neural3d.methods.base import Method
 from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.methods.players import Player
+from neural3d.methods.poses import PoseCorrections
 from neural3d.methods.seeds import seed_splats
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
@@ -103,6 +103,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     """See the module's docstring."""
 
     Config = SplatConfig
+    renamed: ClassVar = {"pose_delta": "poses.delta"}
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     camera_from_world: Tensor  # (V, 4, 4) of the training views
     intrinsics: Tensor  # (V, 4) fx, fy, cx, cy
@@ -130,7 +131,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         if c.exposure:
             self.log_gain = nn.Parameter(torch.zeros(len(cameras), 3))
         if c.refine_poses:
-            self.pose_delta = nn.Parameter(torch.zeros(len(cameras), 6))
+            self.poses = PoseCorrections(cameras)
         self.steps = 0  # finished
         self._most = max(x.width * x.height for x in cameras)
         self._pixels = self._pixels_at(0.0)
@@ -169,7 +170,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         if c.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-2, lr_final=1e-3))
         if c.refine_poses:
-            groups.append(dict(params=[self.pose_delta], lr=3e-4, lr_final=3e-6))
+            groups.append(self.poses.group())
         return groups
 
     def extra_state(self) -> dict[str, Any]:
@@ -280,20 +281,22 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
-        """camera_from_world after the view's correction: a rotation about the camera's centre and a translation."""
+        """camera_from_world after the view's correction."""
         pose = self.camera_from_world[view]
         if not self.config.refine_poses:
             return pose
-        delta = self.pose_delta[view]
+        rotation, shift = self.poses(view)
         centre = -pose[:3, :3].T @ pose[:3, 3]
-        turned = pose[:3, :3] @ rotation_from_axis_angle(delta[:3]).T
-        offset = -turned @ (centre + delta[3:])
+        turned = pose[:3, :3] @ rotation.T
+        offset = -turned @ (centre + shift)
         return torch.cat([torch.cat([turned, offset[:, None]], 1), pose[3:]], 0)
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         c, s = self.config, self.splats
         self.steps = step + 1
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
+        if c.refine_poses:
+            self.poses.hold_together()
         if c.surface and progress >= c.surface_from:
             flatten(s)
         for p in s.parameters():

@@ -17,6 +17,7 @@ from neural3d.ops.nade import nade
 from neural3d.ops.native import cuda_usable
 from neural3d.ops.rasterization import rasterization
 from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_march, ray_points
+from neural3d.ops.soft_silhouette import soft_silhouette
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
@@ -51,6 +52,7 @@ __all__ = [
     "ray_march",
     "ray_points",
     "rotation_exp",
+    "soft_silhouette",
     "spherical_harmonics",
     "splat_project",
     "splat_raster",

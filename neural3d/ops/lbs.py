@@ -1,10 +1,17 @@
-"""Linear blend skinning of bodies with blend shapes, and the forward kinematics in front of it.
+"""Skinning of bodies with blend shapes, and the forward kinematics in front of it.
 
 A body of the SMPL family (Loper et al., "SMPL: a skinned multi-person linear model", SIGGRAPH Asia 2015) is a template
 t_v, directions D_mv for shape and pose correctives alike, and K joints j_vk with weights w_vk for each vertex. With
 coefficients c_bm and a transform G_bj for each joint, body b is
 
     p_bv = t_v + Σ_m c_bm D_mv,   x_bv = Σ_k w_vk G_{b j_vk} p_bv
+
+That is linear blending of matrices. What lies about a joint that twists then shrinks towards its axis, at 180° to
+nothing. Dual quaternions G = q + ε d (Kavan et al., "Skinning with Dual Quaternions", I3D 2007) blend to rigid ones:
+
+    b + ε e = Σ_k ±w_vk G_{b j_vk},   x_bv = p_bv turned by b / |b|, moved by 2 vec(e b*) / |b|²
+
+where of G and −G, the same transform, that is taken whose turn is nearer to the first joint's.
 
 Kinematics: joint j rests at q_j, its frame parallel to the world's, and turns by R_j about itself below its parent p:
 
@@ -38,7 +45,7 @@ class _BlendSkin(torch.autograd.Function):
         padded = -(-bodies // _PACKS) * _PACKS
         out = weights.new_empty(bodies, vertices, 3)
         shaped = weights.new_empty(vertices, 3, padded) if differentiable else None
-        rows = coefficients.shape[1] + 12 * transforms.shape[1]
+        rows = coefficients.shape[1] + transforms.shape[1:].numel()
         native(device).blend_skin(
             **_named(inputs), vertices=out, shaped=shaped, stream=stream(device),
             workspace=weights.new_empty(rows, padded) if served_by_cpu(device) else None,
@@ -54,6 +61,7 @@ class _BlendSkin(torch.autograd.Function):
         to_template, to_directions, to_coefficients, to_weights, to_transforms, *_ = ctx.needs_input_grad
         bodies, shapes = coefficients.shape
         vertices, posed_by, device = len(weights), transforms.shape[1], weights.device
+        scalars = transforms.shape[1:].numel()
         on_cpu = served_by_cpu(device)
         v_shaped = v_vertices.new_empty(v_vertices.shape) if to_template or to_directions or not on_cpu else None
         v_coefficients = torch.empty_like(coefficients) if to_coefficients else None
@@ -62,8 +70,8 @@ class _BlendSkin(torch.autograd.Function):
         workspace = partials = by_joint = offsets = None
         if on_cpu:
             padded = shaped.shape[2]
-            workspace = weights.new_empty(12 * posed_by, padded)
-            partials = weights.new_empty(max(1, -(-vertices // _CHUNK)), shapes + 12 * posed_by, padded)
+            workspace = weights.new_empty(scalars, padded)
+            partials = weights.new_empty(max(1, -(-vertices // _CHUNK)), shapes + scalars, padded)
         elif to_transforms:
             named, by_joint = joints.flatten().sort(stable=True)
             offsets = torch.searchsorted(named, torch.arange(posed_by + 1, dtype=torch.int32, device=device))
@@ -90,13 +98,14 @@ def blend_skin(
     coefficients: Float[Tensor, "B M"],
     joints: Int[Tensor, "V K"],
     weights: Float[Tensor, "V K"],
-    transforms: Float[Tensor, "B J 3 4"],
+    transforms: Float[Tensor, "B J 3 4"] | Float[Tensor, "B J 2 4"],
 ) -> Float[Tensor, "B V 3"]:
     """Blends shapes and skins them, for B bodies at once; see the module's page for the equations.
 
     template: one for all bodies or one each. directions: shape and pose correctives behind each other; M may be 0.
     joints: int32, which K joints move a vertex; weights: how much. They are used as they are, whatever their sum; a
-    vertex with fewer joints names any with weight 0. transforms: of the rest pose, as from `kinematics`.
+    vertex with fewer joints names any with weight 0. transforms: of the rest pose, as from `kinematics`; or these as
+    unit dual quaternions, q and d, each wxyz, which blend as such: then only the proportions of weights matter.
     Differentiable in all but joints. float32 or float64, all alike. Directions are read from memory once
     for all bodies.
     Results and gradients do not depend on the number of threads, nor on a GPU from one run to the next.
@@ -105,7 +114,8 @@ def blend_skin(
     """
     if template.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"template must be float32 or float64, not {template.dtype}")
-    check("transforms", transforms, (None, None, 3, 4), template)
+    dual = transforms.ndim == 4 and transforms.shape[2] == 2
+    check("transforms", transforms, (None, None, 2 if dual else 3, 4), template)
     check("joints", joints, (None, None))
     bodies, (vertices, influences) = len(transforms), joints.shape
     check("template", template, (vertices, 3) if template.ndim == 2 else (bodies, vertices, 3))
@@ -200,7 +210,7 @@ class _RotationExp(torch.autograd.Function):
 def rotation_exp(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """The rotations about `vectors`' directions by their lengths in radians; see the module's page for the equation.
 
-    One pass where `geometry.rotations.rotation_from_axis_angle` takes twenty, of microseconds each, and as many back.
+    One pass where torch's operations take twenty, of microseconds each, and as many back.
     Differentiable once, and exact to rounding, near 0 too. float32 or float64. Raises ValueError on another shape or
     dtype.
     """

@@ -56,20 +56,18 @@ class _MeshRaster(torch.autograd.Function):
             pixels=pixels, faces=faces, face=face, v_barycentrics=v_barycentrics, v_depth=v_depth, v_corners=v_corners,
             stream=stream(pixels.device),
         )  # fmt: skip
-        return _sum_corners(v_corners, faces, pixels.shape[1]), None, None, None
+        return sum_corners(v_corners, faces, pixels.shape[1]), None, None, None
 
 
-def _sum_corners(
-    v_corners: Float[Tensor, "B F 3 3"], faces: Int[Tensor, "F 3"], vertices: int
-) -> Float[Tensor, "B V 3"]:
+def sum_corners(
+    v_corners: Float[Tensor, "B F 3 n"], faces: Int[Tensor, "F 3"], vertices: int
+) -> Float[Tensor, "B V n"]:
     """What a vertex gets from all corners that it is. Column by column: sums along a line are fast and ordered."""
-    batch = len(v_corners)
+    batch, columns = len(v_corners), v_corners.unbind(-1)
     picture = torch.arange(batch, device=faces.device)[:, None]
     vertex = (faces.flatten().long() + vertices * picture).flatten()
-    sums = [
-        v_corners.new_zeros(batch * vertices).scatter_add_(0, vertex, v_corners[..., k].flatten()) for k in range(3)
-    ]
-    return torch.stack(sums, -1).view(batch, vertices, 3)
+    sums = [v_corners.new_zeros(batch * vertices).scatter_add_(0, vertex, column.flatten()) for column in columns]
+    return torch.stack(sums, -1).view(batch, vertices, len(columns))
 
 
 def mesh_raster(pixels: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], width: int, height: int) -> Raster:
@@ -84,13 +82,18 @@ def mesh_raster(pixels: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], width
     camera gives; z = 0, a face without area and a number that is not finite hide the face.
     Raises ValueError on wrong shapes, dtypes or devices, vertices that do not exist and sizes beyond 1 … 32767.
     """
-    checked = check("pixels", pixels, (None, None, 3))
-    if checked.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"pixels must be float32 or float64, not {checked.dtype}")
-    faces = check_faces(faces, checked)
+    faces = check_faces(faces, check_pixels(pixels, width, height))
+    return Raster(*_MeshRaster.apply(pixels.contiguous(), faces, width, height))
+
+
+def check_pixels(pixels: Float[Tensor, "B V 3"], width: int, height: int) -> Float[Tensor, "B V 3"]:
+    """`pixels`, contiguous and detached. Raises ValueError for another shape or dtype, and sizes beyond 1 … 32767."""
+    pixels = check("pixels", pixels, (None, None, 3))
+    if pixels.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"pixels must be float32 or float64, not {pixels.dtype}")
     if not (1 <= width < LARGEST and 1 <= height < LARGEST):
         raise ValueError(f"width and height must be 1 to {LARGEST - 1}, not {width} and {height}")
-    return Raster(*_MeshRaster.apply(pixels.contiguous(), faces, width, height))
+    return pixels
 
 
 def check_faces(faces: Int[Tensor, "F 3"], pixels: Float[Tensor, "B V 3"]) -> Int[Tensor, "F 3"]:

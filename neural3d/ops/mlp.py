@@ -58,7 +58,7 @@ def mlp(
     if precision == "bfloat16":
         if x0.dtype != torch.float32:
             raise ValueError(f"precision 'bfloat16' is for float32 tensors, not {x0.dtype}")
-        if not _has_tensor_cores(x0.device):
+        if not has_tensor_cores(x0.device):
             return _rounded(
                 x0 if x1 is None else torch.cat([x0, x1], -1), weights, biases, hidden_activation, output_activation
             )
@@ -84,6 +84,11 @@ def mlp_with_gradient(
         raise ValueError(f"mlp_with_gradient takes one hidden layer, not {len(weights) - 1}")
     net = _describe(x, None, tuple(weights), tuple(biases), "relu", "none")
     return _WithGradient.apply(net, x.contiguous(), *weights, *biases)
+
+
+def has_tensor_cores(device: torch.device) -> bool:
+    """Whether `mlp` in bfloat16 is quick there: GPUs of compute capability 8.0 or higher."""
+    return not served_by_cpu(device) and native(device).mlp_tensor_cores()
 
 
 def check_widths(widths: Sequence[int]) -> None:
@@ -145,10 +150,6 @@ def _forward(net: _Net, x0: Tensor, x1: Tensor | None, params: Tensor, hidden: T
     y = x0.new_empty(x0.shape[0], net.widths[-1])
     net.run("mlp_forward", x0.device, params=params, x0=x0, x1=x1, y=y, hidden=hidden)
     return y
-
-
-def _has_tensor_cores(device: torch.device) -> bool:
-    return not served_by_cpu(device) and native(device).mlp_tensor_cores()
 
 
 def _rounded(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], hidden: str, output: str) -> Tensor:

@@ -11,6 +11,7 @@ PRIORS = {
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",
     "glow": "neural3d.priors.glow:Glow",
     "gsn": "neural3d.priors.gsn:Gsn",
+    "lstm": "neural3d.priors.lstm:Lstm",
     "made": "neural3d.priors.made:Made",
     "nade": "neural3d.priors.nade:Nade",
     "pca": "neural3d.priors.pca:Pca",
@@ -22,4 +23,6 @@ PRIORS = {
     "transformer": "neural3d.priors.transformer:Transformer",
     "vae": "neural3d.priors.vae:Vae",
     "vqvae": "neural3d.priors.vqvae:VqVae",
+    "vrnn": "neural3d.priors.vrnn:Vrnn",
+    "wavenet": "neural3d.priors.wavenet:WaveNet",
 }

@@ -26,6 +26,7 @@ class PriorConfig:
 
     horizon: Count = 10_000  # step at which learning rates reach their final value
     batch: Count = 100  # examples per step
+    patch: int = 0  # learn from square pieces of so many pixels of the pictures of a folder; 0: from whole ones
     optimizer: Name = "adam"  # see neural3d/priors/optimisers.py; lbfgs: where all examples are one batch
     momentum: float = 0.9  # of momentum and nesterov
     lr: float = 1e-3

@@ -92,13 +92,13 @@ class Decoder(nn.Module):
 
 
 class Dense(nn.Sequential):
-    """Layers of one width with the hyperbolic tangent between; none: one linear map. Takes any shape, as vectors."""
+    """Layers of one width with x σ(x) between (SiLU); none: one linear map. Takes any shape, as vectors."""
 
     def __init__(self, inputs: int, outputs: int, width: int, layers: int):
         sizes = [inputs, *[width] * layers, outputs]
         parts: list[nn.Module] = [nn.Flatten()]
         for a, b in itertools.pairwise(sizes):
-            parts += [nn.Linear(a, b), nn.Tanh()]
+            parts += [nn.Linear(a, b), nn.SiLU()]
         super().__init__(*parts[:-1])
 
 

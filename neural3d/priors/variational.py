@@ -40,6 +40,8 @@ class VariationalConfig(PriorConfig):
     """Settings of `vae`."""
 
     horizon: Count = 20_000
+    lr: float = 3e-3
+    lr_final: float = 1e-4
     latent: Width = 50  # numbers, or categories, of a code
     latents: Literal["normal", "categorical"] = "normal"
     classes: Width = 10  # of each category

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_a_posed_body(toy, tmp_path, capsys):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     made = document(tmp_path / "a.glb")
     assert len(made["skins"][0]["joints"]) == 24 and made["meshes"][0]["extras"]["targetNames"][0] == "beta0"
+
+
+def test_a_body_by_dual_quaternions(toy, tmp_path):
+    words = ["body", "make", "--model", str(toy), "--pose", "left_elbow=120,0,0"]
+    for blend in ("linear", "dual_quaternion"):
+        main([*words, "--blend", blend, str(tmp_path / f"{blend}.ply")])
+    pose = torch.zeros(1, 24, 3)
+    pose[0, load_model(toy).joint_names.index("left_elbow"), 0] = np.radians(120)
+    expected = replace(load_model(toy), blend="dual_quaternion")(None, pose).vertices[0]
+    linear, dual = (np.asarray(trimesh.load(tmp_path / f"{b}.ply", process=False).vertices) for b in ("linear", blend))
+    np.testing.assert_allclose(dual, expected, atol=1e-5)
+    assert np.abs(dual - linear).max() > 0.01
 
 
 def test_pose_correctives_are_morph_targets_that_the_pose_drives(toy, tmp_path):
@@ -129,6 +142,8 @@ def test_learning(tmp_path, capsys):
         (["--pose", "left_knee=1", "a.glb"], "is not JOINT=X,Y,Z"),
         (["--motion", "gone.bvh", "a.glb"], "gone.bvh"),
         (["--motion", "gone.bvh", "a.ply"], "holds one mesh"),
+        (["--blend", "dual_quaternion", "a.glb"], "glTF blends linearly; leave --blend out"),
+        (["--blend", "dual_quaternion", "--motion", "gone.bvh", "a.npz"], "a motion has no skin"),
         (["--motion", "gone.bvh", "--pose", "head=1,2,3", "a.glb"], "leave --pose out"),
         (["--model", "gone.npz", "a.glb"], "gone.npz does not exist"),
     ],

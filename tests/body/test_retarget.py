@@ -103,6 +103,29 @@ def test_feet_in_the_air_are_left_alone():
     torch.testing.assert_close(directions(moved), directions(clip), atol=2e-3, rtol=0)
 
 
+def test_hands_that_stand_are_not_in_the_ground():
+    """A handstand of a figure without hands, on one that has them: it stands higher by as much, once it is up there."""
+    clip = swing(90)
+    names, fingers = clip.skeleton.names, [clip.skeleton.names.index(f"{side}_wrist") for side in SIDES]
+    still = torch.tensor([1.0, 0, 0, 0]).repeat(90, len(names), 1)
+    for name, turn in (("left_shoulder", [0, 0, 1.4]), ("right_shoulder", [0, 0, -1.4])):
+        still[:, names.index(name)] = quaternion_from_axis_angle(torch.tensor(turn))  # overhead
+    over = ((torch.arange(90) - 50) / 20.0).clamp(0, 1)
+    still[:, 0] = quaternion_from_axis_angle(math.pi * over[:, None] * torch.tensor([1.0, 0, 0]))
+    standing, up = clip.skeleton.rest, Motion("", clip.skeleton, still, clip.places, 30.0)
+    reach = up.joints()[-1, fingers, 1].min() - up.places[-1, 1]
+    places = clip.places.clone()
+    places[:, 1] = torch.lerp(standing[0, 1] - standing[:, 1].min(), 0.02 - reach, over)
+    up = dataclasses.replace(up, places=places)
+    longer = torch.cat([standing, standing[fingers] * 1.2 - 0.2 * standing[[names.index("neck")]]])
+    target = Skeleton((*names, "left_tip", "right_tip"), (*clip.skeleton.parents, *fingers), longer)
+    joints = retarget(up, target).joints()
+    assert joints[-5:, -2:, 1].amin() > 0.01 and joints[-5:, -2:, 1].amax() < 0.06
+    flat = retarget(up, clip.skeleton).joints()
+    assert 0.05 < (joints[-1, 0, 1] - flat[-1, 0, 1]) < 0.2
+    torch.testing.assert_close(joints[:40, 0], flat[:40, 0], atol=1e-3, rtol=0)
+
+
 def test_joints_are_held_within_their_limits():
     clip = swing()
     knee = clip.skeleton.names.index("left_knee")

@@ -124,3 +124,18 @@ def test_a_sheet_shows_each_picture_in_its_place():
     assert sheet.shape == (2 * (56 + GAP), 2 * (56 + GAP), 3)
     assert [sheet[0, 0, 0], sheet[0, 60, 0], sheet[60, 0, 0], sheet[60, 60, 0]] == [0, 128, 255, 255]
     assert picture(pictures[1]).shape == (28, 28, 3)
+
+
+def test_pieces_of_pictures_of_any_size(tmp_path):
+    """Of each picture and its halves; some pictures are held out whole."""
+    rng = np.random.default_rng(0)
+    sizes = [(16, 24), (9, 8), (16, 16), (8, 8)]
+    for i, (height, width) in enumerate(sizes):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    found = read_examples(tmp_path, patch=8)
+    assert found.shape == [3, 8, 8] and found.counts["test"] == 6 + 1  # of the first picture: 2 × 3, and half of it
+    assert found.counts["train"] + found.counts.get("val", 0) == 1 + (4 + 1) + 1
+    first = np.asarray(Image.open(tmp_path / "0.png"))[8:16, 16:24]
+    assert any(np.array_equal(x.permute(1, 2, 0), first) for x in found.values["test"])
+    with pytest.raises(UserError, match="as large as a patch of 32"):
+        read_examples(tmp_path, patch=32)

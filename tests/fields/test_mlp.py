@@ -66,6 +66,9 @@ def test_module_refuses_what_it_lacks(monkeypatch):
     MLP(3, 1, hidden_activation="softplus", twice_differentiable=True)
     with pytest.raises(ValueError, match="no second derivative"):
         MLP(3, 1, twice_differentiable=True, backend="tcnn")
+    for kind in (dict(backend="tcnn"), dict(twice_differentiable=True)):
+        with pytest.raises(ValueError, match="precision 'bfloat16' is for our kernels alone"):
+            MLP(3, 1, precision="bfloat16", **kind)
     monkeypatch.setitem(sys.modules, "tinycudann", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"install it from .* or choose the backend 'native'"):
         MLP(3, 1, backend="tcnn")

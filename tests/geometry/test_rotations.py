@@ -6,6 +6,8 @@ import torch
 from neural3d.geometry.rotations import (
     axis_angle_from_quaternion,
     axis_angle_from_rotation,
+    conjugate,
+    dual_quaternion_from_rigid,
     euler_from_rotation,
     quaternion_from_axis_angle,
     quaternion_from_euler,
@@ -112,6 +114,16 @@ def test_derivatives_are_right_at_no_turn_and_at_half_turns(turn):
         torch.autograd.functional.jacobian(lambda v: quaternion_from_rotation(rotation_from_axis_angle(v)), inside),
         torch.autograd.functional.jacobian(quaternion_from_axis_angle, inside),
     )
+
+
+def test_dual_quaternions_move_points_as_their_matrices_do():
+    rigid = torch.cat([rotation_from_axis_angle(turns()), torch.randn(43, 3, 1, dtype=torch.float64)], -1)
+    q, d = dual_quaternion_from_rigid(rigid).unbind(-2)
+    torch.testing.assert_close(rotation_from_quaternion(q), rigid[..., :3])
+    torch.testing.assert_close(2 * quaternion_product(d, conjugate(q))[..., 1:], rigid[..., 3])
+    torch.testing.assert_close((q * d).sum(-1), torch.zeros(43, dtype=torch.float64))
+    still = torch.eye(3, 4, dtype=torch.float64)
+    assert_differentiates(lambda t: dual_quaternion_from_rigid(torch.cat([still[:, :3], t[:, None]], 1)), still[:, 3])
 
 
 def test_the_logarithm_of_a_half_turn_differentiates():

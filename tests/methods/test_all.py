@@ -10,10 +10,13 @@ import trimesh
 from toy import ball_capture
 
 from neural3d.checkpoint import load_state, save_state
+from neural3d.errors import UserError
+from neural3d.fields.mlp import MLP
 from neural3d.geometry.solid import open_edges
 from neural3d.methods import METHODS, OF_CATEGORY
 from neural3d.methods.abilities import Meshable, Reconstructive
-from neural3d.run import configure
+from neural3d.ops.mlp import has_tensor_cores
+from neural3d.run import configure, read_config
 from neural3d.scene.objects import write_captures
 from neural3d.shapes.category import load_shape_set
 from neural3d.shapes.shape import load_shape
@@ -86,6 +89,23 @@ def test_the_same_bytes_in_one_go_or_resumed(data, tmp_path, method):
         torch.set_num_threads(threads)
     whole, half = ((tmp_path / out / "checkpoint.safetensors").read_bytes() for out in ("whole", "half"))
     assert whole == half
+
+
+@pytest.mark.parametrize("method", ["neus", "ngp"])
+def test_bfloat16_is_refused_where_it_is_slow(data, tmp_path, device, method):
+    """Where it is not, the networks take it, but for the one whose slope is trained too."""
+    settings = [*SMALL[method][1], "scene.unbounded=true", "precision=bfloat16"]
+    config, loaded = configure(data["photos"], method, settings)
+    if not has_tensor_cores(device):
+        with pytest.raises(UserError, match=r"8\.0 or higher.*anew with --set precision=float32"):
+            Trainer.create(tmp_path / "run", config, loaded, device)
+        assert not (tmp_path / "run" / "config.json").exists()
+        return
+    parts = Trainer.create(tmp_path / "run", config, loaded, device).method.named_modules()
+    chosen = {name: part.precision for name, part in parts if isinstance(part, MLP)}
+    assert chosen == {name: "float32" if name == "field.net" else "bfloat16" for name in chosen}
+    assert len(chosen) == {"neus": 4, "ngp": 2}[method]
+    assert read_config(tmp_path / "run").method_config().precision == "bfloat16"
 
 
 SOLID = {"ngp": ["steps_per_unit=4"], "nerf": ["surface_density=1e-4"]}  # so that fog, as at the start, has a surface

@@ -21,6 +21,7 @@ from neural3d.run import configure
 from neural3d.synthetic.analytic import Fog
 from neural3d.train import Trainer
 
+CPU = torch.device("cpu")
 SMALL = dict(
     horizon=250, batch=512, samples_coarse=16, samples_fine=16, width=32, depth=3, skip=0, color_width=16,
     position_levels=3, direction_levels=2, lr=1e-2, lr_final=1e-3, grid_resolution=32,
@@ -279,6 +280,54 @@ def test_regularisers_ask_for_what_they_say(scene):
     assert set(plain) == {"coarse", "fine"}
     for name in ("smooth_depth", "smooth_color", "occlusion"):
         assert losses[name] > 0 and losses[name].requires_grad
+
+
+def prior_of_greys(folder, patch):
+    """Of noisy pieces whose three colours are alike."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir(exist_ok=True)
+    for i in range(3):
+        grey = rng.integers(20, 235, (64, 64, 1)).repeat(3, 2) + rng.integers(-3, 4, (64, 64, 3))
+        Image.fromarray(grey.astype(np.uint8)).save(folder / "photos" / f"{i}.png")
+    settings = ["horizon=200", f"patch={patch}", "lr=3e-3"]
+    trainer = Trainer.create(
+        folder / f"prior{patch}", *configure(folder / "photos", "glow", [*settings, "width=8", "steps=2"]), CPU
+    )
+    trainer.fit(200, previews=False)
+    return trainer.directory
+
+
+NGP = ["horizon=150", "samples_per_batch=4096", "log2_table=12", "levels=6", "grid_budget=4096", "grid_resolution=32"]
+
+
+@pytest.mark.parametrize(
+    "method, settings", [("nerf", [f"{key}={value}" for key, value in SMALL.items()]), ("ngp", NGP)]
+)
+def test_patches_follow_a_prior(method, settings, tmp_path):
+    """Of greys: what the photos show in colour becomes less so where the prior weighs much."""
+    capture = fog_capture(tmp_path)
+    prior = prior_of_greys(tmp_path, 4)
+    spread = {}
+    for weight in (0.0, 0.3):
+        more = ["patch_size=4", "patches=8", f"prior={prior}", f"prior_weight={weight}"]
+        config, data = configure(capture, method, [*settings, *more])
+        trainer = Trainer.create(tmp_path / f"run{weight}", config, data, CPU)
+        trainer.fit(150, previews=False)
+        out = trainer.method.eval().render(data.views[data.split["test"][0]].camera)
+        seen = out.rgb[out.alpha[..., 0] > 0.5]
+        spread[weight] = float(seen.std(-1).mean())
+    assert spread[0.3] < 0.7 * spread[0.0]
+    trainer = Trainer.resume(tmp_path / "run0.3", CPU)
+    assert trainer.method.guide is not None and not any("guide" in name for name in trainer.method.state_dict())
+
+
+def test_a_prior_of_no_use_is_refused(tmp_path):
+    capture = fog_capture(tmp_path)
+    with pytest.raises(UserError, match="not a run"):
+        configure(capture, "nerf", ["prior=nowhere"])
+    prior = prior_of_greys(tmp_path, 4)
+    with pytest.raises(UserError, match="learnt 3 × 4 × 4 values, but patches are 3 × 8 × 8"):
+        Trainer.create(tmp_path / "run", *configure(capture, "nerf", [f"prior={prior}"]), CPU)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.solid import open_edges
 from neural3d.methods import warm_start
 from neural3d.methods.neus import Neus
-from neural3d.ops.composite import composite
 from neural3d.render.surface import render_surface
 from neural3d.run import configure, load
 from neural3d.synthetic.hollows import HollowBall, hollow_error, photograph, true_depth
@@ -135,17 +134,8 @@ def test_training_starts_at_the_visual_hull(capture, tmp_path):
     assert visual_hull(views, towards) > 0 > visual_hull(views[:1], towards)
     trainer.fit(1, previews=False)
     with torch.no_grad():
-        error = (trainer.method.signed_distance(x) - hull).abs()
+        error = (trainer.method.field.signed_distance(x) - hull).abs()
     assert error[hull.abs() < 0.1].mean() < 0.02
-
-
-def test_colours_see_the_normal_and_do_not_turn_it(capture, tmp_path):
-    method = start(capture, tmp_path / "run").method
-    x, normal = torch.rand(50, 3), torch.randn(50, 3, requires_grad=True)
-    rgb = method._radiance(x, normal, torch.zeros(50, 16))
-    assert not torch.equal(rgb, method._radiance(x, -normal, torch.zeros(50, 16)))
-    rgb.sum().backward()
-    assert normal.grad is None and method.color_table.grad is not None
 
 
 def test_overexposed_channels_do_not_count_while_colours_are_the_same_from_all_sides(capture, tmp_path):
@@ -178,22 +168,6 @@ def test_a_bowl_opens(tmp_path):
     assert errors[0] > 0.05 and errors[1] < 0.02
 
 
-def test_carving_pulls_what_is_right_and_pushes_what_is_wrong(capture, tmp_path):
-    """Two rays through two samples each; the second has the wrong colour, a third is of a rim."""
-    method = start(capture, tmp_path / "run").method
-    t = torch.tensor([1.0, 1.2]).repeat(3)
-    sigma = torch.tensor([1.0, 9, 1, 9, 1, 0.5]).requires_grad_()
-    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
-    target = out.rgb.detach() + torch.tensor([[0.0], [0.2], [0.2]])
-    method._carving(out, (out.rgb.detach() - target).abs(), torch.ones(3, 3)).backward()
-    nearer = -sigma.grad[::2]  # by more light lost at the first sample
-    assert nearer[0] > 0 > nearer[1] and nearer[2] == 0
-    sigma.grad = None
-    out = composite(sigma, torch.full((6, 3), 0.5), t, torch.ones(6), torch.tensor([0, 2, 4, 6]))
-    method._carving(out, torch.zeros(3, 3), torch.zeros(3, 3)).backward()
-    assert (sigma.grad == 0).all(), "nor where all channels are overexposed"
-
-
 def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(capture, tmp_path, monkeypatch):
     """Half of space as a solid: rays that enter the box within it see its cut face, those beside it its surface."""
     method = start(capture, tmp_path / "run").method
@@ -204,7 +178,7 @@ def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(captu
 
     monkeypatch.setattr(method.field, "forward", lambda x: field(x)[:2])
     monkeypatch.setattr(method.field, "with_gradient", field)
-    method.log_s.data.fill_(math.log(200.0))
+    method.field.log_s.data.fill_(math.log(200.0))
     method.grid.keep(method.box)
     for _ in range(20):
         method.grid.update(method._occupied, 1, torch.Generator().manual_seed(0))
@@ -279,7 +253,7 @@ def test_without_alpha_training_starts_from_a_radiance_field(opaque, tmp_path):
     trainer.fit(146, previews=False)
     x = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        value = method.signed_distance(x)
+        value = method.field.signed_distance(x)
     truth = scene_distance(trainer.scene, x)
     assert ((value < 0) & (truth < 0)).sum() / ((value < 0) | (truth < 0)).sum() > 0.6
     assert ((value < 0) & (truth > 0.2)).sum() == 0

@@ -222,13 +222,13 @@ def test_a_wrong_pose_is_put_right(trained):
         return (both[0] - both[1]).norm(dim=1).mean().item()
 
     before = error()
-    batch, optimizer = photo(method, 3), torch.optim.Adam([method.pose_delta], lr=2e-3)
+    batch, optimizer = photo(method, 3), torch.optim.Adam([method.poses.delta], lr=2e-3)
     for _ in range(100):
         optimizer.zero_grad()
         sum(method.loss(batch, 0.0, torch.Generator().manual_seed(0))[0].values()).backward()
         optimizer.step()
     assert before > 0.6 and error() < 0.25 * before
-    assert not method.pose_delta[:3].any() and not method.pose_delta[4:].any()
+    assert not method.poses.delta[:3].any() and not method.poses.delta[4:].any()
 
 
 def test_depth_normal_and_alpha_of_a_wall(capture):

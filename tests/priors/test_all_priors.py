@@ -14,6 +14,7 @@ from neural3d.methods import method_class
 from neural3d.methods.abilities import Likelihood, Sampling
 from neural3d.priors import PRIORS
 from neural3d.priors.base import Exact
+from neural3d.priors.sequences import SequencePrior
 from neural3d.run import configure
 from neural3d.train import Trainer
 
@@ -26,12 +27,15 @@ SMALL = {
     "dbm": ["first=8", "second=6", "draw_steps=4"],
     "glow": ["width=8", "steps=2"],
     "gsn": ["width=16", "draw_steps=3"],
+    "lstm": ["hidden=8", "truncate=4"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
     "pca": ["latent=3"],
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
     "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
     "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
+    "vrnn": ["hidden=8", "latent=2"],
+    "wavenet": ["channels=8", "layers=2"],
     "vae": ["width=16", "layers=1", "latent=3", "latents=categorical"],
     "nade": ["width=20", "lr=0.05"],
     "pixelcnn": ["width=8", "layers=2", "lr=0.02"],
@@ -111,9 +115,17 @@ def pictures(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sequences") / "sequences.npz"
+    np.savez(path, train=np.random.default_rng(0).standard_normal((100, 9, 3)).astype(np.float32))
+    return path
+
+
 @pytest.mark.parametrize("name", PRIORS)
-def test_steps_after_a_resume_are_those_of_one_go(name, pictures, tmp_path):
-    first = start(pictures, name, tmp_path / "a", "horizon=40")
+def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, tmp_path):
+    examples = sequences if issubclass(method_class(name), SequencePrior) else pictures
+    first = start(examples, name, tmp_path / "a", "horizon=40")
     first.fit(17, previews=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     first.fit(40, previews=False)

@@ -7,7 +7,11 @@ from bodies import smpl_arrays
 from neural3d.viewer import playing
 from neural3d.viewer.playing import Playing, open_body
 
+from neural3d.body import load_model
+from neural3d.body.motion import Motion
+from neural3d.body.rigged import rigged
 from neural3d.files.meshes import write_mesh
+from neural3d.files.rigged_gltf import write_rigged
 from neural3d.geometry.cameras import Camera
 from neural3d.geometry.mesh import Mesh
 from neural3d.render.paths import look_at
@@ -54,6 +58,20 @@ def test_a_model_at_rest_stands_upright(tmp_path):
     template = smpl_arrays(vertices=200)["v_template"]
     np.testing.assert_allclose(back[:, 1].max(), template[:, 1].max(), atol=1e-5)  # +Y up again
     assert subject.render(camera(), None).alpha.mean() > 0.02
+
+
+def test_a_mesh_with_an_animation_plays(tmp_path, clock):
+    np.savez(tmp_path / "m.npz", **smpl_arrays())
+    body = load_model(tmp_path / "m.npz")
+    places = torch.tensor([[0.0, 1, 0], [0, 3, 0]])
+    motion = Motion("up", body.skeleton(), torch.eye(4)[:1].expand(2, 24, 4).contiguous(), places, 2.0)
+    with (tmp_path / "a.glb").open("wb") as file:
+        write_rigged(rigged(body, motion), file)
+    subject = open_body(tmp_path / "a.glb")
+    assert subject.live is not None and subject.facts[0] == ("frames", "up: 2 frames, 2 a second, 0.50 s")
+    low, high = (subject.live.vertices[i, :, 2].mean() for i in (0, 1))
+    scale = float(subject.capture_from_scene[:3, :3].norm(dim=1)[0])
+    assert abs(float(high - low) * scale - 2) < 1e-4
 
 
 def test_what_is_no_body(tmp_path):

@@ -57,55 +57,92 @@ class File:
             return base64.b64decode(uri.partition(",")[2])
         return load_bytes(self.path.parent / unquote(uri))
 
-    def numbers(self, index: int) -> np.ndarray:
-        """An accessor's, (count, width), whole numbers as the fractions of 1 that they stand for in animations."""
+    def numbers(self, index: int, whole: bool = False) -> np.ndarray:
+        """An accessor's, (count, width). Integers are fractions of 1 unless asked for as whole numbers."""
         accessor = self.json["accessors"][index]
-        if "sparse" in accessor or "bufferView" not in accessor:
-            raise UserError(f"{self.path}: accessor {index} is sparse or compressed; export it without compression.")
-        view = self.json["bufferViews"][accessor["bufferView"]]
         kind, width = np.dtype(KINDS[accessor["componentType"]]), WIDTHS[accessor["type"]]
-        start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-        stride, count = view.get("byteStride") or kind.itemsize * width, accessor["count"]
-        data = self.buffer(view["buffer"])
-        if not (start >= 0 and count > 0 and start + (count - 1) * stride + kind.itemsize * width <= len(data)):
-            raise UserError(f"{self.path}: accessor {index} reaches beyond its buffer; export or copy it again.")
-        raw = np.ndarray((count, width), kind, data, start, (stride, kind.itemsize))
+        sparse, shape = accessor.get("sparse"), (accessor["count"], width)
+        if "bufferView" in accessor:
+            raw = self._read(index, accessor, kind, shape)
+        elif sparse:
+            raw = np.zeros(shape, kind)
+        else:
+            raise UserError(f"{self.path}: accessor {index} is compressed; export it without compression.")
+        if sparse:
+            raw, some = raw.copy(), sparse["count"]
+            named = np.dtype(KINDS[sparse["indices"]["componentType"]])
+            at = self._read(index, sparse["indices"], named, (some, 1))[:, 0]
+            raw[at] = self._read(index, sparse["values"], kind, (some, width))
+        if whole:
+            return raw.astype(np.int64)
         if kind.kind == "f":
             return raw.astype(np.float64)
         return np.maximum(raw / np.iinfo(kind.name).max, -1.0)
 
+    def _read(self, index: int, part: dict[str, Any], kind: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+        view = self.json["bufferViews"][part["bufferView"]]
+        start, size = view.get("byteOffset", 0) + part.get("byteOffset", 0), kind.itemsize * shape[1]
+        stride, data = view.get("byteStride") or size, self.buffer(view["buffer"])
+        if not (start >= 0 and shape[0] > 0 and start + (shape[0] - 1) * stride + size <= len(data)):
+            raise UserError(f"{self.path}: accessor {index} reaches beyond its buffer; export or copy it again.")
+        return np.ndarray(shape, kind, data, start, (stride, kind.itemsize))
+
+
+class Clip:
+    """The first animation that turns nodes, or the first: how all of them move. above: parents. times: seconds."""
+
+    def __init__(self, path: Path):
+        self.path, self.file = path, File(path)
+        self.nodes = self.file.json.get("nodes", [])
+        if not self.file.json.get("animations"):
+            raise UserError(f"{path} holds no animation; export it with its animation.")
+        self.above = _parents(path, self.nodes)
+        every = self.file.json["animations"]
+        turning = (a for a in every if any(c["target"].get("path") == "rotation" for c in a["channels"]))
+        animation = next(turning, every[0])
+        self.name = animation.get("name") or path.stem
+        self.channels = {
+            (c["target"]["node"], c["target"]["path"]): animation["samplers"][c["sampler"]]
+            for c in animation["channels"]
+            if "node" in c["target"]
+        }
+        if not self.channels:
+            raise UserError(f"{path}: its animation moves nothing; export it with its skeleton's animation.")
+        self.rate, seconds = _rate(path, self.file, list(self.channels.values()))
+        self.times = np.arange(round(seconds * self.rate) + 1) / self.rate
+
+    def animated(self) -> set[int]:
+        return {node for node, kind in self.channels if kind in STILL}
+
+    def world(self, wanted: list[int], at_rest: bool = False) -> dict[int, np.ndarray]:
+        """(T, 4, 4) of nodes and all above them: the world's frame from the node's. at_rest: one frame."""
+        needed = sorted(
+            {n for node in wanted for n in _line(self.above, node)}, key=lambda n: len(_line(self.above, n))
+        )
+        found: dict[int, np.ndarray] = {}
+        for n in needed:  # after their parents
+            kinds = [] if at_rest else [kind for kind in STILL if (n, kind) in self.channels]
+            moving = {k: _sampled(self.file, self.channels[n, k], self.times, k, len(STILL[k])) for k in kinds}
+            local = _matrix(self.nodes[n], moving, 1 if at_rest else len(self.times))
+            found[n] = found[self.above[n]] @ local if n in self.above else local
+        return found
+
+    def weights(self, node: int, count: int) -> np.ndarray:
+        """(T, count) of the node's morph targets."""
+        if (node, "weights") in self.channels:
+            return _sampled(self.file, self.channels[node, "weights"], self.times, "weights", count)
+        mesh = self.file.json["meshes"][self.nodes[node]["mesh"]]
+        still = self.nodes[node].get("weights") or mesh.get("weights") or [0.0] * count
+        return np.tile(np.array(still, np.float64), (len(self.times), 1))
+
 
 def read(path: Path) -> Motion:
-    file = File(path)
-    nodes = file.json.get("nodes", [])
-    if not file.json.get("animations"):
-        raise UserError(f"{path} holds no animation; export it with its animation.")
-    above = _parents(path, nodes)
-    animation = next(
-        (a for a in file.json["animations"] if any(c["target"].get("path") == "rotation" for c in a["channels"])), None
-    )
-    if animation is None:
+    clip = Clip(path)
+    nodes, above = clip.nodes, clip.above
+    if not any(kind == "rotation" for _, kind in clip.channels):
         raise UserError(f"{path}: none of its animations turns a joint; export it with its skeleton's animation.")
-    channels = {
-        (c["target"]["node"], c["target"]["path"]): animation["samplers"][c["sampler"]]
-        for c in animation["channels"]
-        if "node" in c["target"] and c["target"]["path"] in STILL
-    }
-    joints = _joints(path, file, above, {node for node, _ in channels})
-    rate, seconds = _rate(path, file, list(channels.values()))
-    times = np.arange(round(seconds * rate) + 1) / rate
-
-    needed = sorted({n for joint in joints for n in _line(above, joint)}, key=lambda n: len(_line(above, n)))
-    rest = _world(above, needed, {n: _matrix(nodes[n], {}, 1) for n in needed})
-    moving = {
-        n: _matrix(
-            nodes[n],
-            {kind: _sampled(file, channels[n, kind], times, kind) for kind in STILL if (n, kind) in channels},
-            len(times),
-        )
-        for n in needed
-    }
-    world = _world(above, needed, moving)
+    joints = _joints(path, clip.file, above, clip.animated())
+    rest, world = clip.world(joints, at_rest=True), clip.world(joints)
     parents = tuple(next((joints.index(n) for n in _line(above, j)[1:] if n in joints), -1) for j in joints)
     turned = torch.from_numpy(np.stack([_turn(world[j]) @ _turn(rest[j]).swapaxes(1, 2) for j in joints], 1))
     skeleton = Skeleton(
@@ -114,10 +151,10 @@ def read(path: Path) -> Motion:
         torch.from_numpy(np.stack([rest[j][0, :3, 3] for j in joints])),
     )
     places = torch.from_numpy(np.stack([world[j][:, :3, 3] for j in joints], 1))
-    motion = Motion(animation.get("name") or path.stem, skeleton, relative(parents, turned), places[:, 0], rate)
+    motion = Motion(clip.name, skeleton, relative(parents, turned), places[:, 0], clip.rate)
     if (off := (motion.joints() - places).norm(dim=-1).amax()) > 1e-3:
         note = f"Bones do not stretch here: joints are up to {100 * off:.1f} cm from where the file has them."
-        return Motion(motion.name, skeleton, motion.rotations, motion.places, rate, notes=(note,))
+        return Motion(motion.name, skeleton, motion.rotations, motion.places, clip.rate, notes=(note,))
     return motion
 
 
@@ -162,7 +199,7 @@ def _rate(path: Path, file: File, samplers: list[dict[str, Any]]) -> tuple[float
     all_times = [file.numbers(sampler["input"])[:, 0] for sampler in samplers]
     if any(not np.isfinite(t).all() or (np.diff(t) <= 0).any() or t[0] < 0 for t in all_times):
         raise UserError(f"{path}: the times of its keys do not increase; export or copy it again.")
-    gaps = [float(np.median(np.diff(t))) for t in all_times if len(t) > 1]
+    gaps = [_gap(t) for t in all_times if len(t) > 1]
     rate = min(1 / min(gaps), MAX_RATE) if gaps else 30.0
     seconds = float(max(t[-1] for t in all_times))
     if seconds * rate > MAX_FRAMES:
@@ -170,12 +207,19 @@ def _rate(path: Path, file: File, samplers: list[dict[str, Any]]) -> tuple[float
     return rate, seconds
 
 
-def _sampled(file: File, sampler: dict[str, Any], times: np.ndarray, kind: str) -> np.ndarray:
-    """(T, 3 or 4) at the times: before the first key as there, after the last as there."""
+def _gap(times: np.ndarray) -> float:
+    """Between keys: of even ones the mean, which float32 rounds less than each; else the median."""
+    gaps = np.diff(times)
+    middle = float(np.median(gaps))
+    return float(gaps.mean()) if np.abs(gaps - middle).max() < 0.01 * middle else middle
+
+
+def _sampled(file: File, sampler: dict[str, Any], times: np.ndarray, kind: str, width: int) -> np.ndarray:
+    """(T, width) at the times: before the first key as there, after the last as there."""
     keys, values = file.numbers(sampler["input"])[:, 0], file.numbers(sampler["output"])
     how = sampler.get("interpolation", "LINEAR")
     spans = 3 if how == "CUBICSPLINE" else 1
-    if values.shape != (spans * len(keys), len(STILL[kind])):
+    if values.size != spans * len(keys) * width or (kind != "weights" and values.shape[1] != width):
         raise UserError(f"{file.path}: {len(keys)} keys with {len(values)} values of {kind}; export or copy it again.")
     values = values.reshape(len(keys), spans, -1)
     after = np.clip(np.searchsorted(keys, times, "right"), 1, max(len(keys) - 1, 1))
@@ -208,14 +252,6 @@ def _matrix(node: dict[str, Any], moving: dict[str, np.ndarray], count: int) -> 
     matrix[:, :3, :3] = rotation_from_quaternion(quaternion).numpy() * parts["scale"][:, None]
     matrix[:, :3, 3] = parts["translation"]
     return matrix
-
-
-def _world(above: dict[int, int], nodes: list[int], local: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Nodes come after their parents."""
-    found: dict[int, np.ndarray] = {}
-    for node in nodes:
-        found[node] = found[above[node]] @ local[node] if node in above else local[node]
-    return found
 
 
 def _turn(matrices: np.ndarray) -> np.ndarray:
