@@ -33,7 +33,7 @@ class PixelRnnConfig(PixelConfig):
     """Settings of `pixelrnn`."""
 
     horizon: Count = 15_000
-    lr: float = 3e-3
+    lr: float = 1e-2
     lr_final: float = 1e-4
     cell: Literal["row", "diagonal"] = "row"  # what an LSTM has before a pixel: the row above; the diagonal, both ways
     width: Width = 16  # h, units of an LSTM
