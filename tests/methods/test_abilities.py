@@ -43,6 +43,7 @@ def runs(tmp_path_factory):
 
 
 SHAPE = "make a shape of what is seen of it (neural3d reconstruct RUN FILE shape.glb)"
+TEACH = "be learnt from by a prior (neural3d train RUN --method realnvp)"
 NEW = "make new shapes, or shapes between two (neural3d reconstruct RUN --samples 5 --out shapes)"
 SDF = "render pictures (neural3d render RUN), give a mesh (neural3d export RUN mesh.glb)"
 NOTHING = "only be trained further: no command asks for what it has learnt"
@@ -52,7 +53,7 @@ NOTHING = "only be trained further: no command asks for what it has learnt"
     ("words", "cannot", "can"),
     [
         (["render", "occupancy", "out"], "render pictures", SHAPE),
-        (["view", "deepsdf"], "render pictures", f"{SHAPE}, {NEW}"),
+        (["view", "deepsdf"], "render pictures", f"{SHAPE}, {TEACH}, {NEW}"),
         (["export", "occupancy", "out.glb"], "give a mesh", SHAPE),
         (["export", "occupancy", "out.glb", "--texture", "64"], "give a mesh", SHAPE),
         (["export", "sdf", "out.spz"], "give splats", SDF),
@@ -87,7 +88,7 @@ def test_each_method_declares_what_it_can():
     of = {name: {a.__name__ for a in method_class(name).__mro__ if a in (*DEEDS, Conditional)} for name in METHODS}
     one, category = {"Renderable", "Meshable"}, {"Conditional", "Reconstructive"}
     assert of.pop("splat") == one | {"Splatted"} and of.pop("igr") == one | {"Trimmable"}
-    assert of.pop("deepsdf") == category | {"Generative"} and of.pop("ring-gan") == set()
+    assert of.pop("deepsdf") == category | {"Generative", "Teaching"} and of.pop("ring-gan") == set()
     for name, abilities in of.items():
         assert abilities == (category if name.endswith("-category") else one), name
 

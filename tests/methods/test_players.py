@@ -130,7 +130,7 @@ def ring(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     monkeypatch.setitem(METHODS, "ring-gan", f"{__name__}:RingGan")
-    monkeypatch.setitem(METHODS, "pca", f"{__name__}:Pca")
+    monkeypatch.setitem(METHODS, "axes-of-points", f"{__name__}:Pca")
 
 
 def start(data, method, out, *settings):
@@ -264,7 +264,7 @@ def test_descent_of_a_likelihood_finds_its_known_maximum(tmp_path):
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     points = rng.standard_normal((3000, 3)) * [1.0, 0.3, 0.3] @ turn.T
     trimesh.PointCloud(points).export(tmp_path / "cloud.ply")
-    trainer = start(tmp_path / "cloud.ply", "pca", tmp_path / "run")
+    trainer = start(tmp_path / "cloud.ply", "axes-of-points", tmp_path / "run")
     trainer.fit(600, previews=False)
     x = trainer.source.points.double()
     values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
