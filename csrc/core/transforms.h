@@ -50,7 +50,8 @@ N3D_HD S inner(const S (&a)[kCount], const S (&b)[kCount]) {
 // How the transforms of a vertex's joints blend: the scalars of each times its share, added up, then an affine map of
 // the sum; and from the gradient to the map that to the sum.
 struct LinearBlend {
-  static constexpr int kScalars = 12;  // 3 × 4, by rows
+  static constexpr int kScalars = 12;   // 3 × 4, by rows
+  static constexpr bool kAlone = true;  // a scalar's share depends on no other scalar
 
   template <class S, class T>
   static N3D_HD T share(T weight, const S (&)[kScalars], const S (&)[kScalars]) {
@@ -70,6 +71,7 @@ struct LinearBlend {
 
 struct DualQuaternionBlend {
   static constexpr int kScalars = 8;  // q, d
+  static constexpr bool kAlone = false;
 
   // Of the shorter way round, as seen from the first joint.
   template <class S, class T>

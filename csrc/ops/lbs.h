@@ -121,11 +121,18 @@ template <class Blend, class S, class T, class Load>
 N3D_HD void blended(const SkinInputs<T>& in, int64_t vertex, const Load& load, S (&sum)[Blend::kScalars]) {
 #pragma unroll
   for (int i = 0; i < Blend::kScalars; ++i) sum[i] = S{};
-  each_joint<Blend, S>(in, vertex, load, [&](int64_t k, const auto& g, const auto& first) {
-    const auto share = Blend::share(in.weights[k], g, first);
+  if constexpr (Blend::kAlone) {  // one at a time: registers hold the sum
+    for (int64_t k = vertex * in.influences; k < (vertex + 1) * in.influences; ++k) {
 #pragma unroll
-    for (int i = 0; i < Blend::kScalars; ++i) sum[i] += g[i] * share;
-  });
+      for (int i = 0; i < Blend::kScalars; ++i) sum[i] += load(in.vertex_joints[k], i) * in.weights[k];
+    }
+  } else {
+    each_joint<Blend, S>(in, vertex, load, [&](int64_t k, const auto& g, const auto& first) {
+      const auto share = Blend::share(in.weights[k], g, first);
+#pragma unroll
+      for (int i = 0; i < Blend::kScalars; ++i) sum[i] += g[i] * share;
+    });
+  }
 }
 
 template <class T>
