@@ -26,6 +26,8 @@ class FvsbnConfig(PriorConfig):
     """Settings of `fvsbn`."""
 
     horizon: Count = 15_000
+    lr: float = 1e-2
+    lr_final: float = 1e-4
 
 
 class Fvsbn(Exact, Likelihood, Sampling):
