@@ -7,13 +7,18 @@ the mean of w = Π_k f_{β_k}(v_k) / f_{β_{k−1}}(v_k) is Z / Z_0.
 
 from __future__ import annotations
 
+import abc
 import itertools
 import math
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from neural3d.methods.abilities import Completing, Likelihood, Sampling
+from neural3d.priors.base import Prior
 
 CHANCES = 1e-3  # nothing is taken to be rarer, where a mean over the data becomes a bias
 
@@ -48,3 +53,44 @@ def log_partition(
         logs += (log_f(v, after) - log_f(v, before)).double()
         v = step(v, after)
     return log_start + float(logs.logsumexp(0)) - math.log(len(start))
+
+
+class Machine(Prior, Likelihood, Sampling, Completing):
+    """Chains start from seen units as frequent as in the data, of which `base` are the biases."""
+
+    binary = True
+    base: Float[Tensor, "D"]
+    log_z: float | None = None  # as long as parameters stay
+
+    @abc.abstractmethod
+    def partition(self, generator: torch.Generator) -> float:
+        """log Z."""
+
+    @abc.abstractmethod
+    def chain(
+        self, v: Float[Tensor, "B D"], known: Tensor | None, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "B D"]:
+        """The end of one that starts at v, where what is known stays."""
+
+    def train(self, mode: bool = True) -> Self:
+        self.log_z = None
+        return super().train(mode)
+
+    def log_partition_once(self, generator: torch.Generator) -> float:
+        if self.log_z is None:
+            self.log_z = self.partition(generator)
+        return self.log_z
+
+    @torch.no_grad()
+    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
+        """Ends of chains, in the end by p(v)^(1 / temperature)."""
+        v = drawn(self.base.expand(count, -1), generator)
+        return self.chain(v, None, generator, temperature).view(count, *self.scene.shape)
+
+    @torch.no_grad()
+    def complete(
+        self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
+    ) -> Float[Tensor, "B ..."]:
+        where = known.flatten(1)
+        v = kept(drawn(self.base.expand(len(x), -1), generator), x.flatten(1), where)
+        return self.chain(v, where, generator).view_as(x)

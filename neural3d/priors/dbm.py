@@ -20,16 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from neural3d.config import Count, Width
 from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
-from neural3d.methods.abilities import Completing, Likelihood, Sampling
 from neural3d.methods.players import Player
-from neural3d.priors.base import Prior, PriorConfig
-from neural3d.priors.boltzmann import drawn, kept, log_odds, log_partition
+from neural3d.priors.base import PriorConfig
+from neural3d.priors.boltzmann import Machine, drawn, kept, log_odds, log_partition
 
 FOLLOW = 0.01  # share by which β goes to the means of a batch
 Biases = tuple[Tensor, Tensor, Tensor]  # of v, h¹, h²
@@ -52,11 +51,10 @@ class DbmConfig(PriorConfig):
     draw_steps: Count = 1000  # of the chains that samples and completions come from
 
 
-class Dbm(Prior, Likelihood, Sampling, Completing):
+class Dbm(Machine):
     """See the module's docstring."""
 
     Config = DbmConfig
-    binary = True
     likelihood = "estimate of a lower bound, by mean field and annealed importance sampling"
     chains: Float[Tensor, "batch D"]
     chains_second: Float[Tensor, "batch H2"]
@@ -82,7 +80,6 @@ class Dbm(Prior, Likelihood, Sampling, Completing):
         self.register_buffer("mean_first", torch.full((c.first,), 0.5))
         self.register_buffer("mean_second", torch.full((c.second,), 0.5))
         self.register_buffer("latest", torch.full((c.first + c.second,), 0.5))
-        self.log_z: float | None = None  # as long as parameters stay
 
     def source(self, scene: Examples, device: torch.device) -> ExampleSource:
         source = super().source(scene, device)
@@ -158,10 +155,6 @@ class Dbm(Prior, Likelihood, Sampling, Completing):
         self.mean_first.add_(by_first)
         self.mean_second.add_(by_second)
 
-    def train(self, mode: bool = True) -> Dbm:
-        self.log_z = None
-        return super().train(mode)
-
     # --- likelihood ---
 
     def log_f(self, h1: Float[Tensor, "B H1"], beta: float, biases: Biases) -> Float[Tensor, "B"]:
@@ -187,31 +180,15 @@ class Dbm(Prior, Likelihood, Sampling, Completing):
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
-        if self.log_z is None:
-            self.log_z = self.partition(generator)
         v, biases = x.flatten(1), self.biases()
         b, first, second = biases
         h1, h2 = self.posterior(v, biases)
         value = v @ b + h1 @ first + h2 @ second + (v @ self.lower * h1).sum(1) + (h1 @ self.upper * h2).sum(1)
-        return value + entropy(h1) + entropy(h2) - self.log_z
+        return value + entropy(h1) + entropy(h2) - self.log_partition_once(generator)
 
     # --- samples ---
 
-    @torch.no_grad()
-    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
-        """Ends of chains that start from units as frequent as in the data."""
-        v = drawn(self.base.expand(count, -1), generator)
-        return self._chain(v, None, generator, temperature).view(count, *self.scene.shape)
-
-    @torch.no_grad()
-    def complete(
-        self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
-    ) -> Float[Tensor, "B ..."]:
-        where = known.flatten(1)
-        v = kept(drawn(self.base.expand(len(x), -1), generator), x.flatten(1), where)
-        return self._chain(v, where, generator).view_as(x)
-
-    def _chain(self, v: Tensor, known: Tensor | None, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+    def chain(self, v: Tensor, known: Tensor | None, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
         biases = self.biases()
         h2 = drawn(torch.zeros(len(v), self.config.second, device=v.device), generator)
         for _ in range(self.config.draw_steps):

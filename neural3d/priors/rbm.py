@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from neural3d.config import Count, Width
 from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
-from neural3d.methods.abilities import Completing, Likelihood, Sampling
-from neural3d.priors.base import Prior, PriorConfig
-from neural3d.priors.boltzmann import drawn, kept, log_odds, log_partition
+from neural3d.priors.base import PriorConfig
+from neural3d.priors.boltzmann import Machine, drawn, kept, log_odds, log_partition
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,10 @@ class RbmConfig(PriorConfig):
     draw_steps: Count = 1000  # of the chains that samples and completions come from
 
 
-class Rbm(Prior, Likelihood, Sampling, Completing):
+class Rbm(Machine):
     """See the module's docstring."""
 
     Config = RbmConfig
-    binary = True
     likelihood = "estimate, by annealed importance sampling"
     chains: Float[Tensor, "batch D"]
     base: Float[Tensor, "D"]  # biases of p_0
@@ -58,7 +56,6 @@ class Rbm(Prior, Likelihood, Sampling, Completing):
         self.hidden_bias = nn.Parameter(torch.zeros(c.hidden))
         self.register_buffer("chains", (torch.rand(min(c.batch, scene.counts["train"]), self.length) < 0.5).float())
         self.register_buffer("base", torch.zeros(self.length))
-        self.log_z: float | None = None  # as long as parameters stay
 
     def source(self, scene: Examples, device: torch.device) -> ExampleSource:
         source = super().source(scene, device)
@@ -93,10 +90,6 @@ class Rbm(Prior, Likelihood, Sampling, Completing):
         difference = self.free_energy(data).mean() - self.free_energy(v).mean()
         return {"difference": difference}, {"difference": difference.detach()}
 
-    def train(self, mode: bool = True) -> Rbm:
-        self.log_z = None
-        return super().train(mode)
-
     @torch.no_grad()
     def partition(self, generator: torch.Generator) -> float:
         """log Z."""
@@ -113,25 +106,9 @@ class Rbm(Prior, Likelihood, Sampling, Completing):
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
-        if self.log_z is None:
-            self.log_z = self.partition(generator)
-        return -self.free_energy(x.flatten(1)) - self.log_z
+        return -self.free_energy(x.flatten(1)) - self.log_partition_once(generator)
 
-    @torch.no_grad()
-    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "count ..."]:
-        """Ends of chains from p_0, by p(v)^(1 / temperature) in the end."""
-        v = drawn(self.base.expand(count, -1), generator)
-        return self._chain(v, None, generator, temperature).view(count, *self.scene.shape)
-
-    @torch.no_grad()
-    def complete(
-        self, x: Float[Tensor, "B ..."], known: Bool[Tensor, "B ..."], generator: torch.Generator
-    ) -> Float[Tensor, "B ..."]:
-        flat, where = x.flatten(1), known.flatten(1)
-        v = kept(drawn(self.base.expand(len(x), -1), generator), flat, where)
-        return self._chain(v, where, generator).view_as(x)
-
-    def _chain(
+    def chain(
         self, v: Float[Tensor, "B D"], known: Tensor | None, generator: torch.Generator, temperature: float = 1.0
     ) -> Float[Tensor, "B D"]:
         """Half of the steps warm up from p_0: chains that start at p_1 stay where they are."""
