@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from common import interleaved, machine, table
+from neural3d.priors.loading import load_examples
 from torch import Tensor
 
 from neural3d.ops.nade import nade
-from neural3d.priors.loading import load_examples
 
 EXAMPLES, LENGTH, WIDTH, ONES = 100, 784, 500, 0.13
 
