@@ -1,7 +1,8 @@
-"""The original NeRF within a CPU budget, on lego at 100×100: all photos, and eight of them.
+"""The original NeRF within a CPU budget, on lego at 100×100: all photos, eight, and three of them; a prior of pieces.
 
     NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_nerf.py all
     NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_nerf.py eight --seeds 0 1 2
+    NEURAL3D_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_nerf.py prior --set prior=PIECES
 
 Steps are chosen so that the rows of a table cost about the same; the CPU minutes they took (scoring not counted) stand
 beside, and do not depend on what else the machine does. Scores are of the test split, pictures in --out.
@@ -28,6 +29,12 @@ ROWS = {
         ("coarse and fine, as published", [], 12000),
         ("one network, and a grid that remembers empty space", ["samples_fine=0"], 20000),
     ],
+    "prior": [
+        ("8 photos, regularised", [*ALONE, *REGULARISED, "prior="], 5000),
+        ("8 photos, regularised, prior", [*ALONE, *REGULARISED], 5000),
+        ("3 photos, regularised", [*ALONE, "scene.train_views=3", *REGULARISED, "prior="], 5000),
+        ("3 photos, regularised, prior", [*ALONE, "scene.train_views=3", *REGULARISED], 5000),
+    ],
     "eight": [
         ("photos alone", ALONE, 5000),
         ("annealed frequencies, random backgrounds, noisy density, smoother colours", [*ALONE, *REGULARISED], 5000),
@@ -43,6 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", type=int, nargs="*", help="rows to run, counted from 0; default: all")
     parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--scene", default="lego-nerf")
     parser.add_argument("--steps", type=float, default=1.0, help="factor on every row's steps")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-nerf"))
@@ -53,8 +61,8 @@ def main() -> None:
             continue
         steps = round(options.steps * steps)
         for seed in options.seeds:
-            changes = [*settings, *options.set, f"horizon={steps}"]
-            config, scene = configure("lego-nerf", "nerf", changes, seed=seed)
+            changes = [*options.set, *settings, f"horizon={steps}"]
+            config, scene = configure(options.scene, "nerf", changes, seed=seed)
             out = options.out / f"{options.table}-{n}-{seed}"
             trainer = Trainer.create(out, config, scene, resolve_device(options.device))
             begin = time.process_time()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neural3d.geometry.clean import HOLE, Cleaned, cleaned, simplified
 from neural3d.geometry.mesh import Colors, Mesh
+from neural3d.geometry.solid import load_open3d
 from neural3d.methods.abilities import Exposed, Meshable
 from neural3d.progress import Progress, silent
 from neural3d.render.coverage import Coverage, coverage
@@ -65,6 +66,8 @@ def surface(
     progress: Progress = silent,
 ) -> Surface:
     """resolution, crop: see `Meshable.surface`. faces: at most so many, 0: all. The others: see `geometry.clean`."""
+    if fill_holes or smooth or isinstance(run.scene, Scene):
+        load_open3d()  # what is missing is told before the work, not after
     whole, color = run.able(Meshable).surface(resolution, crop, progress)
     cleaning = cleaned(whole, keep_largest=keep_largest, fill_holes=fill_holes, smooth=smooth, progress=progress)
     mesh = cleaning.mesh

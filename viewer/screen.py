@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from neural3d.errors import UserError
+from neural3d.geometry.solid import load_open3d
 
 PACKAGES = "apt-get install -y libvulkan1 mesa-vulkan-drivers xvfb"
 DRIVERS = (
@@ -21,12 +22,9 @@ DRIVERS = (
 def check_screen() -> None:
     """Raises UserError where no window can be opened: no display, or nothing that draws on it."""
     try:
-        import open3d  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise UserError(
-            f"The window is Open3D's, which is not usable here ({error}); pip install open3d, or use --screenshot "
-            "FILE.png or --web PORT."
-        ) from None
+        load_open3d()
+    except UserError as error:
+        raise UserError(f"The window is Open3D's. {error} --screenshot FILE.png and --web PORT do without.") from None
     if not sys.platform.startswith("linux"):
         return
     if not os.environ.get("WAYLAND_DISPLAY") and not _opens_x11():

@@ -100,6 +100,7 @@ class Export:
 
     def mesh(self, run: Run, crop: Tensor | None, progress: Progress) -> Mesh:
         """The mesh to write, in the scene frame. Says what was done to it, and what it covers."""
+        from neural3d.geometry.unwrap import load_xatlas
         from neural3d.meshing import FACES, TEXTURED, surface
         from neural3d.methods.abilities import Meshable
         from neural3d.scene import Scene
@@ -110,6 +111,8 @@ class Export:
                 f"{self.path}: {run.config.method} has learnt a shape without colours, so there is nothing to bake; "
                 "leave --texture out."
             )
+        if self.texture is not None:
+            load_xatlas()  # missing: told before the work
         faces = (FACES if self.texture is None else TEXTURED) if self.faces is None else self.faces
         made = surface(
             run, self.resolution, crop, faces=faces, keep_largest=self.keep_largest, fill_holes=self.fill_holes,

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neural3d.errors import UserError
+from neural3d.geometry.solid import load_open3d
 
 TEXT = (".xyz", ".xyzn", ".xyzrgb", ".pts", ".asc", ".txt", ".csv")
 NAMED = {".xyzn": ("x", "y", "z", "nx", "ny", "nz"), ".xyzrgb": ("x", "y", "z", "r", "g", "b")}
@@ -177,10 +178,7 @@ def _unit_colors(colors: np.ndarray) -> np.ndarray:
 
 
 def _read_by_open3d(path: Path) -> Cloud:
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise UserError(f"{path}: point clouds are read by Open3D ({error}); pip install open3d.") from None
+    open3d = load_open3d()
     if path.suffix.lower() == ".pcd":
         _check_pcd(path)
     with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):

@@ -11,16 +11,21 @@ from jaxtyping import Bool, Float, Int
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 
+LIBRARIES = "libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0"  # that Open3D links and bare containers lack
 # Directions without symmetry, so that rays seldom meet an edge or a plane of the mesh; three, so that one may.
 DIRECTIONS = np.array([[0.577, 0.211, 0.789], [-0.723, 0.613, 0.318], [0.137, -0.871, -0.472]])
 
 
 def load_open3d() -> Any:
-    """The module. Raises UserError where it is missing or lacks libraries."""
+    """The module. Raises UserError where it is missing or lacks libraries of the system."""
     try:
         import open3d
+    except ModuleNotFoundError as error:
+        raise UserError(f"Open3D is missing ({error}); install it: pip install open3d.") from None
     except (ImportError, OSError) as error:
-        raise UserError(f"Open3D cannot be loaded ({error}); install it: pip install open3d.") from None
+        raise UserError(
+            f"Open3D cannot be loaded ({error}); on Debian and Ubuntu, as root: apt-get install -y {LIBRARIES}."
+        ) from None
     return open3d
 
 

@@ -33,7 +33,7 @@ def unwrapped(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     Vertices on the charts' borders are doubled. Raises UserError where xatlas is missing, or where the faces need more
     room than the texture has.
     """
-    xatlas = _load_xatlas()
+    xatlas = load_xatlas()
     while (charts := _cut(xatlas, mesh, progress)) is None:
         mesh = simplified(Mesh(mesh.vertices, mesh.faces), len(mesh.faces) // 2)
     atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
@@ -66,7 +66,7 @@ def unwrapped(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     )
 
 
-def _load_xatlas() -> Any:
+def load_xatlas() -> Any:
     try:
         import xatlas
     except ImportError as error:

@@ -1,11 +1,14 @@
 """Exact distances and insides of meshes, against closed forms and trimesh."""
 
+import sys
+
 import numpy as np
 import pytest
 import trimesh
 
+from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
-from neural3d.geometry.solid import Solid, open_edges
+from neural3d.geometry.solid import Solid, load_open3d, open_edges
 
 
 def box(low, high) -> Mesh:
@@ -58,3 +61,17 @@ def test_rays_meet_the_first_face():
     assert solid.blocked(np.array([[5.0, 0.1, 0.2]]), ways, far=2.1).tolist() == [True, False, False]
     assert not solid.blocked(np.array([5.0, 0.1, 0.2]), ways, far=1.9).any()
     np.testing.assert_array_equal(solid.box, [[-1, -1, -1], [1, 1, 1]])
+
+
+def test_libraries_that_the_system_lacks_are_named(monkeypatch):
+    """pip cannot install them."""
+
+    class Lacking:
+        def find_spec(self, name, path=None, target=None):
+            if name == "open3d":
+                raise ImportError("libusb-1.0.so.0: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "open3d", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Lacking(), *sys.meta_path])
+    with pytest.raises(UserError, match=r"libusb-1\.0\.so\.0.*apt-get install"):
+        load_open3d()
