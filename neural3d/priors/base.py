@@ -29,6 +29,7 @@ class PriorConfig:
     patch: int = 0  # learn from square pieces of so many pixels of the pictures of a folder; 0: from whole ones
     optimizer: Name = "adam"  # see neural3d/priors/optimisers.py; lbfgs: where all examples are one batch
     momentum: float = 0.9  # of momentum and nesterov
+    decay: float = 0.0  # of adamw: share by which weights shrink at each step, over the rate
     lr: float = 1e-3
     lr_final: float = 1e-5
 
@@ -66,7 +67,7 @@ class Prior(Method):
     def players(self) -> list[Player]:
         c = self.config
         group = dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final)
-        return [Player([group], self.loss, optimizer=optimiser(c.optimizer, c.momentum))]
+        return [Player([group], self.loss, optimizer=optimiser(c.optimizer, c.momentum, c.decay))]
 
     @abc.abstractmethod
     def loss(

@@ -7,6 +7,7 @@ g: the gradient, η: the rate, μ: `momentum`.
     adagrad   s ← s + g², θ ← θ − η g / √s                  (Duchi et al. 2011)
     rmsprop   s ← 0.99 s + 0.01 g², θ ← θ − η g / √s        (Tieleman & Hinton 2012)
     adam      see neural3d.ops.adam                         (Kingma & Ba 2015)
+    adamw     the same, and θ ← (1 − η λ) θ, λ: `decay`     (Loshchilov & Hutter 2019)
     lbfgs     θ ← θ − η H g, H by the last ten differences  (Liu & Nocedal 1989), strong Wolfe conditions; large batches
 """
 
@@ -21,15 +22,16 @@ from torch import Tensor
 
 from neural3d.ops.adam import Adam
 
-Name = Literal["adam", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "lbfgs"]
+Name = Literal["adam", "adamw", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "lbfgs"]
 HISTORY = 10  # of L-BFGS
 
 
-def optimiser(name: str, momentum: float) -> Callable[[list[dict[str, Any]]], Any]:
+def optimiser(name: str, momentum: float, decay: float) -> Callable[[list[dict[str, Any]]], Any]:
     """What makes a Player's optimizer of its groups."""
     if name == "adam":
         return Adam
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": partial(torch.optim.AdamW, weight_decay=decay),
         "sgd": torch.optim.SGD,
         "momentum": partial(torch.optim.SGD, momentum=momentum),
         "nesterov": partial(torch.optim.SGD, momentum=momentum, nesterov=True),

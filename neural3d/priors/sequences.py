@@ -61,7 +61,7 @@ class SequencePrior(Prior, Likelihood, Sampling, Foretelling):
     def players(self) -> list[Player]:
         c = self.config
         group = dict(params=list(self.parameters()), lr=c.lr, lr_final=c.lr_final)
-        return [Player([group], self.loss, optimizer=optimiser(c.optimizer, c.momentum), clip=c.clip)]
+        return [Player([group], self.loss, optimizer=optimiser(c.optimizer, c.momentum, c.decay), clip=c.clip)]
 
     def standard(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         return (x - self.mean) / self.deviation

@@ -137,7 +137,7 @@ def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, tmp
     assert a == b
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "lbfgs"])
 def test_every_optimiser_learns_and_resumes(optimizer, data, tmp_path):
     rates = {"sgd": 0.5, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.1, "lbfgs": 1.0}
     settings = [f"optimizer={optimizer}", f"lr={rates.get(optimizer, 0.02)}", "horizon=60"]
