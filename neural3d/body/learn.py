@@ -23,10 +23,12 @@ from neural3d.body.shape_space import ShapeSpace
 from neural3d.disk import replacing
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
+from neural3d.geometry.solid import Solid
 from neural3d.progress import Progress, silent
 
 NEAR, WITHIN = 100, 12  # vertices about a joint from which its regressor may choose: all near ones, then each 12th
 NOISE = 1e-3  # metres by which vertices of scans are off: joints must not be more so
+FITS = 0.02  # share of a scan's diagonal by which its vertices are away from the template on it, in the mean
 BODIES = 60  # random bodies to which a regressor is fitted
 MESHES = (".ply", ".obj", ".off", ".stl", ".glb")
 
@@ -49,8 +51,8 @@ def learn(
 ) -> BodyModel:
     """A model with at most `count` shapes. Scans that are not of the template's topology are registered first.
 
-    template: a shaped body (`rigged.shaped`), near the scans' size. Raises UserError where files hold no mesh, or are
-    too few.
+    template: a shaped body (`rigged.shaped`), near the scans' size. Raises UserError where files hold no mesh, one that
+    is not shaped like it, or are too few.
     """
     if len(files) < 2:
         raise UserError(f"{len(files)} meshes are too few to learn a body from: two at least, and better a hundred.")
@@ -80,7 +82,15 @@ def registered(file: Path, template: BodyModel) -> Float[np.ndarray, "V 3"]:
     faces = template.faces.numpy()
     if mesh.vertices.shape == template.template.shape and np.array_equal(mesh.faces, faces):
         return mesh.vertices
-    return register(Mesh(template.template.double().numpy(), faces), mesh)
+    found = register(Mesh(template.template.double().numpy(), faces), mesh)
+    middle = mesh.vertices.mean(0)
+    away = Solid(Mesh(found - middle, faces)).distance(mesh.vertices - middle).mean()
+    if away > FITS * np.linalg.norm(np.ptp(mesh.vertices, axis=0)):
+        raise UserError(
+            f"{file}: is not shaped like the template (registered, they are {100 * away:.1f} cm apart in the mean); "
+            "leave it out, or cut away what is no part of the body."
+        )
+    return found
 
 
 def read_mesh(file: Path) -> Mesh:

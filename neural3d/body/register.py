@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.solid import Solid
@@ -61,20 +62,34 @@ class Surface:
 
 
 def align(template: Mesh, scan: Surface) -> Float[np.ndarray, "V 3"]:
-    """The template's vertices turned and moved onto the scan, from 24 starts: the best by the median distance."""
-    some = template.vertices[:: max(1, len(template.vertices) // SOME)]
+    """The template's vertices turned, moved and scaled onto the scan, from 24 starts: the best by the mean distance.
+
+    Distances count both ways: from the template alone a small copy anywhere on the scan would fit best.
+    """
+    some = _some(template.vertices)
+    theirs = _some(scan.mesh.vertices) + scan.middle
+    spread = np.linalg.norm(theirs - theirs.mean(0)) / math.sqrt(len(theirs))
+    size = spread / (np.linalg.norm(some - some.mean(0)) / math.sqrt(len(some)))
     best, least = template.vertices, math.inf
     for start in _quarter_turns():
-        points = (some - some.mean(0)) @ start.T + scan.middle
+        points = size * (some - some.mean(0)) @ start.T + theirs.mean(0)
         for _ in range(ROUNDS):
             target, known = scan.match(points, None)
-            size, turn, move = similar(points[known], target[known])
-            points = size * points @ turn.T + move
-        error = float(np.median(np.linalg.norm(scan.match(points, None)[0] - points, axis=1)))
+            back = cKDTree(points).query(theirs)[1]
+            scale, turn, move = similar(
+                np.concatenate([points[known], points[back]]), np.concatenate([target[known], theirs])
+            )
+            points = scale * points @ turn.T + move
+        there = np.linalg.norm(scan.match(points, None)[0] - points, axis=1)
+        error = float(there.mean() + cKDTree(points).query(theirs)[0].mean())
         if error < least:
-            size, turn, move = similar(some, points)
-            best, least = size * template.vertices @ turn.T + move, error
+            scale, turn, move = similar(some, points)
+            best, least = scale * template.vertices @ turn.T + move, error
     return best
+
+
+def _some(vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "N 3"]:
+    return vertices[:: max(1, len(vertices) // SOME)]
 
 
 def similar(

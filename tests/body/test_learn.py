@@ -9,8 +9,8 @@ import trimesh
 from bodies import smpl_arrays
 
 from neural3d.body import load_model
-from neural3d.body.learn import learn, principal_components, with_regressor, write_model
-from neural3d.body.register import register, similar
+from neural3d.body.learn import learn, principal_components, registered, with_regressor, write_model
+from neural3d.body.register import Surface, align, register, similar
 from neural3d.errors import UserError
 from neural3d.geometry.mesh import Mesh
 from neural3d.geometry.rotations import rotation_from_axis_angle
@@ -31,10 +31,14 @@ def test_components_are_the_exact_ones():
     assert len(principal_components(bodies, 100)[1]) == 12  # no more than there are
 
 
+def load_toy(folder):
+    np.savez(folder / "toy.npz", **smpl_arrays(vertices=80, joints=5, shapes=3))
+    return load_model(folder / "toy.npz")
+
+
 @pytest.fixture
 def toy(tmp_path):
-    np.savez(tmp_path / "toy.npz", **smpl_arrays(vertices=80, joints=5, shapes=3))
-    return load_model(tmp_path / "toy.npz")
+    return load_toy(tmp_path)
 
 
 def scans(model, folder, count=12):
@@ -69,10 +73,11 @@ def test_joints_of_a_model_without_a_regressor(toy):
 
 
 def test_a_scan_of_another_topology_turned_and_moved(tmp_path):
-    """An egg onto a taller, dented one of four times the faces, upside down."""
+    """A bent egg, which no turn leaves as it is, onto a taller, dented one of four times the faces, upside down."""
     egg = trimesh.creation.icosphere(subdivisions=3)
     egg.vertices *= [0.3, 0.8, 0.2]
     egg.vertices[:, 0] *= 1 + 0.4 * egg.vertices[:, 1]
+    egg.vertices[:, 2] += 0.5 * egg.vertices[:, 1] ** 2
     turn = rotation_from_axis_angle(torch.tensor([3.0, 0.2, 0.1])).double().numpy()
     bent = egg.copy()
     bent.vertices += [[0, 0.05, 0]] * bent.vertices * 2 + 0.02 * np.sin(4 * bent.vertices[:, [1, 2, 0]])
@@ -83,6 +88,38 @@ def test_a_scan_of_another_topology_turned_and_moved(tmp_path):
     # An egg has no features to hold vertices in their places along it; upside down they would be half a metre off.
     assert np.median(np.linalg.norm(found - truth, axis=1)) < 0.06
     assert Solid(scan).distance(found).max() < 0.01
+
+
+def figure(arms: float, legs: float) -> Mesh:
+    """A body, a head and four limbs of eggs; arms and legs: their lengths."""
+    parts = []
+    for size, place in (
+        ((0.2, 0.4, 0.12), (0, 0, 0)), ((0.12, 0.15, 0.12), (0, 0.6, 0)),
+        *(((arms, 0.05, 0.05), (side * (0.15 + arms), 0.3, 0)) for side in (-1, 1)),
+        *(((0.08, legs, 0.08), (side * 0.12, -0.3 - legs, 0)) for side in (-1, 1)),
+    ):  # fmt: skip
+        egg = trimesh.creation.icosphere(subdivisions=3)
+        egg.vertices = egg.vertices * size + place
+        parts.append(egg)
+    whole = trimesh.util.concatenate(parts)
+    return Mesh(np.asarray(whole.vertices), np.asarray(whole.faces))
+
+
+def test_a_template_of_other_proportions_is_not_shrunk_onto_a_part():
+    """One-sided distances are least for a small copy that lies inside a limb."""
+    scan = figure(0.2, 0.35)
+    found = align(figure(0.45, 0.5), Surface(Mesh(scan.vertices + np.array([5.0, 0, 1]), scan.faces)))
+    np.testing.assert_allclose(np.ptp(found, axis=0)[1], np.ptp(scan.vertices, axis=0)[1], rtol=0.25)
+
+
+def test_a_scan_that_is_no_body_is_named(tmp_path):
+    body = figure(0.4, 0.5)
+    template = replace(
+        load_toy(tmp_path), template=torch.from_numpy(body.vertices).float(), faces=torch.from_numpy(body.faces)
+    )
+    trimesh.creation.annulus(0.8, 1.0, 0.2).subdivide().export(tmp_path / "ring.ply")
+    with pytest.raises(UserError, match=r"ring\.ply: is not shaped like the template"):
+        registered(tmp_path / "ring.ply", template)
 
 
 def test_similarities():
