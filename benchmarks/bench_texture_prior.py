@@ -39,8 +39,8 @@ from neural3d.scene import Scene, View
 DATA = Path(os.environ.get("NEURAL3D_DATA", "../shared/data"))
 SCENES = {"stool": "synth_stool_cc0", "plush": "plush_mit"}
 HIDDEN, RADIUS, SIDE = 0.3, (12, 24), 16  # share of the texels; photo pixels; of a patch
-PRIOR = ["patch=16", "values=levels", "width=24", "layers=6", "horizon=4000"]
-VIEWS = 8  # held-out ones
+PRIOR = ["values=levels", "width=24", "layers=6", "horizon=2000", "lr=0.003"]
+VIEWS = 4  # held-out ones; what none of them shows is not filled, since it is not scored
 
 
 @dataclass
@@ -58,6 +58,10 @@ class Case:
 
     def views(self, split: str) -> list[View]:
         return [self.scene.views[i] for i in self.scene.split[split]]
+
+    def scored(self) -> list[View]:
+        views = self.views("test")
+        return views[:: max(1, len(views) // VIEWS)][:VIEWS]
 
     def painted(self, colors: np.ndarray) -> Mesh:
         return replace(self.mesh, texture=np.round(255 * np.clip(colors, 0, 1)).astype(np.uint8)[self.nearest])
@@ -138,13 +142,22 @@ def write_patches(case: Case, path: Path) -> None:
     np.savez(path, train=np.stack(found)[order])
 
 
+def to_fill(case: Case) -> np.ndarray:
+    """What is hidden and shown by a view that is scored. What no photo showed has no truth."""
+    solid, shown = Solid(case.mesh), np.zeros(len(case.texels), bool)
+    for view in case.scored():
+        large = view.resized(3 * view.camera.width, 3 * view.camera.height)  # not to leave out texels between pixels
+        texel = Drawn(case, solid, large).texel
+        shown[texel[texel >= 0]] = True
+    return shown & case.hidden
+
+
 def scores(case: Case, meshes: dict[str, Mesh], sheet: Path | None) -> dict[str, tuple[float, float]]:
     """(perceptual distance, PSNR) of each over what was hidden, seen from the held-out cameras."""
     distance, solid = Perceptual(), Solid(case.mesh)
     whole, rows = case.painted(case.colors), []
     total = {name: np.zeros(3) for name in meshes}
-    views = case.views("test")
-    for view in views[:: max(1, len(views) // VIEWS)][:VIEWS]:
+    for view in case.scored():
         drawn = Drawn(case, solid, view)
         rows_, columns = (n // 32 * 32 for n in drawn.shape)
         weight = ((drawn.texel >= 0) & case.hidden[np.maximum(drawn.texel, 0)])[:rows_, :columns]
@@ -179,8 +192,7 @@ def bench_fill(name: str, out: Path, size: int, settings: list[str]) -> list[lis
     _fill(case.mesh, case.texels, membrane, known, grey)
     start = time.process_time()
     fill = filler(load(folder / "pixelcnn", "cpu"))
-    unseen = known | ~case.seen  # what no photo showed has no truth
-    made = retouched(case.mesh, case.texels, membrane, unseen, case.nearest, case.pixel, fill, say)
+    made = retouched(case.mesh, case.texels, membrane, ~to_fill(case), case.nearest, case.pixel, fill, say)
     seconds = time.process_time() - start
     meshes = {"membrane": case.painted(membrane), "pixelcnn": case.painted(made)}
     found = scores(case, meshes, folder / "sheet.jpg")

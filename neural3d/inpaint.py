@@ -114,7 +114,7 @@ def _patches(known: Bool[Tensor, "P S S"], wanted: Bool[Tensor, "P S S"], side: 
     """(picture, row, column) of patches that do not overlap: those with most to fill of those with enough around."""
     stride = max(1, side // STRIDE)
     around, to_fill = (avg_pool2d(m[:, None].float(), side, stride)[:, 0].numpy() for m in (known, wanted))
-    found = []
+    found: list[tuple[int, int, int]] = []
     for p in range(len(known)):
         able = to_fill[p] > 0
         rank = np.where(around[p] >= ENOUGH, 1 + to_fill[p], around[p])

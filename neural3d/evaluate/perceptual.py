@@ -57,7 +57,7 @@ class Perceptual:
         weight = a.new_ones(len(a), *a.shape[2:]) if weight is None else weight
         total = a.new_zeros(len(a))
         for of_a, of_b in zip(self.features(a), self.features(b), strict=True):
-            share = adaptive_avg_pool2d(weight[:, None], of_a.shape[2:])[:, 0]
+            share = adaptive_avg_pool2d(weight[:, None], (of_a.shape[2], of_a.shape[3]))[:, 0]
             apart = (of_a - of_b).square().sum(1)
             total += (share * apart).sum((1, 2)) / share.sum((1, 2)).clamp(min=1e-9)
         return total

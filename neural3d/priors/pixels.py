@@ -27,7 +27,7 @@ from neural3d.priors.autoregressive import bernoulli, chosen
 from neural3d.priors.base import Exact, PriorConfig
 
 LEVELS = 256
-PARTICLES = 8  # answers that grow side by side
+PARTICLES = 4  # answers that grow side by side
 Label = Int[Tensor, "B"] | None  # classes of examples, of a model that knows any
 
 

@@ -82,9 +82,8 @@ def textured(
 
 def nearest_texels(texels: Texels) -> Int[np.ndarray, "size size"]:
     """Of each place of the texture the number of its texel, between charts that of the nearest."""
-    number = np.full(texels.size**2, -1, np.int32)
-    number[texels.index] = np.arange(len(texels))
-    number = number.reshape(texels.size, texels.size)
+    number = np.full((texels.size, texels.size), -1, np.int32)
+    number.ravel()[texels.index] = np.arange(len(texels))
     row, column = ndimage.distance_transform_edt(number < 0, return_distances=False, return_indices=True)
     return number[row, column]
 
