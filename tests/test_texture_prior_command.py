@@ -72,6 +72,7 @@ def test_textures_are_doubled(runs, tmp_path, capsys):
         (["--upscale", "large", "--texture", "130"], "--texture must be a multiple of 4"),
         (["--fill", "tiles", "--bake", "field"], "but the texture is not made of photos"),
         (["--samples", "2"], "--samples 2 asks for answers of a prior; say which with --upscale RUN"),
+        (["--upscale", "large", "--samples", "2"], "are all the same at temperature 0; try --temperature 0.5"),
         (["--upscale", "large", "--temperature", "-1"], "--temperature must be at least 0"),
     ],
 )

@@ -64,8 +64,8 @@ class Export:
     where no photo shows the texture; default: smooth colours."""
     upscale: Annotated[Path | None, option("RUN")] = None
     """A prior of large pictures given small ones (srflow): the texture is baked at half its size and doubled by it."""
-    temperature: Annotated[float, option("T")] = 0.7
-    """Of --upscale: 0: its middle answer, smooth; up to 1: more detail, more varied."""
+    temperature: Annotated[float, option("T")] = 0.0
+    """Of --upscale: 0, the default: its middle answer; up to 1: more detail, more varied, less exact."""
     samples: Number = 1
     """How many answers of --upscale; more than one are numbered."""
     seed: Seed = 0
@@ -106,6 +106,8 @@ class Export:
         )  # fmt: skip
         if self.samples > 1 and self.upscale is None:
             raise UserError(f"--samples {self.samples} asks for answers of a prior; say which with --upscale RUN.")
+        if self.samples > 1 and self.temperature == 0:
+            raise UserError(f"--samples {self.samples} are all the same at temperature 0; try --temperature 0.5.")
         require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
         if self.open is not None:
