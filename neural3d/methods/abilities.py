@@ -160,6 +160,7 @@ class Coding(Protocol):
 @runtime_checkable
 class Upscaling(Protocol):
     factor: int
+    unit: int  # of which the small pictures' sides are multiples
 
     def upscale(
         self, low: Float[Tensor, "B C h w"], generator: torch.Generator, temperature: float = 1.0

@@ -151,6 +151,18 @@ class Injector(Bijection):
         return (y - t) * (-s).exp()
 
 
+class Beyond(Bijection):
+    """What x has beyond the first channels of what is seen, as many as its own. log |det| = 0."""
+
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        assert seen is not None
+        return x - seen[:, : x.shape[1]], x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        assert seen is not None
+        return y + seen[:, : y.shape[1]]
+
+
 class Squeeze(Bijection):
     """Each 2 × 2 of a channel becomes four channels (RealNVP, 3.6). log |det| = 0."""
 
