@@ -11,6 +11,7 @@ RUN/eval.json, RUN/eval/     metrics and pictures of the last evaluation
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -282,8 +283,14 @@ def load_examples(path: str | Path, patch: int = 0) -> Examples:
     if not (found / "config.json").exists():
         return read_examples(found, patch)
     run = load(found, "cpu")
-    return made(
-        found, {split: (values, None) for split, values in run.able(Teaching).lessons(run.config.load_data).items()}
+    data = functools.cache(run.config.load_data)
+    lessons = made(found, {split: (values, None) for split, values in run.able(Teaching).lessons(data).items()})
+    if not isinstance(run.data, Examples):
+        return lessons
+    of = data()
+    assert isinstance(of, Examples)
+    return dataclasses.replace(
+        lessons, classes=of.classes, labels=of.labels, attributes=of.attributes, measures=of.measures
     )
 
 

@@ -7,12 +7,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from neural3d.errors import UserError
+from neural3d.examples.attributes import AttributeTable
 from neural3d.examples.examples import SPLITS, Examples
 from neural3d.images.formats import UNREADABLE, is_photo, open_photo
 from neural3d.images.reading import read_header, read_image
@@ -36,17 +38,16 @@ def read_examples(path: Path, patch: int = 0) -> Examples:
 
     patch: of a folder of pictures, which may then be of any size, square pieces of so many pixels are the examples.
     Names of files and folders say what is held out: train, val, test; labels are in files of their own (idx), in a
-    field `labels` (npz), or the names of the folders that pictures lie in.
+    field `labels` (npz), or the names of the folders that pictures lie in; attributes of whole pictures are in a table
+    beside them (neural3d/examples/attributes.py).
     Raises UserError naming the file where one is damaged, or where examples differ in size.
     """
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if file_kind(p))
-        parts, classes = (_of_files(path, files), []) if files else _of_pictures(path, patch)
-    elif file_kind(path):
-        parts, classes = _of_files(path, [path]), []
-    else:
+    files = sorted(p for p in path.iterdir() if file_kind(p)) if path.is_dir() else [path]
+    if not files:
+        return _of_pictures(path, patch)
+    if not file_kind(files[0]):
         raise UserError(f"{path}: no examples to learn from; give a folder of pictures, an .idx, .npz or .bin file.")
-    return made(path, _split(parts), classes)
+    return made(path, _split(_of_files(path, files)))
 
 
 def made(path: Path, parts: dict[str, Part], classes: list[str] | None = None) -> Examples:
@@ -211,7 +212,7 @@ def _arranged(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).astype(np.float32)
 
 
-def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
+def _of_pictures(path: Path, patch: int) -> Examples:
     files = sorted(p for p in path.rglob("*") if is_photo(p))
     if not files:
         raise UserError(
@@ -226,7 +227,7 @@ def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
         raise UserError(f"{file}: cannot be read ({error}); leave it out, or copy it again.") from None
     size = modes[files[0]][0]
     if patch:
-        return _of_patches(path, files, patch), []
+        return made(path, _split(_of_patches(path, files, patch)))
     if other := next((f for f in files if modes[f][0] != size), None):
         a, b = size, modes[other][0]
         raise UserError(
@@ -238,14 +239,22 @@ def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
     classes = sorted({words[0] for words in folders if words})
     if len(classes) < 2 or not all(folders):
         classes = []
+    table = AttributeTable(path)
+    measured = table.of(files) if table.found else np.empty((len(files), 0), np.float32)
     parts: dict[str, Part] = {}
+    measures: dict[str, Part] = {}
     for split in SPLITS:
         own = [i for i, f in enumerate(files) if _folder_split(f.relative_to(path)) == split]
         if own:
+            measures[split] = measured[own], None
             pixels = np.stack([read_image(files[i], *size, alpha=False) for i in own]).transpose(0, 3, 1, 2)
             labels = np.array([classes.index(folders[i][0]) for i in own]) if classes else None
             parts[split] = (pixels[:, :1] if grey else pixels, labels)
-    return parts, classes
+    examples = made(path, _split(parts), classes)
+    if not table.found:
+        return examples
+    of_splits = {split: torch.from_numpy(rows) for split, (rows, _) in _split(measures).items()}
+    return replace(examples, attributes=table.names, measures=of_splits)
 
 
 def _of_patches(path: Path, files: list[Path], side: int) -> dict[str, Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -207,6 +207,27 @@ class Labelled(Protocol):
         """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
 
 
+@runtime_checkable
+class Steered(Protocol):
+    """Samples with attributes that are asked for, in the attributes' own units, and examples changed in some."""
+
+    attributes: list[str]
+
+    def draw(
+        self,
+        count: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        asked: Mapping[str, float] | None = None,
+    ) -> Float[Tensor, "count ..."]:
+        """As `Sampling.draw`. asked: values of some attributes, or all."""
+
+    def edited(
+        self, x: Float[Tensor, "B ..."], asked: Mapping[str, float], own: Float[Tensor, "B A"] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        """The same with other values of these attributes. own: all that they have now; None: to be found out."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
@@ -215,6 +236,7 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Reconstructive: ("make a shape of what is seen of it", "reconstruct {run} FILE shape.glb"),
     Likelihood: ("tell how likely examples are", "eval {run}"),
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
+    Steered: ("make examples with attributes that are asked for", "sample {run} --set NAME=VALUE --out FOLDER"),
     Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Teaching: ("be learnt from by a prior", "train {run} --method realnvp"),

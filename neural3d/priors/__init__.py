@@ -21,6 +21,7 @@ PRIORS = {
     "realnvp": "neural3d.priors.realnvp:RealNvp",
     "rnade": "neural3d.priors.rnade:Rnade",
     "srflow": "neural3d.priors.srflow:SrFlow",
+    "styleflow": "neural3d.priors.styleflow:StyleFlow",
     "transformer": "neural3d.priors.transformer:Transformer",
     "vae": "neural3d.priors.vae:Vae",
     "vqvae": "neural3d.priors.vqvae:VqVae",

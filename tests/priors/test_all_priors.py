@@ -33,6 +33,7 @@ SMALL = {
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
     "srflow": ["width=8", "steps=2", "features=4"],
+    "styleflow": ["width=8", "blocks=1", "steps=2"],
     "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
     "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
     "vrnn": ["hidden=8", "latent=2"],
@@ -123,9 +124,18 @@ def sequences(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("labelled") / "labelled.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, train=rng.standard_normal((100, 3)).astype(np.float32), train_labels=rng.integers(0, 2, 100))
+    return path
+
+
 @pytest.mark.parametrize("name", PRIORS)
-def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, tmp_path):
+def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, labelled, tmp_path):
     examples = sequences if issubclass(method_class(name), SequencePrior) else pictures
+    examples = labelled if name == "styleflow" else examples
     first = start(examples, name, tmp_path / "a", "horizon=40")
     first.fit(17, previews=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
