@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from neural3d.denoise import read_picture
 from neural3d.errors import UserError
 from neural3d.examples.attributes import AttributeTable
 from neural3d.examples.examples import Examples, as_numbers
-from neural3d.methods.abilities import Coding, Labelled, Sampling, Steered
+from neural3d.methods.abilities import Coding, Labelled, Paired, Sampling, Steered
 from neural3d.priors.boundary import Way, find_boundary
 from neural3d.run import Run, load
 
@@ -75,6 +76,29 @@ def edited(run: Run, file: Path, asked: Mapping[str, float]) -> Float[Tensor, "1
     device = next(run.method.parameters()).device
     z = coder.able(Coding).encode(x[None].to(device))
     return coder.able(Coding).decode(method.edited(z, asked, own if own is None else own.to(device))).cpu()
+
+
+def answered(
+    run: Run, file: Path, count: int, generator: torch.Generator, temperature: float = 1.0, style: Path | None = None
+) -> Float[Tensor, "N C H W"]:
+    """Of a prior of pairs: `count` pictures b that may belong to a picture a; or one, in the style of a pair.
+
+    style: NAME_b.png of that pair, beside which lies its NAME_a.png. Raises UserError where it does not.
+    """
+    method, device = run.able(Paired), next(run.method.parameters()).device
+    assert isinstance(run.data, Examples)
+    half = replace(run.data, shape=[run.data.shape[0] // 2, *run.data.shape[1:]])
+
+    def read(path: Path) -> Float[Tensor, "1 C h w"]:
+        return read_picture(path, half)[0][None].to(device)
+
+    a = read(file)
+    if style is None:
+        return method.answers(a.expand(count, -1, -1, -1), generator, temperature).cpu()
+    first = style.with_stem(style.stem.removesuffix("_b") + "_a")
+    if not style.stem.endswith("_b") or not first.exists():
+        raise UserError(f"{style}: a style is the second of a pair, NAME_b.png, with its NAME_a.png beside it.")
+    return method.restyled(a, (read(first), read(style))).cpu()
 
 
 def _row(file: Path, names: list[str]) -> Float[Tensor, "1 A"] | None:

@@ -43,6 +43,10 @@ class Sample:
     """Attributes that new ones are to have, of a styleflow run, in its table's units; others as they go with these."""
     edit: Annotated[Path | None, option("PICTURE")] = None
     """Instead of new ones: this picture, with the attributes of --set changed and nothing else."""
+    given: Annotated[Path | None, option("PICTURE")] = None
+    """Of a cflow run: pictures that go with this one, the first of a pair; of any size."""
+    style: Annotated[Path | None, option("NAME_b.png")] = None
+    """With --given: one picture, in the style of the pair that this is the second of (NAME_a.png lies beside it)."""
     toward: Annotated[str | None, option("NAME=VALUE")] = None
     """Codes moved to so many deviations from the boundary between the examples of a class and the others, or those
     above and below an attribute's median (attributes.csv), beyond 0 into it; of a run whose examples have labels or
@@ -60,17 +64,21 @@ class Sample:
         from neural3d.examples.sheet import contact_sheet, picture
         from neural3d.render.images import save_png
         from neural3d.run import load
-        from neural3d.sampling import as_pictures, attributes_asked, edited, moved_toward, new_examples
+        from neural3d.sampling import answered, as_pictures, attributes_asked, edited, moved_toward, new_examples
 
         at_least(count=(self.count, 1), temperature=(self.temperature, 0))
         if self.edit is not None and not self.set:
             raise UserError("--edit needs --set NAME=VALUE, what is to be changed.")
+        if self.style is not None and self.given is None:
+            raise UserError("--style needs --given PICTURE, what is to be drawn in it.")
         require_writable(self.out, folder=True)
         run = load(self.path, self.device)
         asked = attributes_asked(run, self.set) if self.set else {}
         generator = torch.Generator(next(run.method.parameters()).device).manual_seed(self.seed)
         if self.edit is not None:
             pictures = edited(run, self.edit, asked)
+        elif self.given is not None:
+            pictures = answered(run, self.given, self.count, generator, self.temperature, self.style)
         else:
             drawn = new_examples(run, self.count, generator, self.temperature, self.label, asked)
             if self.toward is not None:

@@ -228,6 +228,21 @@ class Steered(Protocol):
         """The same with other values of these attributes. own: all that they have now; None: to be found out."""
 
 
+@runtime_checkable
+class Paired(Protocol):
+    """Knows pairs (a, b) of pictures: what b may belong to an a, and in which style. Pictures may be of any size."""
+
+    def answers(
+        self, a: Float[Tensor, "B C h w"], generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "B C h w"]:
+        """One of the b of each a; values from 0 to 1."""
+
+    def restyled(
+        self, a: Float[Tensor, "B C h w"], pair: tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]
+    ) -> Float[Tensor, "B C h w"]:
+        """The b of a, in the style that the second has given the first of a pair."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
@@ -237,6 +252,7 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Likelihood: ("tell how likely examples are", "eval {run}"),
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
     Steered: ("make examples with attributes that are asked for", "sample {run} --set NAME=VALUE --out FOLDER"),
+    Paired: ("answer a picture with its other one", "sample {run} --given PICTURE --out FOLDER"),
     Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Teaching: ("be learnt from by a prior", "train {run} --method realnvp"),

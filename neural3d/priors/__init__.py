@@ -6,6 +6,7 @@ A new one is one file, one line here, one test; what several stand on lies in a 
 PRIORS = {
     "ae": "neural3d.priors.ae:Ae",
     "beta-vae": "neural3d.priors.beta_vae:BetaVae",
+    "cflow": "neural3d.priors.cflow:CFlow",
     "dbm": "neural3d.priors.dbm:Dbm",
     "eonade": "neural3d.priors.eonade:Eonade",
     "fvsbn": "neural3d.priors.fvsbn:Fvsbn",

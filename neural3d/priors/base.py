@@ -43,6 +43,7 @@ class Prior(Method):
 
     takes = Examples
     binary: ClassVar[bool] = False  # learns from zeros and ones alone: images are binarised once
+    pairs: ClassVar[bool] = False  # learns from NAME_a.png and NAME_b.png, one behind the other in the channels
     wants: ClassVar[Literal["images", "numbers", "any"]] = "any"
 
     def __init__(self, config: Any, scene: Examples):

@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 SMALL = {
     "ae": ["width=16", "latent=4"],
     "beta-vae": ["width=16", "layers=1", "latent=3", "limit=2"],
+    "cflow": ["width=8", "steps=1"],
     "eonade": ["width=32", "orders=3", "lr=0.01"],
     "fvsbn": ["lr=0.05"],
     "dbm": ["first=8", "second=6", "draw_steps=4"],
@@ -125,6 +126,13 @@ def sequences(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
+    np.savez(path, train=np.random.default_rng(0).integers(0, 256, (100, 2, 8, 8), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     path = tmp_path_factory.mktemp("labelled") / "labelled.npz"
     rng = np.random.default_rng(0)
@@ -133,9 +141,9 @@ def labelled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, labelled, tmp_path):
+def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, labelled, pairs, tmp_path):
     examples = sequences if issubclass(method_class(name), SequencePrior) else pictures
-    examples = labelled if name == "styleflow" else examples
+    examples = {"styleflow": labelled, "cflow": pairs}.get(name, examples)
     first = start(examples, name, tmp_path / "a", "horizon=40")
     first.fit(17, previews=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
