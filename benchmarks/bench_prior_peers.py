@@ -332,7 +332,7 @@ def gaussian(name: str) -> list[str]:
     examples = pictures(name)
     assert examples.values is not None
     best: tuple[float, int, float] = (math.inf, 0, 0.0)
-    for count in (16, 32, 64, 128, 256, 512):
+    for count in (32, 128, 512):
         pca = Pca(PcaConfig(latent=count), examples)
         pca.source(examples, CPU)
         val, test = (

@@ -208,6 +208,14 @@ class Labelled(Protocol):
 
 
 @runtime_checkable
+class Classifying(Protocol):
+    classes: list[str]
+
+    def classify(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B K"]:
+        """How likely each of the classes is for an example."""
+
+
+@runtime_checkable
 class Steered(Protocol):
     """Samples with attributes that are asked for, in the attributes' own units, and examples changed in some."""
 

@@ -13,6 +13,7 @@ PRIORS = {
     "glow": "neural3d.priors.glow:Glow",
     "gsn": "neural3d.priors.gsn:Gsn",
     "lstm": "neural3d.priors.lstm:Lstm",
+    "m2": "neural3d.priors.m2:M2",
     "made": "neural3d.priors.made:Made",
     "nade": "neural3d.priors.nade:Nade",
     "pca": "neural3d.priors.pca:Pca",

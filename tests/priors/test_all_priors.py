@@ -29,6 +29,7 @@ SMALL = {
     "glow": ["width=8", "steps=2"],
     "gsn": ["width=16", "draw_steps=3"],
     "lstm": ["hidden=8", "truncate=4"],
+    "m2": ["width=16", "layers=1", "latent=3", "decoder=gaussian", "labelled=20"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
     "pca": ["latent=3"],
     "rbm": ["hidden=8", "draw_steps=4"],
@@ -143,7 +144,7 @@ def labelled(tmp_path_factory):
 @pytest.mark.parametrize("name", PRIORS)
 def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, labelled, pairs, tmp_path):
     examples = sequences if issubclass(method_class(name), SequencePrior) else pictures
-    examples = {"styleflow": labelled, "cflow": pairs}.get(name, examples)
+    examples = {"styleflow": labelled, "m2": labelled, "cflow": pairs}.get(name, examples)
     first = start(examples, name, tmp_path / "a", "horizon=40")
     first.fit(17, previews=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
