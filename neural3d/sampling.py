@@ -32,7 +32,8 @@ def new_examples(
     asked: Mapping[str, float] | None = None,
 ) -> Float[Tensor, "count ..."]:
     """label: of this class alone. asked: with these values of attributes. Raises UserError where a run cannot."""
-    method, more = run.able(Sampling), {}
+    method = run.able(Sampling)
+    more: dict[str, Any] = {}
     if label is not None:
         if not isinstance(method, Labelled):
             raise UserError(

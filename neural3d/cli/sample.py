@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -21,6 +21,9 @@ from neural3d.cli.console import (
     option,
 )
 from neural3d.disk import require_writable, writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Sample:
         run = load(self.path, self.device)
         asked = attributes_asked(run, self.set) if self.set else {}
         generator = torch.Generator(next(run.method.parameters()).device).manual_seed(self.seed)
+        pictures: Tensor | None
         if self.edit is not None:
             pictures = edited(run, self.edit, asked)
         elif self.given is not None:

@@ -112,6 +112,7 @@ class Coded(Prior, Coding, Teaching):
     def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
         """As `Teaching.lessons`: the codes of all examples."""
         examples = type(self).prepared(data(), self.config)
+        assert examples.values is not None
         device, scale = next(self.parameters()).device, as_numbers(examples)
         return {
             split: torch.cat([self.encode(x.to(device).float() * scale) for x in values.split(AT_ONCE)]).cpu().numpy()

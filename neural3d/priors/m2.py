@@ -7,7 +7,7 @@ the class, q(z | x, y) the code.
     log p(x) ≥ Σ_y q(y | x) (−L(x, y) − log q(y | x)) = −U(x)                                                      (7)
     loss = mean U of examples without + mean (L(x, y) − α log q(y | x)) of those with a label                      (9)
 Each batch is half of examples with labels, half of any without theirs; both halves weigh the same, where the paper
-weighs them by how many there are. Eval's bound is that of several codes, for each class: log p(x) = log Σ_y p(y) p(x|y).
+weighs them by how many there are. Eval's bound is that of several codes, summed over all classes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bars across or along, of which few are labelled: where they lie is left to the code, which way to the class."""
+"""Bars across or along, of which 60 in 1,000 are labelled: where they lie is left to the code, which way to the class."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("m2")
     (x, y), (test, label) = bars(1000), bars(300, 1)
     np.savez(folder / "bars.npz", train=x, train_labels=y, test=test, test_labels=label)
-    settings = ["labelled=20", "latent=3", "width=48", "layers=1", "horizon=600", "lr=5e-3", "batch=60"]
+    settings = ["labelled=60", "latent=3", "width=48", "layers=1", "horizon=600", "lr=5e-3", "batch=60"]
     trainer = Trainer.create(folder / "run", *configure(folder / "bars.npz", "m2", settings), CPU)
     trainer.fit(600, previews=False)
     return load(folder / "run", "cpu")
