@@ -1,4 +1,4 @@
-"""Bars across or along, of which 60 in 1,000 are labelled: where they lie is left to the code, which way to the class."""
+"""Bars across or along, 60 of 1,000 with labels: where they lie is left to the code, which way to the class."""
 
 from dataclasses import replace
 
