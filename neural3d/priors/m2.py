@@ -6,6 +6,10 @@ the class, q(z | x, y) the code.
     log p(x, y) ≥ E_q(z|x,y) log p(x | y, z) + log p(y) − KL(q(z | x, y) ‖ p(z)) = −L(x, y)                        (6)
     log p(x) ≥ Σ_y q(y | x) (−L(x, y) − log q(y | x)) = −U(x)                                                      (7)
     loss = mean U of examples without + mean (L(x, y) − α log q(y | x)) of those with a label                      (9)
+What z nevertheless knows of the class is held down as by Louizos et al., "The Variational Fair Autoencoder", ICLR 2016:
+    loss += λ mean_y ‖mean ψ(z) of class y − mean ψ(z) of all‖²,   ψ(z) = √(2/D) cos(W z + b)           (their eq. 9)
+with W normal and b uniform, drawn at each step: how far distributions are apart by the kernel e^(−‖z − z'‖²/2). Classes
+are those that labels tell, else the likeliest ones.
 Each batch is half of examples with labels, half of any without theirs; both halves weigh the same, where the paper
 weighs them by how many there are. Eval's bound is that of several codes, summed over all classes.
 """
@@ -28,6 +32,8 @@ from neural3d.methods.abilities import Classifying, Labelled
 from neural3d.priors.upsampling import Dense
 from neural3d.priors.variational import Variational, VariationalConfig
 
+FEATURES = 500  # of ψ
+
 
 @dataclass(frozen=True)
 class M2Config(VariationalConfig):
@@ -37,6 +43,7 @@ class M2Config(VariationalConfig):
     lr: float = 1e-3
     labelled: Count = 1000  # how many labels it sees, as many of each class, the first ones
     label_weight: float = 25.0  # α
+    independence: float = 300.0  # λ; 0: M2 as it is
     samples: Count = 10
 
 
@@ -93,10 +100,14 @@ class M2(Variational, Labelled, Classifying):
         y = torch.eye(len(self.classes), device=x.device)[label]
         told = self.classifier(x)
         nats = self.energy(batch.x[~known], generator).mean()
+        told_of_all = self.classifier(batch.x).detach().argmax(1)
+        every = torch.eye(len(self.classes), device=x.device)[torch.where(known, batch.label, told_of_all)]
+        drawn, _ = self.drawn(self.encoder(torch.cat([batch.x.flatten(1), every], 1)), generator)
         terms = {
             "unlabelled": nats,
             "labelled": -self.bound(x, y, generator).mean(),
             "classes": self.config.label_weight * cross_entropy(told, label),
+            "dependence": self.config.independence * dependence(drawn, every, generator),
         }
         return terms, {"nats": nats.detach(), "accuracy": (told.argmax(1) == label).float().mean()}
 
@@ -128,6 +139,16 @@ class M2(Variational, Labelled, Classifying):
         y = torch.eye(len(self.classes), device=x.device, dtype=x.dtype)[chances.argmax(1)]
         mean = self.encoder(torch.cat([x.flatten(1), y], 1))[:, : self.config.latent]
         return torch.cat([mean, chances], 1)
+
+
+def dependence(z: Float[Tensor, "B L"], y: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, ""]:
+    """The mean over the classes there are of the squared distance that is λ's; y holds a 1 for each one's class."""
+    w = torch.randn(z.shape[1], FEATURES, generator=generator, device=z.device)
+    b = 2 * math.pi * torch.rand(FEATURES, generator=generator, device=z.device)
+    features = math.sqrt(2 / FEATURES) * torch.cos(z @ w + b)
+    counts = y.sum(0)
+    of_classes = (y.T @ features)[counts > 0] / counts[counts > 0][:, None]
+    return (of_classes - features.mean(0)).square().sum(1).mean()
 
 
 class HalfLabelled(ExampleSource):
