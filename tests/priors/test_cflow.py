@@ -117,7 +117,7 @@ def test_pairs_are_read_and_shown_side_by_side(folder):
 
 
 @pytest.mark.parametrize(
-    "words", [["--style", "x_b.png"], ["--given", "{pairs}/000_a.png", "--style", "{pairs}/000_a.png"]]
+    "words", [["--style", "x_b.png"], ["--given", "{pairs}/0_a.png", "--style", "{pairs}/0_a.png"]]
 )
 def test_what_cannot_be_asked_is_said(words, folder, tmp_path, capsys):
     words = [word.format(pairs=folder / "pairs") for word in words]
