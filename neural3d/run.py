@@ -11,6 +11,7 @@ RUN/eval.json, RUN/eval/     metrics and pictures of the last evaluation
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ class RunConfig:
         return override(method.Config(), todays_names(self.settings, method), "config.json")
 
     def load_data(self) -> Fitted:
-        if method_class(self.method).takes is Examples:
-            return load_examples(self.scene, self.settings.get("patch", 0))
+        method = method_class(self.method)
+        if method.takes is Examples:
+            return load_examples(self.scene, self.settings.get("patch", 0), getattr(method, "pairs", False))
         return self.fitting(load_data(self.scene, **self.scene_options))
 
     def fitting(self, scene: Fitted) -> Fitted:
@@ -159,8 +161,9 @@ def _configure_prior(
         raise UserError(
             f"{', '.join(options)}: cannot be set for {method}, which learns from examples, not from a scene."
         )
-    config = override(method_class(method).Config(), changes, "--set")
-    examples = load_examples(path, config.patch)
+    prior = method_class(method)
+    config = override(prior.Config(), changes, "--set")
+    examples = load_examples(path, config.patch, getattr(prior, "pairs", False))
     return RunConfig(str(examples.path), {}, method, dataclasses.asdict(config), seed, deterministic), examples
 
 
@@ -266,8 +269,10 @@ def load(run: str | Path, device: str = "auto") -> Run:
     return Run(directory, config, scene, method.eval(), step)
 
 
-def load_examples(path: str | Path, patch: int = 0) -> Examples:
+def load_examples(path: str | Path, patch: int = 0, pairs: bool = False) -> Examples:
     """What priors learn from: files of examples, motion clips, or what another run has learnt, as latents of shapes.
+
+    patch, pairs: of folders of pictures, see `read_examples`.
 
     Raises UserError where there is nothing of the kind, or it is damaged.
     """
@@ -280,10 +285,16 @@ def load_examples(path: str | Path, patch: int = 0) -> Examples:
         examples = made(found, {split: (values, None) for split, values in windows.items()})
         return dataclasses.replace(examples, notes=[*examples.notes, *notes])
     if not (found / "config.json").exists():
-        return read_examples(found, patch)
+        return read_examples(found, patch, pairs)
     run = load(found, "cpu")
-    return made(
-        found, {split: (values, None) for split, values in run.able(Teaching).lessons(run.config.load_data).items()}
+    data = functools.cache(run.config.load_data)
+    lessons = made(found, {split: (values, None) for split, values in run.able(Teaching).lessons(data).items()})
+    if not isinstance(run.data, Examples):
+        return lessons
+    of = data()
+    assert isinstance(of, Examples)
+    return dataclasses.replace(
+        lessons, classes=of.classes, labels=of.labels, attributes=of.attributes, measures=of.measures
     )
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from neural3d.examples.reading import made
 from neural3d.priors import srflow
-from neural3d.priors.bijections import ActNorm, Coupling, Injector, Mixing, Squeeze
+from neural3d.priors.bijections import ActNorm, Beside, Coupling, Injector, Mixing, Regroup, Squeeze, coupling
 from neural3d.priors.coupling_nets import ConvNet, VectorNet
 from neural3d.priors.glow import Glow, GlowConfig
 from neural3d.priors.realnvp import RealNvp, RealNvpConfig
@@ -49,6 +49,14 @@ LAYERS = {
     "mixing": (lambda: Mixing(4), PICTURE),
     "mixing of vectors": (lambda: Mixing(6), VECTOR),
     "squeeze": (Squeeze, PICTURE),
+    "regroup": (Regroup, PICTURE),
+    "beside": (
+        lambda: Beside(
+            [ActNorm(2), Mixing(2), coupling([2, 2, 2], 8, 1, "halves", True)],
+            [ActNorm(2), Mixing(2), coupling([2, 2, 2], 8, 1, "halves", True, seen=2)],
+        ),
+        PICTURE,
+    ),
     "injector": (lambda: Seeing(Injector(ConvNet(3, 8, 8, 1)), 3), PICTURE),
     "coupling that sees": (
         lambda: Seeing(Coupling(PICTURE, ConvNet(4 + 3, 8, 8, 1), "halves", True), 3), PICTURE
