@@ -23,6 +23,7 @@ class Examples:
     values: of each split, (count, *shape); None in a run that was opened without its files.
     labels: of each split, (count,) indices into `classes`; None where there are none.
     binary: images hold 0 and 1 only, see `binarised`.
+    about: what numbers mean, to those who know: see `body.windows.about`, `body.poses.ABOUT`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Examples:
     values: dict[str, Tensor] | None = None
     labels: dict[str, Int[Tensor, "count"]] | None = None
     notes: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, dict] = field(default_factory=dict)
 
     @property

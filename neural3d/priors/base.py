@@ -39,6 +39,7 @@ class Prior(Method):
     takes = Examples
     binary: ClassVar[bool] = False  # learns from zeros and ones alone: images are binarised once
     wants: ClassVar[Literal["images", "numbers", "any"]] = "any"
+    sequences: ClassVar[bool] = False  # of motion clips it learns windows, else poses
 
     def __init__(self, config: Any, scene: Examples):
         super().__init__(config, scene)
