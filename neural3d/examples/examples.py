@@ -24,6 +24,7 @@ class Examples:
     labels: of each split, (count,) indices into `classes`; None where there are none.
     measures: of each split, (count, attributes), NaN where not known; None where there are none.
     binary: images hold 0 and 1 only, see `binarised`.
+    about: what numbers mean, to those who know: see `body.windows.about`, `body.poses.ABOUT`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Examples:
     labels: dict[str, Int[Tensor, "count"]] | None = None
     measures: dict[str, Float[Tensor, "count attributes"]] | None = None
     notes: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, dict] = field(default_factory=dict)
 
     @property

@@ -170,8 +170,14 @@ class Upscaling(Protocol):
 
 @runtime_checkable
 class Foretelling(Protocol):
-    def foretell(self, x: Float[Tensor, "B T D"], count: int) -> Float[Tensor, "B count D"]:
-        """The likeliest frames that follow those that are seen."""
+    def foretell(
+        self,
+        x: Float[Tensor, "B T D"],
+        count: int,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Float[Tensor, "B count D"]:
+        """Frames that follow those that are seen: the likeliest, or, with a generator, drawn ones."""
 
 
 @runtime_checkable

@@ -46,6 +46,7 @@ class Prior(Method):
     binary: ClassVar[bool] = False  # learns from zeros and ones alone: images are binarised once
     pairs: ClassVar[bool] = False  # learns from NAME_a.png and NAME_b.png, one behind the other in the channels
     wants: ClassVar[Literal["images", "numbers", "any"]] = "any"
+    sequences: ClassVar[bool] = False  # of motion clips it learns windows, else poses
 
     def __init__(self, config: Any, scene: Examples):
         super().__init__(config, scene)
