@@ -18,13 +18,16 @@ from neural3d.methods.abilities import Likelihood, Sampling
 from neural3d.ops.nade import nade
 from neural3d.priors.autoregressive import bernoulli, chosen
 from neural3d.priors.base import Exact, PriorConfig
+from neural3d.priors.optimisers import Name
 
 
 @dataclass(frozen=True)
 class NadeConfig(PriorConfig):
     """Settings of `nade`."""
 
-    horizon: Count = 40_000
+    horizon: Count = 15_000
+    optimizer: Name = "adamw"
+    decay: float = 0.1  # without, it learns its examples by heart
     lr: float = 1e-2
     lr_final: float = 1e-4
     width: Width = 500  # hidden units
