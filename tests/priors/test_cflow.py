@@ -81,7 +81,7 @@ def folder(tmp_path_factory):
         for letter, pixels in zip("ab", pair(layout, rng.uniform(40, 210), rng)):
             Image.fromarray(pixels).save(folder / "pairs" / f"{i}_{letter}.png")
     main(["train", str(folder / "pairs"), str(folder / "run"), "--method", "cflow", "--set", "scales=1", "steps=3",
-          "width=16", "horizon=500", "lr=3e-3", "batch=50"])  # fmt: skip
+          "width=24", "horizon=1000", "lr=3e-3", "batch=50"])  # fmt: skip
     return folder
 
 

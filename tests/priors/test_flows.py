@@ -7,8 +7,8 @@ from torch import nn
 
 from neural3d.examples.reading import made
 from neural3d.priors import srflow
-from neural3d.priors.bijections import ActNorm, Beside, Coupling, Injector, Mixing, Regroup, Squeeze, coupling
-from neural3d.priors.coupling_nets import ConvNet, VectorNet
+from neural3d.priors.bijections import ActNorm, Beside, Injector, Mixing, Regroup, Squeeze, coupling
+from neural3d.priors.coupling_nets import ConvNet
 from neural3d.priors.glow import Glow, GlowConfig
 from neural3d.priors.realnvp import RealNvp, RealNvpConfig
 from neural3d.priors.srflow import SrFlow, SrFlowConfig
@@ -59,15 +59,16 @@ LAYERS = {
     ),
     "injector": (lambda: Seeing(Injector(ConvNet(3, 8, 8, 1)), 3), PICTURE),
     "coupling that sees": (
-        lambda: Seeing(Coupling(PICTURE, ConvNet(4 + 3, 8, 8, 1), "halves", True), 3), PICTURE
+        lambda: Seeing(coupling(PICTURE, 8, 1, "halves", True, seen=3), 3), PICTURE
     ),
     **{
         f"coupling {pattern} {odd}": (
-            lambda pattern=pattern, odd=odd: Coupling(PICTURE, ConvNet(4, 8, 8, 1), pattern, odd), PICTURE
+            lambda pattern=pattern, odd=odd: coupling(PICTURE, 8, 1, pattern, odd), PICTURE
         )
         for pattern in ("checkerboard", "halves") for odd in (False, True)
     },
-    "coupling of vectors": (lambda: Coupling(VECTOR, VectorNet(6, 12, 16, 1), "every other", True), VECTOR),
+    "coupling of vectors": (lambda: coupling(VECTOR, 16, 1, "every other", True), VECTOR),
+    "coupling of an odd number": (lambda: coupling([5], 16, 1, "every other", False), [5]),
 }  # fmt: skip
 
 
