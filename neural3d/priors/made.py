@@ -25,6 +25,7 @@ from neural3d.examples.examples import ExampleBatch, Examples
 from neural3d.methods.abilities import Likelihood, Sampling
 from neural3d.priors.autoregressive import bernoulli, drawn_in_turn
 from neural3d.priors.base import Exact, PriorConfig
+from neural3d.priors.optimisers import Name
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class MadeConfig(PriorConfig):
     """Settings of `made`."""
 
     horizon: Count = 20_000
+    optimizer: Name = "adamw"
+    decay: float = 0.1  # without, it learns its examples by heart
+    lr: float = 3e-3
     width: Width = 500  # of the hidden layers
     layers: Layers = 1
     masks: Count = 1  # sets of connections that take turns
