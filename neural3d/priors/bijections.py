@@ -79,12 +79,13 @@ class Mixing(Bijection):
         self.log_size = nn.Parameter(upper.diagonal().abs().log())
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        one = torch.eye(len(self.sign), device=self.sign.device, dtype=self.lower.dtype)
+        one = torch.ones_like(self.sign).diag()
         return self.lower.tril(-1) + one, self.upper.triu(1) + torch.diag(self.sign * self.log_size.exp())
 
     def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
         lower, upper = self.factors()
-        y = torch.einsum("ij,bj...->bi...", self.permutation @ lower @ upper, x)
+        matrix = self.permutation @ lower @ upper
+        y = x @ matrix.T if x.ndim == 2 else torch.einsum("ij,bj...->bi...", matrix, x)
         return y, (x[0, 0].numel() * self.log_size.sum()).expand(len(x))
 
     def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
@@ -122,20 +123,22 @@ class ChannelCoupling(Coupling):
     kept: Int[Tensor, "A"]
     free: Int[Tensor, "B"]
 
-    def __init__(self, channels: int, make: Callable[[int, int], nn.Module], every_other: bool, odd: bool):
+    def __init__(
+        self, channels: int, make: Callable[[int, int], nn.Module], every_other: bool, odd: bool, limit: float = 2.0
+    ):
         place = torch.arange(channels)
         kept = (place % 2 == odd) if every_other else ((place < channels // 2) != odd)
-        super().__init__(make(int(kept.sum()), 2 * int((~kept).sum())))
+        super().__init__(make(int(kept.sum()), 2 * int((~kept).sum())), limit)
         self.register_buffer("kept", kept.nonzero()[:, 0])
         self.register_buffer("free", (~kept).nonzero()[:, 0])
 
     def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
-        s, t = self.affine(x[:, self.kept], seen)
-        return x.index_copy(1, self.free, x[:, self.free] * s.exp() + t), s.flatten(1).sum(1)
+        s, t = self.affine(x.index_select(1, self.kept), seen)
+        return x.index_copy(1, self.free, x.index_select(1, self.free) * s.exp() + t), s.flatten(1).sum(1)
 
     def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
-        s, t = self.affine(y[:, self.kept], seen)
-        return y.index_copy(1, self.free, (y[:, self.free] - t) * (-s).exp())
+        s, t = self.affine(y.index_select(1, self.kept), seen)
+        return y.index_copy(1, self.free, (y.index_select(1, self.free) - t) * (-s).exp())
 
 
 class Checkerboard(Coupling):
@@ -253,4 +256,5 @@ def coupling(shape: list[int], width: int, layers: int, pattern: str, odd: bool,
 
     if pattern == "checkerboard":
         return Checkerboard(shape, make, odd)
-    return ChannelCoupling(shape[0], make, pattern == "every other", odd)
+    # Vectors may be guessed far from what is known (poses in a fit), where scales would multiply without measure.
+    return ChannelCoupling(shape[0], make, pattern == "every other", odd, 2.0 if net is ConvNet else 0.7)

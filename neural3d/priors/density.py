@@ -20,6 +20,7 @@ from neural3d.methods.abilities import Guiding, Likelihood
 from neural3d.priors.base import Prior
 
 LEVELS = 256
+CONSTANT = 1e-3  # of the largest deviation: numbers that vary less are taken to, or nothing else would be likely
 
 
 class Density(Prior, Likelihood, Guiding):
@@ -39,7 +40,8 @@ class Density(Prior, Likelihood, Guiding):
         source = super().source(scene, device)
         if not self.pictures:
             self.mean.copy_(source.values.mean(0))
-            self.deviation.copy_(source.values.std(0).clamp(min=1e-6))
+            deviation = source.values.std(0)
+            self.deviation.copy_(deviation.clamp(min=max(1e-6, CONSTANT * float(deviation.max()))))
         return source
 
     def continuous(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B ..."]:

