@@ -22,6 +22,7 @@ from common import machine, table
 from PIL import Image
 from torch import Tensor
 
+from neural3d.examples.reading import read_examples
 from neural3d.examples.sheet import contact_sheet
 from neural3d.methods.abilities import Completing
 from neural3d.run import load
@@ -30,7 +31,6 @@ from neural3d.shapes.category import load_shape_set
 from neural3d.synthetic.furniture import write_furniture
 
 SIDE = 32  # pixels
-SPLITS = ("train", "val", "test")
 SAMPLES = 8
 SHOWN = 8
 HALVES = ("left", "right", "top", "bottom")
@@ -39,7 +39,7 @@ HALVES = ("left", "right", "top", "bottom")
 def write_silhouettes(shapes: Path, out: Path) -> None:
     """OUT/SPLIT/NAME_VIEW.png"""
     known = load_shape_set(shapes)
-    for split in SPLITS:
+    for split in ("train", "test"):
         masks = shots_of(known, split, SIDE).pixels[..., 3]
         (out / split).mkdir(parents=True)
         for name, views in zip(known.members[split], masks):
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["rbm", "dbm", "gsn"])
     parser.add_argument("--set", nargs="*", default=[], help="settings for all methods")
     parser.add_argument("--count", type=int, default=200, help="silhouettes measured for each half")
-    parser.add_argument("--split", default="test", choices=SPLITS[1:])
+    parser.add_argument("--split", default="test", choices=("val", "test"), help="val: the last of the training pieces")
     given = parser.parse_args()
     pictures = given.out / "pictures"
     if not pictures.exists():
@@ -93,8 +93,10 @@ def main() -> None:
     for method in given.methods:
         print(f"{method}: {trained(pictures, method, given.out / method, given.set)}", flush=True)
         runs[method] = load(given.out / method, "cpu")
-    data = next(iter(runs.values())).data
-    known, held = ((data.split(split) > 0.5).float() for split in ("train", given.split))
+    data = read_examples(pictures)
+    examples = data.binarised()  # of zeros and ones already: as they are
+    assert examples.values is not None
+    known, held = (examples.values[split].float() for split in ("train", given.split))
     every = torch.arange(0, len(held), max(1, len(held) // given.count))[: given.count]
     truth = held[every]
     rows, shown = [], []
