@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 
 from neural3d.body.model import BodyModel
-from neural3d.body.register import register
+from neural3d.body.register import register, similar
 from neural3d.body.shape_space import ShapeSpace
 from neural3d.disk import replacing
 from neural3d.errors import UserError
@@ -77,7 +77,7 @@ def learn(
 
 
 def registered(file: Path, template: BodyModel) -> Float[np.ndarray, "V 3"]:
-    """The mesh's vertices where it is of the template's topology, else the template's on it."""
+    """The mesh's vertices where it is of the template's topology, else the template's on it, turned back upright."""
     mesh = read_mesh(file)
     faces = template.faces.numpy()
     if mesh.vertices.shape == template.template.shape and np.array_equal(mesh.faces, faces):
@@ -90,7 +90,9 @@ def registered(file: Path, template: BodyModel) -> Float[np.ndarray, "V 3"]:
             f"{file}: is not shaped like the template (registered, they are {100 * away:.1f} cm apart in the mean); "
             "leave it out, or cut away what is no part of the body."
         )
-    return found
+    rest = template.template.double().numpy()
+    _, turn, _ = similar(found, rest)
+    return (found - found.mean(0)) @ turn.T + rest.mean(0)  # as large as it is, standing where the template does
 
 
 def read_mesh(file: Path) -> Mesh:

@@ -112,6 +112,19 @@ def test_a_template_of_other_proportions_is_not_shrunk_onto_a_part():
     np.testing.assert_allclose(np.ptp(found, axis=0)[1], np.ptp(scan.vertices, axis=0)[1], rtol=0.25)
 
 
+def test_a_scan_that_lies_is_turned_upright_and_keeps_its_size(tmp_path):
+    body, other = figure(0.4, 0.5), figure(0.45, 0.6)
+    template = replace(
+        load_toy(tmp_path), template=torch.from_numpy(body.vertices).float(), faces=torch.from_numpy(body.faces)
+    )
+    turn = rotation_from_axis_angle(torch.tensor([1.5, 0.1, 0.3])).double().numpy()
+    fine = trimesh.Trimesh(other.vertices @ turn.T + [3, 0, 1], other.faces, process=False).subdivide()
+    fine.export(tmp_path / "lying.ply")
+    found = registered(tmp_path / "lying.ply", template)
+    assert np.abs(found - other.vertices).mean() < 0.03
+    np.testing.assert_allclose(np.ptp(found, axis=0), np.ptp(other.vertices, axis=0), rtol=0.05)
+
+
 def test_a_scan_that_is_no_body_is_named(tmp_path):
     body = figure(0.4, 0.5)
     template = replace(
