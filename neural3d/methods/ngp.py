@@ -59,6 +59,7 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
     """See the module's docstring."""
 
     Config = NgpConfig
+    together = "divided"
     renamed: ClassVar = {
         "pose_delta": "poses.delta",
         **{part: f"field.{part}" for part in ("table", "density_net.", "color_net.", "grid.")},
@@ -123,7 +124,9 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
         if self.guide is not None:
             losses["prior"] = self._follow(generator)
 
-        self.budget.spent(len(samples) + 0.2 * marched, len(batch))  # a fifth of what differentiated ones cost
+        spent = len(samples) + 0.2 * marched  # a fifth of what differentiated ones cost
+        spent, drawn = self.processes.sums(spent, len(batch))
+        self.budget.spent(spent, int(drawn))
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
         metrics["marched_per_ray"] = marched / len(batch)
         return losses, metrics
