@@ -60,7 +60,7 @@ class Trainer:
             raise UserError(f"{config.method} trains in one process alone; start it without torchrun.")
         for module in self.method.modules():
             if hasattr(module, "processes"):
-                module.processes = processes
+                setattr(module, "processes", processes)  # noqa: B010 (mypy knows of modules and tensors alone)
         self._open_prior()
         self.source = self.method.source(scene, device)
         self.players = self.method.players()
@@ -223,8 +223,8 @@ class Trainer:
             while True:
                 self.seconds = time.perf_counter() - begin
                 share = self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
-                told = min(1.0, share), float(stop()), float(first and saver.due())
-                progress, stopped, due = self.processes.of_first(*told)  # by the first one's clock
+                mine = min(1.0, share), float(stop()), float(first and saver.due())
+                progress, stopped, due = self.processes.of_first(*mine)  # by the first one's clock
                 if stopped or (progress >= 1.0 if minutes else self.step >= steps):
                     break
                 if due:

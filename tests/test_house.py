@@ -41,6 +41,7 @@ STOREYS = [
     {"evaluate"},
     {"train"},
     {"cli", "viewer", "scenes", "convert", "covering", "denoise"},
+    {"__main__"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
 
