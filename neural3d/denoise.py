@@ -47,7 +47,7 @@ def restored(
     device = next(prior.method.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     for file in files:
-        x, known = _read(file, examples, unknown)
+        x, known = read_picture(file, examples, unknown)
         x = x.to(device)
         if known is None:
             yield file, [_denoised(prior, x)]
@@ -61,8 +61,10 @@ def restored(
         yield file, list(method.complete(several, where, generator).cpu())
 
 
-def _read(file: Path, examples: Examples, unknown: Path | None) -> tuple[Tensor, Bool[Tensor, "C H W"] | None]:
-    """(the picture as the prior's examples are, what of it is known or None: all)"""
+def read_picture(
+    file: Path, examples: Examples, unknown: Path | None = None
+) -> tuple[Float[Tensor, "C H W"], Bool[Tensor, "C H W"] | None]:
+    """(the picture as the prior's examples are, but of its own size; what of it is known or None: all)"""
     try:
         width, height, alpha = read_header(file)
         pixels = read_image(file, width, height, alpha=True)

@@ -15,6 +15,7 @@ from neural3d.methods.abilities import Exposed, Meshable
 from neural3d.progress import Progress, silent
 from neural3d.render.coverage import Coverage, coverage
 from neural3d.render.extraction import mesh_box
+from neural3d.render.retouch import Fill
 from neural3d.run import Run
 from neural3d.scene import Scene, View
 
@@ -41,17 +42,19 @@ class Surface:
         """With colours at its vertices, if the method knows any."""
         return self.mesh if self.color is None else self.mesh.colored(self.color, progress)
 
-    def textured(self, size: int, views: Sequence[View], progress: Progress = silent) -> tuple[Mesh, float]:
+    def textured(
+        self, size: int, views: Sequence[View], progress: Progress = silent, fill: Fill | None = None
+    ) -> tuple[Mesh, float]:
         """(unwrapped, with a texture of size × size, the share of it that photos show)
 
-        views: the training photos, to paint from; without any, all shows the learnt colours. Raises UserError where
-        there are none.
+        views: the training photos, to paint from; without any, all shows the learnt colours. fill: what puts detail
+        where no photo shows any (`inpaint.filler`). Raises UserError where there are no colours.
         """
         from neural3d.geometry.unwrap import unwrapped
         from neural3d.render.bake import textured
 
         assert self.color is not None
-        return textured(unwrapped(self.mesh, size, progress), size, views, self.color, progress, self.gains)
+        return textured(unwrapped(self.mesh, size, progress), size, views, self.color, progress, self.gains, fill)
 
 
 def surface(

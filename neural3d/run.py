@@ -11,6 +11,7 @@ RUN/eval.json, RUN/eval/     metrics and pictures of the last evaluation
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d import __version__
+from neural3d.body.poses import poses_of
 from neural3d.body.windows import holds_clips, windows_of
 from neural3d.checkpoint import load_state
 from neural3d.config import override, parse_assignments
@@ -87,7 +89,7 @@ class RunConfig:
 
     def load_data(self) -> Fitted:
         if method_class(self.method).takes is Examples:
-            return load_examples(self.scene, self.settings.get("patch", 0))
+            return load_examples(self.scene, self.settings.get("patch", 0), *_wants(self.method))
         return self.fitting(load_data(self.scene, **self.scene_options))
 
     def fitting(self, scene: Fitted) -> Fitted:
@@ -160,7 +162,7 @@ def _configure_prior(
             f"{', '.join(options)}: cannot be set for {method}, which learns from examples, not from a scene."
         )
     config = override(method_class(method).Config(), changes, "--set")
-    examples = load_examples(path, config.patch)
+    examples = load_examples(path, config.patch, *_wants(method))
     return RunConfig(str(examples.path), {}, method, dataclasses.asdict(config), seed, deterministic), examples
 
 
@@ -266,9 +268,16 @@ def load(run: str | Path, device: str = "auto") -> Run:
     return Run(directory, config, scene, method.eval(), step)
 
 
-def load_examples(path: str | Path, patch: int = 0) -> Examples:
+def _wants(method: str) -> tuple[bool, bool]:
+    """(`Prior.pairs`, `Prior.sequences`)"""
+    prior: Any = method_class(method)
+    return prior.pairs, prior.sequences
+
+
+def load_examples(path: str | Path, patch: int = 0, pairs: bool = False, sequences: bool = False) -> Examples:
     """What priors learn from: files of examples, motion clips, or what another run has learnt, as latents of shapes.
 
+    patch, pairs: of folders of pictures, see `read_examples`. sequences: of motion clips, windows; else single poses.
     Raises UserError where there is nothing of the kind, or it is damaged.
     """
     found = Path(path)
@@ -276,14 +285,20 @@ def load_examples(path: str | Path, patch: int = 0) -> Examples:
         raise UserError(f"{path} does not exist; check the path.")
     found = found.resolve()
     if holds_clips(found):
-        windows, notes = windows_of(found)
-        examples = made(found, {split: (values, None) for split, values in windows.items()})
-        return dataclasses.replace(examples, notes=[*examples.notes, *notes])
+        values, about, notes = windows_of(found) if sequences else poses_of(found)
+        examples = made(found, {split: (x, None) for split, x in values.items()})
+        return dataclasses.replace(examples, about=about, notes=[*examples.notes, *notes])
     if not (found / "config.json").exists():
-        return read_examples(found, patch)
+        return read_examples(found, patch, pairs)
     run = load(found, "cpu")
-    return made(
-        found, {split: (values, None) for split, values in run.able(Teaching).lessons(run.config.load_data).items()}
+    data = functools.cache(run.config.load_data)
+    lessons = made(found, {split: (values, None) for split, values in run.able(Teaching).lessons(data).items()})
+    if not isinstance(run.data, Examples):
+        return lessons
+    of = data()
+    assert isinstance(of, Examples)
+    return dataclasses.replace(
+        lessons, classes=of.classes, labels=of.labels, attributes=of.attributes, measures=of.measures
     )
 
 

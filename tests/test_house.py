@@ -40,7 +40,7 @@ STOREYS = [
     {"meshing", "reconstruct"},
     {"evaluate"},
     {"train"},
-    {"cli", "viewer", "scenes", "convert", "covering", "denoise"},
+    {"cli", "viewer", "scenes", "convert", "covering", "denoise", "inpaint", "upscale", "sampling"},
     {"__main__"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from neural3d.cli.console import (
@@ -12,6 +13,7 @@ from neural3d.cli.console import (
     OutOption,
     Output,
     RunFolder,
+    Seed,
     StageProgress,
     at_least,
     coloured,
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from neural3d.geometry.mesh import Mesh
     from neural3d.meshing import Surface
     from neural3d.progress import Progress
+    from neural3d.render.retouch import Fill
     from neural3d.run import Run
     from neural3d.scene import Scene, View
+    from neural3d.upscale import Upscale
 
 SMALLEST, LARGEST = 64, 8192  # texels: GPUs take 8192; below 64 charts have no room
 WHOLE = (0.0,) * 6  # of a crop that was not given
@@ -55,6 +59,16 @@ class Export:
     """A texture of SIZE × SIZE texels, such as 2048, instead of vertex colours: .glb, .usdz or .obj (+ .mtl, .png)."""
     bake: Annotated[Literal["photos", "field"] | None, option("photos|field")] = None
     """What the texture shows: the training photos, or the colours learnt; default: photos, if they are still there."""
+    fill: Annotated[Path | None, option("RUN")] = None
+    """A prior of colour patches (pixelcnn, pixelrnn or transformer with --set patch=16 values=levels) that draws detail
+    where no photo shows the texture; default: smooth colours."""
+    upscale: Annotated[Path | None, option("RUN")] = None
+    """A prior of large pictures given small ones (srflow): the texture is baked at half its size and doubled by it."""
+    temperature: Annotated[float, option("T")] = 0.0
+    """Of --upscale: 0, the default: its middle answer; up to 1: more detail, more varied, less exact."""
+    samples: Number = 1
+    """How many answers of --upscale; more than one are numbered."""
+    seed: Seed = 0
     faces: Annotated[int | None, option("N")] = None
     """At most N faces, 0: as many as come; default 200,000, since vertices carry the colours; with a texture 50,000."""
     keep_largest: bool = False
@@ -82,9 +96,18 @@ class Export:
         if self.texture is not None:
             if not SMALLEST <= self.texture <= LARGEST:
                 raise UserError(f"--texture must be from {SMALLEST} to {LARGEST} texels, not {self.texture}; try 2048.")
-        elif self.bake is not None:
-            raise UserError(f"--bake {self.bake} makes a texture; say how large with --texture 2048.")
-        at_least(resolution=(self.resolution, 2), faces=(self.faces or 0, 0), smooth=(self.smooth, 0))
+        else:
+            for name in ("bake", "fill", "upscale"):
+                if (value := getattr(self, name)) is not None:
+                    raise UserError(f"--{name} {value} makes a texture; say how large with --texture 2048.")
+        at_least(
+            resolution=(self.resolution, 2), faces=(self.faces or 0, 0), smooth=(self.smooth, 0),
+            temperature=(self.temperature, 0), samples=(self.samples, 1),
+        )  # fmt: skip
+        if self.samples > 1 and self.upscale is None:
+            raise UserError(f"--samples {self.samples} asks for answers of a prior; say which with --upscale RUN.")
+        if self.samples > 1 and self.temperature == 0:
+            raise UserError(f"--samples {self.samples} are all the same at temperature 0; try --temperature 0.5.")
         require_writable(self.out, BYTES_A_FACE * (self.faces or 0) + (self.texture or 0) ** 2)
         run = load(self.path, self.device)
         if self.open is not None:
@@ -92,14 +115,33 @@ class Export:
         crop = None if self.crop == WHOLE else torch.tensor(self.crop, dtype=torch.float64).reshape(2, 3)
         if only_splats or (isinstance(run.method, Splatted) and self.out.suffix.lower() == ".ply"):
             return self.write_splats(run, crop)
+        fill, larger = self.priors()
         with StageProgress() as shown:
-            mesh = self.mesh(run, crop, shown.update)
+            mesh = self.mesh(run, crop, shown.update, fill)
         mesh = mesh.transformed(run.capture_from_scene)
-        mesh = write_mesh(mesh, self.out, up=self.up, native_up=run.up_in_capture)
-        print_mesh(self.out, mesh, self.up, units_of(run.scene))
+        for i in range(self.samples):
+            out = self.out if self.samples == 1 else self.out.with_stem(f"{self.out.stem}_{i}")
+            painted = mesh if mesh.texture is None else replace(mesh, texture=larger(mesh.texture))
+            written = write_mesh(painted, out, up=self.up, native_up=run.up_in_capture)
+            print_mesh(out, written, self.up, units_of(run.scene))
 
-    def mesh(self, run: Run, crop: Tensor | None, progress: Progress) -> Mesh:
-        """The mesh to write, in the scene frame. Says what was done to it, and what it covers."""
+    def priors(self) -> tuple[Fill | None, Upscale]:
+        """What the priors do that are named, in the order of work: what fills textures, and what makes them larger."""
+        from neural3d.inpaint import filler
+        from neural3d.run import load
+        from neural3d.upscale import upscaler
+
+        fill = None if self.fill is None else filler(load(self.fill, self.device), self.seed)
+        if self.upscale is None:
+            return fill, lambda texture: texture
+        assert self.texture is not None
+        larger, unit = upscaler(load(self.upscale, self.device), self.temperature, self.seed)
+        if self.texture % (2 * unit):
+            raise UserError(f"--texture must be a multiple of {2 * unit} to be doubled by {self.upscale}; try 2048.")
+        return fill, larger
+
+    def mesh(self, run: Run, crop: Tensor | None, progress: Progress, fill: Fill | None = None) -> Mesh:
+        """The mesh to write, in the scene frame, a texture not yet made larger. Says what was done and is covered."""
         from neural3d.geometry.unwrap import load_xatlas
         from neural3d.meshing import FACES, TEXTURED, surface
         from neural3d.methods.abilities import Meshable
@@ -113,6 +155,9 @@ class Export:
             )
         if self.texture is not None:
             load_xatlas()  # missing: told before the work
+        views = self.photos(run.scene) if self.texture is not None and isinstance(run.scene, Scene) else []
+        if fill is not None and not views:
+            raise UserError(f"--fill {self.fill} draws what no photo shows, but the texture is not made of photos.")
         faces = (FACES if self.texture is None else TEXTURED) if self.faces is None else self.faces
         made = surface(
             run, self.resolution, crop, faces=faces, keep_largest=self.keep_largest, fill_holes=self.fill_holes,
@@ -122,11 +167,12 @@ class Export:
         self.report_coverage(made, run.config.method)
         if self.texture is None:
             return made.colored(progress)
-        assert isinstance(run.scene, Scene)
-        views = self.photos(run.scene)
-        mesh, seen = made.textured(self.texture, views, progress)
+        size = self.texture if self.upscale is None else self.texture // 2
+        mesh, seen = made.textured(size, views, progress, fill)
         shown = f"{len(views)} photos show {seen:.0%} of the surface" if views else "baked from the learnt colours"
-        console.print(f"texture {self.texture} × {self.texture}: {shown}")
+        drawn = "" if fill is None or seen == 1 else f"; the rest by {self.fill}"
+        doubled = "" if self.upscale is None else f", doubled by {self.upscale}"
+        console.print(f"texture {size} × {size}: {shown}{drawn}{doubled}")
         return mesh
 
     def report_coverage(self, made: Surface, method: str) -> None:

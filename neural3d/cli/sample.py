@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -24,8 +25,6 @@ from neural3d.disk import require_writable, writing
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from neural3d.run import Run
-
 
 @dataclass
 class Sample:
@@ -43,9 +42,18 @@ class Sample:
     """Below 1: likelier and less varied."""
     label: Annotated[str | None, option("CLASS")] = None
     """Only of this class, of a run that knows the classes of its examples (--set conditional=true)."""
-    toward: Annotated[str | None, option("CLASS=VALUE")] = None
-    """Codes moved to so many deviations from the boundary between the examples of a class and the others, beyond 0
-    into the class; of a run whose examples have labels and which codes them (vae, realnvp, glow, pca)."""
+    set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
+    """Attributes that new ones are to have, of a styleflow run, in its table's units; others as they go with these."""
+    edit: Annotated[Path | None, option("PICTURE")] = None
+    """Instead of new ones: this picture, with the attributes of --set changed and nothing else."""
+    given: Annotated[Path | None, option("PICTURE")] = None
+    """Of a cflow run: pictures that go with this one, the first of a pair; of any size."""
+    style: Annotated[Path | None, option("NAME_b.png")] = None
+    """With --given: one picture, in the style of the pair that this is the second of (NAME_a.png lies beside it)."""
+    toward: Annotated[str | None, option("NAME=VALUE")] = None
+    """Codes moved to so many deviations from the boundary between the examples of a class and the others, or those
+    above and below an attribute's median (attributes.csv), beyond 0 into it; of a run whose examples have labels or
+    attributes and which codes them (vae, realnvp, glow, pca)."""
     boundary: Literal["perceptron", "logistic", "map"] = "map"
     """How it is found: perceptron (says where no plane separates), logistic regression, or that with a prior."""
     seed: Seed = 0
@@ -55,79 +63,39 @@ class Sample:
         import numpy as np
         import torch
 
-        from neural3d.config import nearest
         from neural3d.errors import UserError
-        from neural3d.examples.examples import Examples
         from neural3d.examples.sheet import contact_sheet, picture
-        from neural3d.methods.abilities import Coding, Labelled, Sampling
         from neural3d.render.images import save_png
         from neural3d.run import load
+        from neural3d.sampling import answered, as_pictures, attributes_asked, edited, moved_toward, new_examples
 
         at_least(count=(self.count, 1), temperature=(self.temperature, 0))
+        if self.edit is not None and not self.set:
+            raise UserError("--edit needs --set NAME=VALUE, what is to be changed.")
+        if self.style is not None and self.given is None:
+            raise UserError("--style needs --given PICTURE, what is to be drawn in it.")
         require_writable(self.out, folder=True)
         run = load(self.path, self.device)
-        method = run.able(Sampling)
-        asked: dict[str, int] = {}
-        if self.label is not None:
-            if not isinstance(method, Labelled):
-                raise UserError(
-                    f"{self.path}: learnt without labels, or cannot tell classes apart; leave out --label, or train "
-                    "--method pixelcnn --set conditional=true on examples with labels."
-                )
-            if self.label not in method.classes:
-                raise nearest(self.label, method.classes, "class", str(self.path))
-            asked["label"] = method.classes.index(self.label)
+        asked = attributes_asked(run, self.set) if self.set else {}
         generator = torch.Generator(next(run.method.parameters()).device).manual_seed(self.seed)
-        with torch.no_grad():
-            drawn = method.draw(self.count, generator, self.temperature, **asked).cpu()
-        if self.toward is not None:
-            drawn = moved_toward(run, drawn, self.toward, self.boundary)
-        if isinstance(run.data, Examples) and run.data.kind == "images":
-            if (run.data.path / "config.json").exists():  # they are codes of another run, which makes pictures of them
-                coder = load(run.data.path, self.device).able(Coding)
-                drawn = coder.decode((255 * drawn).round().flatten(1)).cpu()
-            for i, one in enumerate(drawn):
+        pictures: Tensor | None
+        if self.edit is not None:
+            pictures = edited(run, self.edit, asked)
+        elif self.given is not None:
+            pictures = answered(run, self.given, self.count, generator, self.temperature, self.style)
+        else:
+            drawn = new_examples(run, self.count, generator, self.temperature, self.label, asked)
+            if self.toward is not None:
+                drawn = moved_toward(run, drawn, self.toward, self.boundary)
+            pictures = as_pictures(run, drawn)
+        if pictures is not None:
+            for i, one in enumerate(pictures):
                 save_png(self.out / f"{i:03d}.png", picture(one))
-            save_png(self.out / "sheet.png", contact_sheet(drawn))
-            return console.print(
-                f"{self.count} pictures written to {self.out}, all of them in {self.out / 'sheet.png'}"
-            )
+            save_png(self.out / "sheet.png", contact_sheet(pictures))
+            count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
+            return console.print(f"{count} written to {self.out}, all of them in {self.out / 'sheet.png'}")
         file = self.out / "samples.npz"
         with writing(file):
             self.out.mkdir(parents=True, exist_ok=True)
             np.savez(file, samples=drawn.numpy())
         console.print(f"{self.count} examples written to {file}")
-
-
-def moved_toward(run: Run, drawn: Tensor, toward: str, way: Literal["perceptron", "logistic", "map"]) -> Tensor:
-    """Examples whose codes are moved to CLASS=VALUE. Raises UserError where the run has no codes, or no such class."""
-    import torch
-
-    from neural3d.config import nearest
-    from neural3d.errors import UserError
-    from neural3d.examples.examples import Examples, as_numbers
-    from neural3d.methods.abilities import Coding
-    from neural3d.priors.boundary import find_boundary
-
-    method = run.able(Coding)
-    name, _, number = toward.partition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        raise UserError(f"--toward expects CLASS=VALUE, such as {name or 'stone'}=2, not '{toward}'.") from None
-    examples = run.config.load_data()
-    assert isinstance(examples, Examples)
-    if examples.labels is None:
-        raise UserError(f"{examples.path}: its examples have no labels; put pictures into a folder for each class.")
-    if name not in examples.classes:
-        raise nearest(name, examples.classes, "class", str(examples.path))
-    examples = type(run.method).prepared(examples, run.method.config)
-    assert examples.values is not None and examples.labels is not None
-    device = next(run.method.parameters()).device
-    with torch.no_grad():
-        x = examples.values["train"].float() * as_numbers(examples)
-        z = torch.cat([method.encode(part.to(device)).cpu() for part in x.split(500)])
-        has = (examples.labels["train"] == examples.classes.index(name)).numpy()
-        found = find_boundary(z.double().numpy(), has, way)
-        moved = found.moved(method.encode(drawn.to(device)).cpu(), value)
-        return method.decode(moved.to(device)).cpu()

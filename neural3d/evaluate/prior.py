@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neural3d.errors import UserError
 from neural3d.examples.examples import Examples, as_numbers
-from neural3d.methods.abilities import Coding, Denoising, Likelihood, cannot
+from neural3d.methods.abilities import Classifying, Coding, Denoising, Likelihood, cannot
 from neural3d.run import Run, write_json
 
 AT_ONCE = 500  # examples that are scored together
@@ -23,7 +23,7 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
 
     Of a likelihood: nats, the mean of −log p(x); bits_per_dim, the same per value of an example, in bits; deviation,
     the standard error of nats, from the spread between examples. Of what denoises or codes: error, the mean square of
-    the difference between examples and what comes back of them.
+    the difference between examples and what comes back of them. Of what tells classes: accuracy, how many are right.
     limit: how many examples, evenly spread over the split, since those of a file may grow harder; None: all, or as many
     as the method says where each takes long.
     Raises UserError where the run can do none of these, or nothing is in the split.
@@ -41,7 +41,8 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
     values = examples.values[split]
     enough = method.scored if isinstance(method, Likelihood) else None
     count = min(limit or enough or len(values), len(values))
-    values = values[torch.arange(count) * len(values) // count]
+    chosen = torch.arange(count) * len(values) // count
+    values = values[chosen]
     batches = [x.to(device).float() * as_numbers(examples) for x in values.split(AT_ONCE)]
     results: dict[str, float] = {}
     if isinstance(method, Likelihood):
@@ -51,6 +52,9 @@ def evaluate_prior(run: Run, *, split: str = "test", limit: int | None = None, s
         spread = float(scores.std()) if len(scores) > 1 else 0.0
         results |= {"nats": nats, "bits_per_dim": nats / examples.length / math.log(2)}
         results |= {"deviation": spread / math.sqrt(len(scores))}
+    if isinstance(method, Classifying) and examples.labels is not None:
+        told = torch.cat([method.classify(x).argmax(1).cpu() for x in batches])
+        results["accuracy"] = float((told == examples.labels[split][chosen]).double().mean())
     back = _back(method)
     if back is not None:
         results["error"] = float(torch.cat([(back(x) - x).square().flatten(1).mean(1).cpu() for x in batches]).mean())

@@ -22,7 +22,9 @@ class Examples:
     shape: of one example, (channels, height, width) or (length,).
     values: of each split, (count, *shape); None in a run that was opened without its files.
     labels: of each split, (count,) indices into `classes`; None where there are none.
+    measures: of each split, (count, attributes), NaN where not known; None where there are none.
     binary: images hold 0 and 1 only, see `binarised`.
+    about: what numbers mean, to those who know: see `body.windows.about`, `body.poses.ABOUT`.
     """
 
     name: str
@@ -31,10 +33,13 @@ class Examples:
     shape: list[int]
     counts: dict[str, int]
     classes: list[str] = field(default_factory=list)
+    attributes: list[str] = field(default_factory=list)
     binary: bool = False
     values: dict[str, Tensor] | None = None
     labels: dict[str, Int[Tensor, "count"]] | None = None
+    measures: dict[str, Float[Tensor, "count attributes"]] | None = None
     notes: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, dict] = field(default_factory=dict)
 
     @property

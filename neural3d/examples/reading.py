@@ -7,12 +7,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from neural3d.errors import UserError
+from neural3d.examples.attributes import AttributeTable
 from neural3d.examples.examples import SPLITS, Examples
 from neural3d.images.formats import UNREADABLE, is_photo, open_photo
 from neural3d.images.reading import read_header, read_image
@@ -31,22 +33,22 @@ MOST_PATCHES = 200_000  # of a split, evenly chosen
 Part = tuple[np.ndarray, np.ndarray | None]  # examples (N, ...), labels (N,)
 
 
-def read_examples(path: Path, patch: int = 0) -> Examples:
+def read_examples(path: Path, patch: int = 0, pairs: bool = False) -> Examples:
     """What lies at a path: a file of many examples, a folder of such files, or one of pictures of one size.
 
     patch: of a folder of pictures, which may then be of any size, square pieces of so many pixels are the examples.
+    pairs: of a folder of pictures NAME_a.png and NAME_b.png, both are an example, one behind the other in the channels.
     Names of files and folders say what is held out: train, val, test; labels are in files of their own (idx), in a
-    field `labels` (npz), or the names of the folders that pictures lie in.
+    field `labels` (npz), or the names of the folders that pictures lie in; attributes of whole pictures are in a table
+    beside them (neural3d/examples/attributes.py).
     Raises UserError naming the file where one is damaged, or where examples differ in size.
     """
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if file_kind(p))
-        parts, classes = (_of_files(path, files), []) if files else _of_pictures(path, patch)
-    elif file_kind(path):
-        parts, classes = _of_files(path, [path]), []
-    else:
+    files = sorted(p for p in path.iterdir() if file_kind(p)) if path.is_dir() else [path]
+    if not files:
+        return _of_pictures(path, patch, pairs)
+    if not file_kind(files[0]):
         raise UserError(f"{path}: no examples to learn from; give a folder of pictures, an .idx, .npz or .bin file.")
-    return made(path, _split(parts), classes)
+    return made(path, _split(_of_files(path, files)))
 
 
 def made(path: Path, parts: dict[str, Part], classes: list[str] | None = None) -> Examples:
@@ -211,7 +213,7 @@ def _arranged(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).astype(np.float32)
 
 
-def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
+def _of_pictures(path: Path, patch: int, pairs: bool) -> Examples:
     files = sorted(p for p in path.rglob("*") if is_photo(p))
     if not files:
         raise UserError(
@@ -225,8 +227,12 @@ def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
     except UNREADABLE as error:
         raise UserError(f"{file}: cannot be read ({error}); leave it out, or copy it again.") from None
     size = modes[files[0]][0]
+    if pairs:
+        files = _firsts(path, files)
+        if unlike := next((a for a in files if modes[a][0] != modes[partner(a)][0]), None):
+            raise UserError(f"{unlike}: differs in size from {partner(unlike).name}; scale one of them.")
     if patch:
-        return _of_patches(path, files, patch), []
+        return made(path, _split(_of_patches(path, files, patch, pairs)))
     if other := next((f for f in files if modes[f][0] != size), None):
         a, b = size, modes[other][0]
         raise UserError(
@@ -238,17 +244,45 @@ def _of_pictures(path: Path, patch: int) -> tuple[dict[str, Part], list[str]]:
     classes = sorted({words[0] for words in folders if words})
     if len(classes) < 2 or not all(folders):
         classes = []
+    table = AttributeTable(path)
+    measured = table.of(files) if table.found else np.empty((len(files), 0), np.float32)
     parts: dict[str, Part] = {}
+    measures: dict[str, Part] = {}
     for split in SPLITS:
         own = [i for i, f in enumerate(files) if _folder_split(f.relative_to(path)) == split]
         if own:
-            pixels = np.stack([read_image(files[i], *size, alpha=False) for i in own]).transpose(0, 3, 1, 2)
+            measures[split] = measured[own], None
+            pixels = np.stack([_pixels(files[i], *size, pairs) for i in own]).transpose(0, 3, 1, 2)
             labels = np.array([classes.index(folders[i][0]) for i in own]) if classes else None
-            parts[split] = (pixels[:, :1] if grey else pixels, labels)
-    return parts, classes
+            parts[split] = (pixels[:, ::3] if grey else pixels, labels)
+    examples = made(path, _split(parts), classes)
+    if not table.found:
+        return examples
+    of_splits = {split: torch.from_numpy(rows) for split, (rows, _) in _split(measures).items()}
+    return replace(examples, attributes=table.names, measures=of_splits)
 
 
-def _of_patches(path: Path, files: list[Path], side: int) -> dict[str, Part]:
+def partner(first: Path) -> Path:
+    """NAME_b.png of NAME_a.png."""
+    return first.with_stem(first.stem.removesuffix("_a") + "_b")
+
+
+def _firsts(path: Path, files: list[Path]) -> list[Path]:
+    """Those that are NAME_a and have a partner."""
+    found = [f for f in files if f.stem.endswith("_a") and partner(f) in files]
+    if not found or 2 * len(found) < len(files):
+        alone = next(f for f in files if f not in found and f not in map(partner, found))
+        raise UserError(f"{path}: {alone.name} is no half of a pair; this prior learns from NAME_a.png and NAME_b.png.")
+    return found
+
+
+def _pixels(file: Path, width: int, height: int, pairs: bool) -> np.ndarray:
+    """(height, width, 3), or 6 of a pair."""
+    of = [file, partner(file)] if pairs else [file]
+    return np.concatenate([read_image(f, width, height, alpha=False) for f in of], -1)
+
+
+def _of_patches(path: Path, files: list[Path], side: int, pairs: bool) -> dict[str, Part]:
     """Pieces side by side of every picture and of its halves, as long as they hold one. Pictures are held out whole."""
     found: dict[str, list[np.ndarray]] = {}
     own = [_folder_split(f.relative_to(path)) for f in files]
@@ -257,10 +291,11 @@ def _of_patches(path: Path, files: list[Path], side: int) -> dict[str, Part]:
     for file, split in zip(files, own):
         width, height, _ = read_header(file)
         while min(width, height) >= side:
-            pixels = read_image(file, width, height, alpha=False)
+            pixels = _pixels(file, width, height, pairs)
+            channels = pixels.shape[2]
             rows, columns = height // side, width // side
-            pieces = pixels[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
-            found.setdefault(split, []).append(pieces.transpose(0, 2, 4, 1, 3).reshape(-1, 3, side, side))
+            pieces = pixels[: rows * side, : columns * side].reshape(rows, side, columns, side, channels)
+            found.setdefault(split, []).append(pieces.transpose(0, 2, 4, 1, 3).reshape(-1, channels, side, side))
             width, height = width // 2, height // 2
     rng = np.random.default_rng(0)
     parts: dict[str, Part] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -160,6 +160,7 @@ class Coding(Protocol):
 @runtime_checkable
 class Upscaling(Protocol):
     factor: int
+    unit: int  # of which the small pictures' sides are multiples
 
     def upscale(
         self, low: Float[Tensor, "B C h w"], generator: torch.Generator, temperature: float = 1.0
@@ -169,8 +170,14 @@ class Upscaling(Protocol):
 
 @runtime_checkable
 class Foretelling(Protocol):
-    def foretell(self, x: Float[Tensor, "B T D"], count: int) -> Float[Tensor, "B count D"]:
-        """The likeliest frames that follow those that are seen."""
+    def foretell(
+        self,
+        x: Float[Tensor, "B T D"],
+        count: int,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Float[Tensor, "B count D"]:
+        """Frames that follow those that are seen: the likeliest, or, with a generator, drawn ones."""
 
 
 @runtime_checkable
@@ -207,6 +214,50 @@ class Labelled(Protocol):
         """As `Sampling.draw`. label: an index into `classes`; None: of any, as often as among the training examples."""
 
 
+@runtime_checkable
+class Classifying(Protocol):
+    classes: list[str]
+
+    def classify(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B K"]:
+        """How likely each of the classes is for an example."""
+
+
+@runtime_checkable
+class Steered(Protocol):
+    """Samples with attributes that are asked for, in the attributes' own units, and examples changed in some."""
+
+    attributes: list[str]
+
+    def draw(
+        self,
+        count: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        asked: Mapping[str, float] | None = None,
+    ) -> Float[Tensor, "count ..."]:
+        """As `Sampling.draw`. asked: values of some attributes, or all."""
+
+    def edited(
+        self, x: Float[Tensor, "B ..."], asked: Mapping[str, float], own: Float[Tensor, "B A"] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        """The same with other values of these attributes. own: all that they have now; None: to be found out."""
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """Knows pairs (a, b) of pictures: what b may belong to an a, and in which style. Pictures may be of any size."""
+
+    def answers(
+        self, a: Float[Tensor, "B C h w"], generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "B C h w"]:
+        """One of the b of each a; values from 0 to 1."""
+
+    def restyled(
+        self, a: Float[Tensor, "B C h w"], pair: tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]
+    ) -> Float[Tensor, "B C h w"]:
+        """The b of a, in the style that the second has given the first of a pair."""
+
+
 DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the command that asks for it
     Renderable: ("render pictures", "render {run}"),
     Meshable: ("give a mesh", "export {run} mesh.glb"),
@@ -215,6 +266,8 @@ DEEDS: dict[Any, tuple[str, str]] = {  # what each lets a run do, and the comman
     Reconstructive: ("make a shape of what is seen of it", "reconstruct {run} FILE shape.glb"),
     Likelihood: ("tell how likely examples are", "eval {run}"),
     Sampling: ("make new examples", "sample {run} --out FOLDER"),
+    Steered: ("make examples with attributes that are asked for", "sample {run} --set NAME=VALUE --out FOLDER"),
+    Paired: ("answer a picture with its other one", "sample {run} --given PICTURE --out FOLDER"),
     Denoising: ("take noise out of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Completing: ("fill in what is missing of examples", "denoise FOLDER --prior {run} --out FOLDER"),
     Teaching: ("be learnt from by a prior", "train {run} --method realnvp"),

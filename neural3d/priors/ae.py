@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from neural3d.config import Count, Layers, Width
 from neural3d.examples.examples import ExampleBatch, Examples
-from neural3d.methods.abilities import Coding, Denoising
-from neural3d.priors.base import Prior, PriorConfig
+from neural3d.methods.abilities import Denoising
+from neural3d.priors.base import Coded, PriorConfig
 from neural3d.priors.upsampling import Decoder, Dense, Encoder, Upsampling
 
 
@@ -39,7 +39,7 @@ class AeConfig(PriorConfig):
     upsampling: Upsampling = "nearest"  # see neural3d/priors/upsampling.py
 
 
-class Ae(Prior, Coding, Denoising):
+class Ae(Coded, Denoising):
     """See the module's docstring."""
 
     Config = AeConfig

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neural3d.config import Count
 from neural3d.errors import UserError
-from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
+from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource, as_numbers
+from neural3d.methods.abilities import Coding, Teaching
 from neural3d.methods.base import Method
 from neural3d.methods.players import Player
 from neural3d.priors.optimisers import Name, optimiser
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+AT_ONCE = 500  # examples that are coded together
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Prior(Method):
 
     takes = Examples
     binary: ClassVar[bool] = False  # learns from zeros and ones alone: images are binarised once
+    pairs: ClassVar[bool] = False  # learns from NAME_a.png and NAME_b.png, one behind the other in the channels
     wants: ClassVar[Literal["images", "numbers", "any"]] = "any"
+    sequences: ClassVar[bool] = False  # of motion clips it learns windows, else poses
 
     def __init__(self, config: Any, scene: Examples):
         super().__init__(config, scene)
@@ -99,3 +106,17 @@ class Exact(Prior):
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
         """As `Likelihood.score`."""
         return self.log_likelihood(x)
+
+
+class Coded(Prior, Coding, Teaching):
+    """A prior whose codes are data for another."""
+
+    def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
+        """As `Teaching.lessons`: the codes of all examples."""
+        examples = type(self).prepared(data(), self.config)
+        assert examples.values is not None
+        device, scale = next(self.parameters()).device, as_numbers(examples)
+        return {
+            split: torch.cat([self.encode(x.to(device).float() * scale) for x in values.split(AT_ONCE)]).cpu().numpy()
+            for split, values in examples.values.items()
+        }

@@ -151,6 +151,18 @@ class Injector(Bijection):
         return (y - t) * (-s).exp()
 
 
+class Beyond(Bijection):
+    """What x has beyond the first channels of what is seen, as many as its own. log |det| = 0."""
+
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        assert seen is not None
+        return x - seen[:, : x.shape[1]], x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        assert seen is not None
+        return y + seen[:, : y.shape[1]]
+
+
 class Squeeze(Bijection):
     """Each 2 × 2 of a channel becomes four channels (RealNVP, 3.6). log |det| = 0."""
 
@@ -163,6 +175,46 @@ class Squeeze(Bijection):
         b, c, h, w = y.shape
         parts = y.view(b, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
         return parts.reshape(b, c // 4, 2 * h, 2 * w)
+
+
+class Regroup(Bijection):
+    """Of four groups of channels, a₁ a₂ b₁ b₂, the middle ones change places: a₁ b₁ a₂ b₂. log |det| = 0."""
+
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        return x.unflatten(1, (2, 2, -1)).transpose(1, 2).flatten(1, 3), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        return self.forward(y)[0]
+
+
+class Beside(Bijection):
+    """Two flows, the second of which sees the first: (a, b) → (f(a), g(b; f(a))), halves of the channels (C-Flow, 3.2).
+
+    The Jacobian is triangular in blocks, so that log |det| = log |det ∂f/∂a| + log |det ∂g/∂b|.
+    """
+
+    def __init__(self, first: list[Bijection], second: list[Bijection]):
+        super().__init__()
+        self.first, self.second = nn.ModuleList(first), nn.ModuleList(second)
+
+    def forward(self, x: Tensor, seen: Seen = None) -> tuple[Tensor, Tensor]:
+        a, b = x.chunk(2, 1)
+        log_det = x.new_zeros(len(x))
+        for layer in self.first:
+            a, own = layer(a)
+            log_det = log_det + own
+        for layer in self.second:
+            b, own = layer(b, a)
+            log_det = log_det + own
+        return torch.cat([a, b], 1), log_det
+
+    def inverse(self, y: Tensor, seen: Seen = None) -> Tensor:
+        a, b = y.chunk(2, 1)
+        for layer in reversed(self.second):
+            b = layer.inverse(b, a)  # type: ignore[operator]
+        for layer in reversed(self.first):
+            a = layer.inverse(a)  # type: ignore[operator]
+        return torch.cat([a, b], 1)
 
 
 def coupling(shape: list[int], width: int, layers: int, pattern: str, odd: bool, seen: int = 0) -> Coupling:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neural3d.config import Count, Width
 from neural3d.examples.examples import Examples
-from neural3d.priors.sequences import SequenceConfig, SequencePrior, before, next_frame, normal_nats
+from neural3d.priors.sequences import SequenceConfig, SequencePrior, before, bounded, normal_nats, silent
 
 
 @dataclass(frozen=True)
@@ -40,34 +40,35 @@ class Lstm(SequencePrior):
         super().__init__(config, scene)
         c = config
         make = nn.LSTM if c.cell == "lstm" else nn.RNN
-        self.net = make(self.width + 1, c.hidden, c.layers, batch_first=True)  # the last input: was there a frame?
-        self.last = nn.Linear(c.hidden, 2 * self.width)
+        self.net = make(2 * self.width + 1, c.hidden, c.layers, batch_first=True)
+        self.last = silent(nn.Linear(c.hidden, 2 * self.width))
 
-    def told(self, last: Float[Tensor, "B T D"], memory: Any, first: bool) -> tuple[Float[Tensor, "B T 2D"], Any]:
-        """((δ, log σ) of each frame, the memory after the last). first: its first frame has none before it."""
-        there = torch.ones_like(last[..., :1])
-        if first:
-            there[:, 0] = 0
-        h, memory = self.net(torch.cat([last, there], -1), memory)
+    def words(self, seen: Float[Tensor, "B T 2D+1"], memory: Any = None) -> tuple[Float[Tensor, "B T 2D"], Any]:
+        """(a network's words, the memory after the last)"""
+        h, memory = self.net(bounded(seen), memory)
         return self.last(h), memory
 
-    def nats(self, y: Float[Tensor, "B T D"], generator: torch.Generator) -> Float[Tensor, "B"]:
+    def nats(
+        self, y: Float[Tensor, "B T D"], generator: torch.Generator, past: Float[Tensor, "B T D"] | None = None
+    ) -> Float[Tensor, "B"]:
         memory: Any = None
         each: list[Tensor] = []
-        for part, last in zip(y.split(self.config.truncate, 1), before(y).split(self.config.truncate, 1)):
-            told, memory = self.told(last, memory, first=not each)
-            each.append(normal_nats(part, last, told))
+        seen = self.seen(before(y if past is None else past))
+        for part, own in zip(y.split(self.config.truncate, 1), seen.split(self.config.truncate, 1)):
+            words, memory = self.words(own, memory)
+            each.append(normal_nats(part, *self.told(own, words)))
             memory = tuple(m.detach() for m in memory) if isinstance(memory, tuple) else memory.detach()
         return torch.cat(each, 1).sum(1)
 
     def following(
         self, y: Float[Tensor, "B T D"], count: int, generator: torch.Generator | None, temperature: float
     ) -> Float[Tensor, "B count D"]:
-        start = torch.zeros_like(self.mean).expand(len(y), 1, -1)
-        told, memory = self.told(torch.cat([start, y], 1), None, first=True)
-        last, made = torch.cat([start, y], 1)[:, -1], []
+        frames = torch.cat([torch.zeros_like(self.mean).expand(len(y), 1, -1), y], 1)
+        seen = self.seen(frames)
+        words, memory = self.words(seen)
         for _ in range(count):
-            last = next_frame(last, told[:, -1], generator, temperature)
-            made.append(last)
-            told, memory = self.told(last[:, None], memory, first=False)
-        return torch.stack(made, 1)
+            new = self.next_frame(seen, words, generator, temperature)
+            frames = torch.cat([frames, new[:, None]], 1)
+            seen = self.seen(frames)
+            words, memory = self.words(seen[:, -1:], memory)
+        return frames[:, 1 + y.shape[1] :]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -128,6 +128,9 @@ class Steps:
             if n + 1 < len(layers):
                 self.h[n + 1][..., layers[n + 1].reach + j] = h[..., 0]
         return self.model.head(h)[..., 0, 0]
+
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        self.v = [v[rows] for v in self.v]
 
     def _enter(self, x: Float[Tensor, "B C H W"], i: int) -> None:
         """The rows above row i are known: v of row i."""

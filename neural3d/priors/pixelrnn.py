@@ -119,6 +119,9 @@ class RowSteps:
         self.units[..., at] = units
         return units[:, :, None]
 
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        self.units, self.c = self.units[rows], self.c[rows]
+
 
 class DiagonalLstm(nn.Module):
     """One goes to the right, one to the left: this one sees pictures turned round, and its channels come second."""
@@ -187,6 +190,9 @@ class DiagonalSteps:
         self.right[..., next_] = units
         return (units + self.left[..., at])[:, :, None]
 
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        self.left, self.right, self.c = self.left[rows], self.right[rows], self.c[rows]
+
 
 class Steps:
     """As `Walk`: of the row so far, the features that each layer is given, and what its LSTM keeps."""
@@ -211,3 +217,8 @@ class Steps:
             self.features[n][..., 1 + j] = features[..., 0]
             features = features + out(kept.pixel(self.features[n][..., j : j + 2], j))
         return self.model.head(features)[..., 0, 0]
+
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        self.features = [features[rows] for features in self.features]
+        for kept in self.kept:
+            kept.go_on(rows)

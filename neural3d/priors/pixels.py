@@ -3,6 +3,9 @@
     p(x) = Π_{i,j,c} p(x_ijc | all before it)
 A value is zero or one, by one logit, or a level of 256, by a softmax over all of them, which treats levels as unlike as
 names. Of a model that knows classes, p(x) = Σ_k p(k) p(x | k), k as often as among the training examples.
+
+What is missing of a picture is drawn given what comes before it; of several such answers, as they grow, those go on to
+which what is known behind was likelier: a particle filter (Gordon, Salmond, Smith 1993), right with many particles.
 """
 
 from __future__ import annotations
@@ -12,18 +15,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import conv2d, cross_entropy, logsigmoid
 
 from neural3d.config import Count
 from neural3d.errors import UserError
 from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
-from neural3d.methods.abilities import Likelihood, Sampling
+from neural3d.methods.abilities import Completing, Likelihood, Sampling
 from neural3d.priors.autoregressive import bernoulli, chosen
 from neural3d.priors.base import Exact, PriorConfig
 
 LEVELS = 256
+PARTICLES = 4  # answers that grow side by side
 Label = Int[Tensor, "B"] | None  # classes of examples, of a model that knows any
 
 
@@ -42,8 +46,11 @@ class Walk(Protocol):
     def logits(self, x: Float[Tensor, "B C H W"], i: int, j: int) -> Float[Tensor, "B C n"]:
         """Of pixel (i, j), where all before are known; asked for each in turn, and once for each colour."""
 
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        """With these of the pictures in place of all, some of them several times; between two rows of pixels."""
 
-class PixelPrior(Exact, Likelihood, Sampling):
+
+class PixelPrior(Exact, Likelihood, Sampling, Completing):
     """See the module's docstring. Networks see values from −1 to 1."""
 
     wants = "images"
@@ -115,11 +122,71 @@ class PixelPrior(Exact, Likelihood, Sampling):
                     x[:, c, i, j] = self.value(walk.logits(2 * x - 1, i, j)[:, c], generator, temperature)
         return x
 
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Float[Tensor, "B C H W"],
+        known: Bool[Tensor, "B C H W"],
+        generator: torch.Generator,
+        pull: Float[Tensor, "B"] | float = 0.0,
+    ) -> Float[Tensor, "B C H W"]:
+        """As `Completing.complete`. pull: how strongly values keep to what x holds where it is not known, by the factor
+        exp(−pull (value − x)² / 2); 0: x says nothing there.
+
+        With q(v) ∝ p(v | before) exp(−pull (v − x)² / 2), what is drawn from q weighs by its sum, and what is known by
+        p(v | before); particles are drawn anew between rows where their weights have become uneven.
+        """
+        if self.config.conditional:
+            raise UserError(f"{self.scene.path}: what is missing is filled in by priors without conditional=true.")
+        count, k = len(x), PARTICLES
+        x, known = x.repeat_interleave(k, 0), known.repeat_interleave(k, 0)
+        pulls = torch.as_tensor(pull, device=x.device).expand(count).repeat_interleave(k)[:, None]
+        levels = torch.linspace(0, 1, max(2, self.choices), device=x.device)
+        guess, x = x.clone(), torch.where(known, x, 0)
+        log_weight = x.new_zeros(count, k)
+        walk = self.walk(count * k, None)
+        for i in range(self.height):
+            for j in range(self.width):
+                for c in range(self.colours):
+                    here = known[:, c, i, j]
+                    log_p = log_chances(walk.logits(2 * x - 1, i, j)[:, c])
+                    at = (x[:, c, i, j] * (len(levels) - 1)).round().long()
+                    log_q = log_p - pulls / 2 * (levels - guess[:, c, i, j, None]).square()
+                    drawn = torch.multinomial(torch.softmax(log_q, -1), 1, generator=generator)[:, 0]
+                    weighs = torch.where(here, log_p.gather(1, at[:, None])[:, 0], log_q.logsumexp(-1))
+                    log_weight += weighs.view(count, k)
+                    x[:, c, i, j] = torch.where(here, x[:, c, i, j], levels[drawn])
+            rows, log_weight = drawn_anew(log_weight, generator)
+            x = x[rows]
+            walk.go_on(rows)
+        best = torch.multinomial(torch.softmax(log_weight, -1), 1, generator=generator)
+        return x.view(count, k, *x.shape[1:])[torch.arange(count), best[:, 0]]
+
     def value(self, logits: Float[Tensor, "B n"], generator: torch.Generator, temperature: float) -> Float[Tensor, "B"]:
         if self.choices == 1:
             return chosen(logits[:, 0], generator, temperature)
         probability = torch.softmax(logits / max(temperature, 1e-6), -1)
         return torch.multinomial(probability, 1, generator=generator)[:, 0] / (LEVELS - 1)
+
+
+def log_chances(logits: Float[Tensor, "B n"]) -> Float[Tensor, "B levels"]:
+    """log p of each level; of one logit, of zero and one."""
+    return torch.log_softmax(logits, -1) if logits.shape[1] > 1 else logsigmoid(torch.cat([-logits, logits], 1))
+
+
+def drawn_anew(
+    log_weight: Float[Tensor, "B K"], generator: torch.Generator
+) -> tuple[Int[Tensor, "B*K"], Float[Tensor, "B K"]]:
+    """(which of all particles go on, their weights): the same where 1 / Σ w² > K / 2, else so often as they weigh."""
+    count, k = log_weight.shape
+    weight = torch.softmax(log_weight, -1)
+    uneven = 1 / weight.square().sum(1, keepdim=True) <= k / 2
+    offset = torch.rand(count, 1, generator=generator, device=weight.device)
+    places = (torch.arange(k, device=weight.device) + offset) / k
+    chosen_ = torch.searchsorted(weight.cumsum(1), places).clamp(max=k - 1)
+    rows = torch.where(uneven, chosen_, torch.arange(k, device=weight.device))
+    rows = rows + k * torch.arange(count, device=weight.device)[:, None]
+    return rows.flatten(), torch.where(uneven, 0, log_weight)
 
 
 class Masked(nn.Conv2d):

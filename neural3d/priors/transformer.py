@@ -117,6 +117,9 @@ class Steps:
         told = model.head(layer_norm(h, h.shape[-1:]))
         return told.expand(-1, model.colours, -1)
 
+    def go_on(self, rows: Int[Tensor, "B"]) -> None:
+        self.kept = [(k[rows], v[rows]) for k, v in self.kept]
+
 
 def sinusoids(places: Int[Tensor, "T axes"], width: int) -> Float[Tensor, "T width"]:
     """Sines and cosines of each axis at wavelengths from 2π to 10⁴ · 2π, the axes in equal shares of the width."""

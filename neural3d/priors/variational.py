@@ -26,9 +26,9 @@ from torch.nn.functional import logsigmoid, one_hot, softplus
 
 from neural3d.config import Count, Layers, Width
 from neural3d.examples.examples import Examples
-from neural3d.methods.abilities import Coding, Guiding, Likelihood, Sampling
+from neural3d.methods.abilities import Guiding, Likelihood, Sampling
 from neural3d.priors.autoregressive import bernoulli
-from neural3d.priors.base import Prior, PriorConfig
+from neural3d.priors.base import Coded, PriorConfig
 from neural3d.priors.upsampling import Decoder, Dense, Encoder, Upsampling
 
 TEMPERATURE = 0.66  # of the concrete distribution
@@ -57,7 +57,7 @@ class VariationalConfig(PriorConfig):
     samples: Count = 50  # K: codes for each example in eval; 1: the ELBO
 
 
-class Variational(Prior, Likelihood, Guiding, Sampling, Coding):
+class Variational(Coded, Likelihood, Guiding, Sampling):
     """See the module's docstring."""
 
     likelihood = "lower bound"

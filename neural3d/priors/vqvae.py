@@ -24,12 +24,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from neural3d.config import Count, Layers, Width
-from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource, as_numbers
-from neural3d.methods.abilities import Coding, Teaching
-from neural3d.priors.base import Prior, PriorConfig
+from neural3d.examples.examples import ExampleBatch, Examples, ExampleSource
+from neural3d.priors.base import Coded, PriorConfig
 from neural3d.priors.upsampling import Up, Upsampling, require_halves
 
-AT_ONCE = 500  # examples that are coded together
 DEAD = 0.03  # of an even share: entries of less use are put elsewhere
 
 
@@ -48,7 +46,7 @@ class VqVaeConfig(PriorConfig):
     decay: float = 0.99  # γ
 
 
-class VqVae(Prior, Coding, Teaching):
+class VqVae(Coded):
     """See the module's docstring. A code is the grid's entries by their numbers, (B, h · w)."""
 
     Config = VqVaeConfig
@@ -134,12 +132,7 @@ class VqVae(Prior, Coding, Teaching):
 
     def lessons(self, data: Callable[[], Any]) -> dict[str, np.ndarray]:
         """As `Teaching.lessons`: the grids of all examples."""
-        examples, device = data(), self.book.device
-        grids = {}
-        for split, values in examples.values.items():
-            codes = [self.encode(x.to(device).float() * as_numbers(examples)) for x in values.split(AT_ONCE)]
-            grids[split] = torch.cat(codes).to(torch.uint8).view(-1, *self.grid).cpu().numpy()
-        return grids
+        return {split: z.astype(np.uint8).reshape(-1, *self.grid) for split, z in super().lessons(data).items()}
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h*w"]:

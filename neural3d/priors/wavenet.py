@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from neural3d.config import Layers, Width
 from neural3d.examples.examples import Examples
-from neural3d.priors.sequences import SequenceConfig, SequencePrior, before, next_frame, normal_nats
+from neural3d.priors.sequences import SequenceConfig, SequencePrior, before, bounded, normal_nats, silent
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,33 @@ class WaveNet(SequencePrior):
     def __init__(self, config: WaveNetConfig, scene: Examples):
         super().__init__(config, scene)
         c = config
-        self.first = nn.Conv1d(self.width + 1, c.channels, 1)  # the last input: whether there was a frame at all
+        self.first = nn.Conv1d(2 * self.width + 1, c.channels, 1)
         self.layers = nn.ModuleList(Gated(c.channels, 1 << i) for i in range(c.layers))
-        self.last = nn.Conv1d(c.channels, 2 * self.width, 1)
+        self.last = silent(nn.Conv1d(c.channels, 2 * self.width, 1))
 
-    def told(self, last: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 2D"]:
-        """(δ, log σ) of each frame from those before, `last` the one just before; the first of all has none."""
-        there = torch.ones_like(last[..., :1])
-        there[:, 0] = 0
-        h = self.first(torch.cat([last, there], -1).transpose(1, 2))
+    def words(self, seen: Float[Tensor, "B T 2D+1"]) -> Float[Tensor, "B T 2D"]:
+        h = self.first(bounded(seen).transpose(1, 2))
         skip = torch.zeros_like(h)
         for layer in self.layers:
             h, more = layer(h)
             skip = skip + more
         return self.last(torch.relu(skip)).transpose(1, 2)
 
-    def nats(self, y: Float[Tensor, "B T D"], generator: torch.Generator) -> Float[Tensor, "B"]:
-        last = before(y)
-        return normal_nats(y, last, self.told(last)).sum(1)
+    def nats(
+        self, y: Float[Tensor, "B T D"], generator: torch.Generator, past: Float[Tensor, "B T D"] | None = None
+    ) -> Float[Tensor, "B"]:
+        seen = self.seen(before(y if past is None else past))
+        return normal_nats(y, *self.told(seen, self.words(seen))).sum(1)
 
     def following(
         self, y: Float[Tensor, "B T D"], count: int, generator: torch.Generator | None, temperature: float
     ) -> Float[Tensor, "B count D"]:
-        seen = torch.cat([torch.zeros_like(self.mean).expand(len(y), 1, -1), y], 1)
+        frames = torch.cat([torch.zeros_like(self.mean).expand(len(y), 1, -1), y], 1)
         for _ in range(count):
-            new = next_frame(seen[:, -1], self.told(seen)[:, -1], generator, temperature)
-            seen = torch.cat([seen, new[:, None]], 1)
-        return seen[:, 1 + y.shape[1] :]
+            seen = self.seen(frames)
+            new = self.next_frame(seen, self.words(seen), generator, temperature)
+            frames = torch.cat([frames, new[:, None]], 1)
+        return frames[:, 1 + y.shape[1] :]
 
 
 class Gated(nn.Module):

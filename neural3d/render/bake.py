@@ -30,6 +30,7 @@ from neural3d.geometry.solid import Solid
 from neural3d.geometry.unwrap import Texels, texels_of
 from neural3d.images.reading import read_header
 from neural3d.progress import Progress, silent
+from neural3d.render.retouch import Fill, retouched
 from neural3d.scene.undistort import is_panorama
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def textured(
     color: Colors,
     progress: Progress = silent,
     gains: Float[Tensor, "V 3"] | None = None,
+    fill: Fill | None = None,
 ) -> tuple[Mesh, float]:
     """(an unwrapped mesh with a texture of size × size, the share of its surface that photos show)
 
@@ -68,14 +70,30 @@ def textured(
     texels = texels_of(mesh, size)
     gains = torch.ones(len(views), 3) if gains is None else gains
     colors, seen = _from_photos(mesh, texels, views, gains, progress)
+    nearest = nearest_texels(texels)
     if not seen.all():
         _fill(mesh, texels, colors, seen, color)
-    picture = np.zeros((size * size, 3), np.uint8)
-    picture[texels.index] = np.round(255 * np.clip(colors, 0, 1))
-    empty = np.ones(size * size, bool)
-    empty[texels.index] = False
-    nearest = ndimage.distance_transform_edt(empty.reshape(size, size), return_distances=False, return_indices=True)
-    return replace(mesh, texture=picture.reshape(size, size, 3)[tuple(nearest)]), float(seen.mean())
+        if fill is not None and seen.any():
+            pixel = photo_pixel(mesh, texels, views)
+            colors = retouched(mesh, texels, colors, seen, nearest, pixel, fill, progress)
+    picture = np.round(255 * np.clip(colors, 0, 1)).astype(np.uint8)[nearest]
+    return replace(mesh, texture=picture), float(seen.mean())
+
+
+def nearest_texels(texels: Texels) -> Int[np.ndarray, "size size"]:
+    """Of each place of the texture the number of its texel, between charts that of the nearest."""
+    number = np.full((texels.size, texels.size), -1, np.int32)
+    number.ravel()[texels.index] = np.arange(len(texels))
+    row, column = ndimage.distance_transform_edt(number < 0, return_distances=False, return_indices=True)
+    return number[row, column]
+
+
+def photo_pixel(mesh: Mesh, texels: Texels, views: Sequence[View]) -> float:
+    """How wide a photo's pixel is on the surface, or a texel if that is wider."""
+    spacing = float(np.sqrt(mesh.area / max(1, len(texels))))
+    cameras = [_fitting(view, mesh, spacing).camera for view in views]
+    distance = [float(np.median(np.linalg.norm(mesh.vertices - c.centre.numpy(), axis=1))) for c in cameras]
+    return float(np.median([d / _focal(c) for d, c in zip(distance, cameras)]))
 
 
 def _from_photos(

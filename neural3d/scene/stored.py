@@ -16,7 +16,8 @@ from neural3d.scene.scene import Fitted, Scene
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
-LEFT_OUT = ("points", "vertices", "faces", "normals", "meshes", "values", "labels")  # what stays in files of its own
+# What stays in files of its own.
+LEFT_OUT = ("points", "vertices", "faces", "normals", "meshes", "values", "labels", "measures")
 LARGEST = 2**20  # pixels along a picture's side
 
 

@@ -22,17 +22,20 @@ CPU = torch.device("cpu")
 SMALL = {
     "ae": ["width=16", "latent=4"],
     "beta-vae": ["width=16", "layers=1", "latent=3", "limit=2"],
+    "cflow": ["width=8", "steps=1"],
     "eonade": ["width=32", "orders=3", "lr=0.01"],
     "fvsbn": ["lr=0.05"],
     "dbm": ["first=8", "second=6", "draw_steps=4"],
     "glow": ["width=8", "steps=2"],
     "gsn": ["width=16", "draw_steps=3"],
     "lstm": ["hidden=8", "truncate=4"],
+    "m2": ["width=16", "layers=1", "latent=3", "decoder=gaussian", "labelled=20"],
     "made": ["width=24", "masks=3", "shuffle=true", "lr=0.03"],
     "pca": ["latent=3"],
     "rbm": ["hidden=8", "draw_steps=4"],
     "realnvp": ["width=8", "blocks=1"],
     "srflow": ["width=8", "steps=2", "features=4"],
+    "styleflow": ["width=8", "blocks=1", "steps=2"],
     "transformer": ["width=16", "layers=2", "heads=2", "lr=0.01"],
     "vqvae": ["channels=8", "depth=2", "length=4", "entries=16"],
     "vrnn": ["hidden=8", "latent=2"],
@@ -123,9 +126,25 @@ def sequences(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
+    np.savez(path, train=np.random.default_rng(0).integers(0, 256, (100, 2, 8, 8), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("labelled") / "labelled.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, train=rng.standard_normal((100, 3)).astype(np.float32), train_labels=rng.integers(0, 2, 100))
+    return path
+
+
 @pytest.mark.parametrize("name", PRIORS)
-def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, tmp_path):
+def test_steps_after_a_resume_are_those_of_one_go(name, pictures, sequences, labelled, pairs, tmp_path):
     examples = sequences if issubclass(method_class(name), SequencePrior) else pictures
+    examples = {"styleflow": labelled, "m2": labelled, "cflow": pairs}.get(name, examples)
     first = start(examples, name, tmp_path / "a", "horizon=40")
     first.fit(17, previews=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")

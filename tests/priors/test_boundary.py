@@ -62,8 +62,33 @@ def test_sampled_pictures_move_towards_a_class(tmp_path, capsys):
         main(["sample", run, str(out), "--count", "12", "--toward", f"bright={value}"])
         greys[value] = np.mean([np.asarray(Image.open(out / f"{i:03d}.png")) for i in range(12)])
     assert greys[2] > greys[-2] + 60
-    for toward, said in (("stone=1", "unknown class 'stone'"), ("bright", "CLASS=VALUE")):
+    for toward, said in (("stone=1", "unknown class 'stone'"), ("bright", "NAME=VALUE")):
         with pytest.raises(SystemExit) as stopped:
             main(["sample", run, str(tmp_path / "no"), "--toward", toward])
         assert stopped.value.code == 2
         assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_sampled_pictures_move_along_an_attribute_of_a_few_examples(tmp_path, capsys):
+    """Those of which a table tells it, by each way that finds a plane; above and below the median."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rows = []
+    for i in range(120):
+        grey = rng.integers(5, 250)
+        Image.fromarray((grey + rng.integers(-5, 6, (4, 4))).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+        rows += [f"{i},{grey}"] if i % 3 == 1 else []
+    (folder / "attributes.csv").write_text("\n".join(["name,light", *rows]))
+    run = str(tmp_path / "run")
+    main(["train", str(folder), run, "--method", "pca", "--set", "latent=3"])
+    for way in ("logistic", "map"):
+        greys = {}
+        for value in (-1.5, 1.5):
+            out = tmp_path / f"{way}{value}"
+            main(["sample", run, str(out), "--count", "12", "--toward", f"light={value}", "--boundary", way])
+            greys[value] = np.mean([np.asarray(Image.open(out / f"{i:03d}.png")) for i in range(12)])
+        assert greys[1.5] > greys[-1.5] + 80
+    with pytest.raises(SystemExit):
+        main(["sample", run, str(tmp_path / "no"), "--toward", "ligt=1"])
+    assert "unknown attribute 'ligt'; did you mean 'light'" in " ".join(capsys.readouterr().err.split())

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from neural3d.examples.reading import made
-from neural3d.priors.bijections import ActNorm, Coupling, Injector, Mixing, Squeeze
+from neural3d.priors import srflow
+from neural3d.priors.bijections import ActNorm, Beside, Coupling, Injector, Mixing, Regroup, Squeeze, coupling
 from neural3d.priors.coupling_nets import ConvNet, VectorNet
 from neural3d.priors.glow import Glow, GlowConfig
 from neural3d.priors.realnvp import RealNvp, RealNvpConfig
@@ -48,6 +49,14 @@ LAYERS = {
     "mixing": (lambda: Mixing(4), PICTURE),
     "mixing of vectors": (lambda: Mixing(6), VECTOR),
     "squeeze": (Squeeze, PICTURE),
+    "regroup": (Regroup, PICTURE),
+    "beside": (
+        lambda: Beside(
+            [ActNorm(2), Mixing(2), coupling([2, 2, 2], 8, 1, "halves", True)],
+            [ActNorm(2), Mixing(2), coupling([2, 2, 2], 8, 1, "halves", True, seen=2)],
+        ),
+        PICTURE,
+    ),
     "injector": (lambda: Seeing(Injector(ConvNet(3, 8, 8, 1)), 3), PICTURE),
     "coupling that sees": (
         lambda: Seeing(Coupling(PICTURE, ConvNet(4 + 3, 8, 8, 1), "halves", True), 3), PICTURE
@@ -162,6 +171,19 @@ def test_srflow_gives_several_answers_near_the_truth(tmp_path):
     larger = torch.from_numpy(smooth_pictures(2, 24, 2)).float() / 255
     made_larger = flow.upscale(torch.nn.functional.avg_pool2d(larger, 2), torch.Generator(), 0.2)
     assert made_larger.shape == larger.shape and float((made_larger - larger).abs().mean()) < 0.1
+
+
+def test_srflow_makes_the_same_in_tiles(tmp_path, monkeypatch):
+    """What a tile is given of its neighbours is enough, and its normal numbers are its own part's."""
+    examples = made(tmp_path, {"train": (smooth_pictures(64), None)})
+    torch.manual_seed(0)
+    flow = stirred(SrFlow(SrFlowConfig(scales=2, steps=2, width=8, features=4), examples), by=0.03).eval().float()
+    low = torch.rand(1, 1, 56, 40, generator=torch.Generator().manual_seed(0))
+    whole = flow.upscale(low, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(srflow, "TILE", 16)
+    tiled = flow.upscale(low, torch.Generator().manual_seed(1))
+    assert float((tiled - whole).abs().max()) < 1.5 / 255
+    assert float((whole - flow.upscale(low, torch.Generator().manual_seed(2))).abs().mean()) > 5 / 255
 
 
 @pytest.mark.parametrize("name", FLOWS)
