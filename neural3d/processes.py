@@ -3,9 +3,10 @@
 Every process holds the whole method and draws its own rays or photos. Gradients are summed, so that all take the same
 step; what else changes a method is drawn from random numbers that all share. A method is alone unless told otherwise.
 
-Rows of large tables that no process touched are left out (hash grids, splats out of sight): a byte a row says which
-those are, then the others travel. Sums of a row run in the same order in all processes, so that these stay equal to the
-bit, which `require_equal` proves.
+On the CPUs of one machine gradients travel whole, through memory that processes share. Elsewhere rows of large tables
+that no process touched are left out (hash grids, splats out of sight): a byte a row says which those are, then the
+others travel. Sums run in the same order in all processes, so that these stay equal to the bit, which `require_equal`
+proves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,8 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural3d.errors import UserError
+from neural3d.shared import Shared
 
 PATIENCE = timedelta(minutes=30)  # the first process may have to find the poses of photos before all begin
+ALIGNED = 64  # bytes: of a pack of numbers
 MANY = 4096  # rows from which a table is searched for those that have been touched
 
 
@@ -35,6 +38,7 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    shared: Shared | None = None  # where all are on one machine, and on its CPUs
 
     @property
     def first(self) -> bool:
@@ -54,9 +58,14 @@ class Processes:
 
     def largest(self, *tensors: Tensor) -> None:
         """Each becomes its largest value, element by element, in place."""
-        if self.count > 1:
-            with _others():
-                for t in tensors:
+        for t in tensors:
+            if self.shared is not None:
+                rows = self.shared.rows(t.nbytes)[:, : t.nbytes].view(t.dtype)
+                rows[self.rank].view(t.shape).copy_(t)
+                self.shared.wait()
+                torch.amax(rows, 0, out=t.view(-1))
+            elif self.count > 1:
+                with _others():
                     dist.all_reduce(t, dist.ReduceOp.MAX)
 
     def sums(self, *numbers: float) -> list[float]:
@@ -106,9 +115,41 @@ class Processes:
 
     def sum_gradients(self, parameters: Iterable[Tensor], weight: float) -> None:
         """∂L = Σ_p w_p ∂L_p. weight: w of this process."""
-        if self.count == 1:
-            return
         every = list(parameters)
+        if self.shared is not None:
+            self._sum_shared(self.shared, every, weight)
+        elif self.count > 1:
+            self._sum_touched(every, weight)
+
+    def _sum_shared(self, shared: Shared, every: list[Tensor], weight: float) -> None:
+        """Each writes its own, then reads all. First bytes that say which parameters it has a gradient of."""
+        starts = [0]
+        for p in [torch.empty(len(every), dtype=torch.uint8), *every]:
+            starts.append(starts[-1] + -(-p.nbytes // ALIGNED) * ALIGNED)
+        rows = shared.rows(starts[-1])
+        has = rows[:, : len(every)]
+        for i, p in enumerate(every):
+            has[self.rank, i] = p.grad is not None
+        parts = [rows[:, start : start + p.nbytes].view(p.dtype) for p, start in zip(every, starts[1:])]
+        for p, part in zip(every, parts):
+            if p.grad is not None:
+                torch.mul(p.grad, weight, out=part[self.rank].view(p.shape))
+        shared.wait()
+        for p, part, here in zip(every, parts, has.T.tolist()):
+            if not any(here):
+                continue
+            if p.grad is None:
+                p.grad = torch.empty_like(p)
+            first, *others = (row.view(p.shape) for row, there in zip(part, here) if there)
+            if others:
+                torch.add(first, others.pop(0), out=p.grad)
+            else:
+                p.grad.copy_(first)
+            for other in others:
+                p.grad += other
+
+    def _sum_touched(self, every: list[Tensor], weight: float) -> None:
+        """By messages, of rows that any process touched."""
         device = every[0].device
         tables = [p for p in every if p.ndim > 1 and len(p) >= MANY]
         marks = [torch.tensor([p.grad is not None for p in every], dtype=torch.uint8, device=device)]
@@ -173,7 +214,11 @@ def join(device: str) -> Processes:
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
-    return Processes(dist.get_rank(), count)
+    processes = Processes(dist.get_rank(), count)
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == str(count) and hasattr(os, "memfd_create")
+    if backend == "gloo" and one_machine:
+        return replace(processes, shared=Shared(processes.rank, count, processes.of_first, processes.wait))
+    return processes
 
 
 def leave() -> None:

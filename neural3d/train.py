@@ -32,6 +32,7 @@ from neural3d.scene.stored import write_scene
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
+ASK_EVERY = 8  # rounds between those in which the first process tells others to save or to stop
 FIRST_PREVIEW = 500  # then at every doubling
 PREVIEWED = 16  # samples of a prior
 
@@ -75,6 +76,12 @@ class Trainer:
         """Of the first process the run's seed, of others numbers of their own, which begin anew where they join."""
         seed = self.config.seed if self.processes.first else hash((self.config.seed, self.processes.rank, step)) % 2**63
         return torch.Generator(self.device).manual_seed(seed)
+
+    def _common(self) -> torch.Generator:
+        """Random numbers that all processes draw alike after each step, without a message. Of one alone, its own."""
+        if self.processes.count == 1:
+            return self.generator
+        return torch.Generator(self.device).manual_seed(hash((self.config.seed, self.step)) % 2**63)
 
     @classmethod
     def create(
@@ -223,8 +230,12 @@ class Trainer:
             while True:
                 self.seconds = time.perf_counter() - begin
                 share = self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
-                mine = min(1.0, share), float(stop()), float(first and saver.due())
-                progress, stopped, due = self.processes.of_first(*mine)  # by the first one's clock
+                progress, stopped, due = min(1.0, share), float(stop()), float(first and saver.due())
+                if self.processes.count > 1:
+                    if minutes or self.step % (ASK_EVERY * stride) < stride:  # by the first one's clock
+                        progress, stopped, due = self.processes.of_first(progress, stopped, due)
+                    else:
+                        stopped = due = 0.0
                 if stopped or (progress >= 1.0 if minutes else self.step >= steps):
                     break
                 if due:
@@ -235,7 +246,7 @@ class Trainer:
                     losses[player.name], told, count = self._turn(player, progress)
                     metrics |= told
                     drawn += count
-                self.method.after_step(self.step, progress, self.processes.common(self.generator), self.players)
+                self.method.after_step(self.step, progress, self._common(), self.players)
                 self.step += stride
 
                 if first and self.step % REPORT_EVERY < stride:

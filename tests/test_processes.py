@@ -39,14 +39,15 @@ def ran(tmp_path_factory):
     return folder
 
 
-def test_gradients_are_summed_with_their_weights_and_rows_that_nobody_touched_left_out(ran):
-    for rank in range(2):
-        found = torch.load(ran / f"gradients_{rank}.pt")
-        for name in ("dense", "table", "pairs", "one's own"):
-            parts = [torch.load(ran / f"before_{r}.pt")[name] for r in range(2)]
-            expected = sum(w * part for w, part in zip((0.25, 0.75), parts) if part is not None)
-            torch.testing.assert_close(found[name], expected)
-        assert found["nobody's"] is None
+@pytest.mark.parametrize("way", ["memory", "messages"])
+def test_gradients_are_summed_with_their_weights_and_are_equal_to_the_bit(ran, way):
+    found = [torch.load(ran / way / f"gradients_{rank}.pt") for rank in range(2)]
+    parts = [torch.load(ran / way / f"before_{rank}.pt") for rank in range(2)]
+    for name in ("dense", "table", "pairs", "one's own"):
+        expected = sum(w * part[name] for w, part in zip((0.25, 0.75), parts) if part[name] is not None)
+        torch.testing.assert_close(found[0][name], expected)
+        assert torch.equal(found[0][name], found[1][name])
+    assert found[0]["nobody's"] is None
 
 
 @pytest.mark.parametrize("method", ["nerf", "neus", "ngp", "splat"])

@@ -1,6 +1,7 @@
 """What test_processes.py lets two processes do: torchrun two_processes.py FOLDER."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ SETTINGS = {
 
 def main(folder: Path) -> None:
     processes = join("cpu")
-    gradients(folder, processes)
+    for way, theirs in {"memory": processes, "messages": replace(processes, shared=None)}.items():
+        gradients(folder / way, theirs)
     for method, settings in SETTINGS.items():
         rounds = 2 if method == "splat" else 1
         for name, first in (("whole", 8), ("half", 5)):
@@ -35,6 +37,7 @@ def main(folder: Path) -> None:
 
 
 def gradients(folder: Path, processes) -> None:
+    folder.mkdir(exist_ok=True)
     random = torch.Generator().manual_seed(processes.rank)
     shapes = {"dense": (3, 2), "table": (5000, 3), "pairs": (5000, 2), "one's own": (7,), "nobody's": (7,)}
     every = {name: torch.zeros(shape, requires_grad=True) for name, shape in shapes.items()}
