@@ -1,10 +1,11 @@
 """One scene on two processes of one thread beside one process of two threads: seconds, held-out PSNR, bytes a step.
 
     NEURAL3D_DATA=../shared/data python benchmarks/bench_processes.py fox=4:splat:1500 lego=4:ngp:300 --seeds 0 1 2
-    python benchmarks/bench_processes.py --gpus     # speed-up on 8 GPUs, computed from bytes and steps measured elsewhere
+    python benchmarks/bench_processes.py --ngp-mb 9   # speed-up on 8 GPUs, computed from what was measured elsewhere
 
-Both see as many rays: steps count photos (splat), batches are divided (ngp). Seconds are those of training alone. Bytes: what
-a process gives away a step, through memory (gradients whole) or, as between machines and GPUs, of rows that any touched.
+Both see as many rays: steps count photos (splat), batches are divided (ngp). Seconds are those of training alone.
+Bytes: what a process gives away a step, through memory (gradients whole) or, as between machines and GPUs, of rows that
+any touched.
 """
 
 from __future__ import annotations
