@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +39,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     shared: Shared | None = None  # where all are on one machine, and on its CPUs
+    _along: list[Tensor] = field(default_factory=list)
 
     @property
     def first(self) -> bool:
@@ -113,6 +114,11 @@ class Processes:
             with _others():
                 dist.barrier()
 
+    def total_later(self, tensor: Tensor) -> None:
+        """As `total`, along with the next gradients: every time that processes wait for each other costs."""
+        if self.count > 1:
+            self._along.append(tensor)
+
     def sum_gradients(self, parameters: Iterable[Tensor], weight: float) -> None:
         """∂L = Σ_p w_p ∂L_p. weight: w of this process."""
         every = list(parameters)
@@ -120,20 +126,26 @@ class Processes:
             self._sum_shared(self.shared, every, weight)
         elif self.count > 1:
             self._sum_touched(every, weight)
+            self.total(*self._along)
+        self._along.clear()
 
     def _sum_shared(self, shared: Shared, every: list[Tensor], weight: float) -> None:
         """Each writes its own, then reads all. First bytes that say which parameters it has a gradient of."""
         starts = [0]
-        for p in [torch.empty(len(every), dtype=torch.uint8), *every]:
+        for p in [torch.empty(len(every), dtype=torch.uint8), *every, *self._along]:
             starts.append(starts[-1] + -(-p.nbytes // ALIGNED) * ALIGNED)
         rows = shared.rows(starts[-1])
         has = rows[:, : len(every)]
         for i, p in enumerate(every):
             has[self.rank, i] = p.grad is not None
-        parts = [rows[:, start : start + p.nbytes].view(p.dtype) for p, start in zip(every, starts[1:])]
+        parts = [
+            rows[:, start : start + p.nbytes].view(p.dtype) for p, start in zip([*every, *self._along], starts[1:])
+        ]
         for p, part in zip(every, parts):
             if p.grad is not None:
                 torch.mul(p.grad, weight, out=part[self.rank].view(p.shape))
+        for t, part in zip(self._along, parts[len(every) :]):
+            part[self.rank].copy_(t)
         shared.wait()
         for p, part, here in zip(every, parts, has.T.tolist()):
             if not any(here):
@@ -147,6 +159,8 @@ class Processes:
                 p.grad.copy_(first)
             for other in others:
                 p.grad += other
+        for t, part in zip(self._along, parts[len(every) :]):
+            torch.sum(part, 0, out=t)
 
     def _sum_touched(self, every: list[Tensor], weight: float) -> None:
         """By messages, of rows that any process touched."""

@@ -48,7 +48,10 @@ def gradients(folder: Path, processes) -> None:
                 x.grad[torch.rand(5000, generator=random) < 0.7] = 0
     torch.save({name: None if x.grad is None else x.grad.clone() for name, x in every.items()},
                folder / f"before_{processes.rank}.pt")  # fmt: skip
+    count = torch.tensor([3.0, processes.rank], dtype=torch.float64)
+    processes.total_later(count)
     processes.sum_gradients(every.values(), (0.25, 0.75)[processes.rank])
+    assert count.tolist() == [6.0, 1.0]
     torch.save({name: x.grad for name, x in every.items()}, folder / f"gradients_{processes.rank}.pt")
     processes.wait()
 
