@@ -55,7 +55,7 @@ def main() -> None:
             ["scene, method, steps", "processes × threads", "seconds", "speed", "PSNR", "MB a step: memory, messages"],
             rows,
         )
-    )  # noqa: E501
+    )
 
 
 def compare(case: str, seeds: list[int], out: Path) -> list[list[str]]:
