@@ -24,6 +24,7 @@ from neural3d.methods import method_class
 from neural3d.methods.abilities import Guided, Guiding, Renderable, Sampling
 from neural3d.methods.players import Player, load_moments, moments, only, require_names
 from neural3d.ops.memory import keep_memory
+from neural3d.processes import ALONE, Processes
 from neural3d.run import RunConfig, build_method, load, load_method, read_config, write_json
 from neural3d.saving import Saver
 from neural3d.scene import Fitted, Scene
@@ -31,6 +32,7 @@ from neural3d.scene.stored import write_scene
 
 CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 REPORT_EVERY = 50  # steps between lines of metrics.jsonl
+ASK_EVERY = 8  # rounds between those in which the first process tells others to save or to stop
 FIRST_PREVIEW = 500  # then at every doubling
 PREVIEWED = 16  # samples of a prior
 
@@ -41,32 +43,56 @@ class Trainer:
     On the CPU, N + M steps give the same bytes as N, save, load, M: all randomness flows from one generator whose state
     is saved, and schedules depend on the step alone. Nor does a result depend on the number of threads, except where
     torch's own layers make it (`occupancy` and `dvr` of categories; see ARCHITECTURE, decision 4).
-    From `create` or `resume` to the end of `fit` no other process can train in the folder.
+    From `create` or `resume` to the end of `fit` no other process can train in the folder, but those that train with
+    it. Of these the first alone writes. Each draws from a generator of its own; with as many, resume is exact, too.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, scene: Fitted, device: torch.device):
+    def __init__(
+        self, directory: Path, config: RunConfig, scene: Fitted, device: torch.device, processes: Processes = ALONE
+    ):
         if device.type == "cpu":
             keep_memory()
         torch.use_deterministic_algorithms(config.deterministic)
         scene = method_class(config.method).prepared(scene, config.method_config())
         self.directory, self.config, self.scene, self.device = directory, config, scene, device
+        self.processes = processes
         self.method = build_method(config, scene, device)
+        if processes.count > 1 and not self.method.together:
+            raise UserError(f"{config.method} trains in one process alone; start it without torchrun.")
+        for module in self.method.modules():
+            if hasattr(module, "processes"):
+                setattr(module, "processes", processes)  # noqa: B010 (mypy knows of modules and tensors alone)
         self._open_prior()
         self.source = self.method.source(scene, device)
         self.players = self.method.players()
         require_names(self.players)
-        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.generator = self._generator(0)
         self.step = 0
         self.saved: int | None = None  # step of the checkpoint in the folder
         self._lock = Lock(directory / LOCK, directory)
         self.seconds = 0.0  # spent training in this process
 
+    def _generator(self, step: int) -> torch.Generator:
+        """Of the first process the run's seed, of others numbers of their own, which begin anew where they join."""
+        seed = self.config.seed if self.processes.first else hash((self.config.seed, self.processes.rank, step)) % 2**63
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _common(self) -> torch.Generator:
+        """Random numbers that all processes draw alike after each step, without a message. Of one alone, its own."""
+        if self.processes.count == 1:
+            return self.generator
+        return torch.Generator(self.device).manual_seed(hash((self.config.seed, self.step)) % 2**63)
+
     @classmethod
-    def create(cls, directory: Path, config: RunConfig, scene: Fitted, device: torch.device) -> Trainer:
+    def create(
+        cls, directory: Path, config: RunConfig, scene: Fitted, device: torch.device, processes: Processes = ALONE
+    ) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
+        if not processes.first:
+            return cls(directory, config, scene, device, processes)
         with _held_from_now_on(directory) as lock:
             require_no_run(directory)
-            trainer = cls(directory, config, scene, device)
+            trainer = cls(directory, config, scene, device, processes)
             trainer._lock = lock
             write_json(directory / "config.json", vars(config))
             write_scene(directory / "scene.json", trainer.scene)
@@ -74,19 +100,49 @@ class Trainer:
             return trainer
 
     @classmethod
-    def resume(cls, directory: Path, device: torch.device) -> Trainer:
+    def resume(cls, directory: Path, device: torch.device, processes: Processes = ALONE) -> Trainer:
         """Continues a run exactly where its checkpoint stands. Raises UserError where somebody else writes it."""
         config = read_config(directory)
-        with _held_from_now_on(directory) as lock:
+        with _held_from_now_on(directory) if processes.first else contextlib.nullcontext() as lock:
             state = load_state(directory / CHECKPOINT, device)
-            trainer = cls(directory, config, config.load_data(), device)
-            trainer._lock = lock
+            trainer = cls(directory, config, config.load_data(), device, processes)
             trainer.step = trainer.saved = load_method(trainer.method, state)
             load_moments(trainer.players, state.get("optimizer", {}), directory)
-            trainer.source.load_state(state.get("source", {}))
-            trainer.generator.set_state(state["random"].cpu())
-            trainer._drop_metrics_after(trainer.step)
+            trainer._load_own(state)
+            if lock is not None:
+                trainer._lock = lock
+                trainer._drop_metrics_after(trainer.step)
             return trainer
+
+    def _own(self) -> dict[str, Any]:
+        """What each process has of its own: where it is in its data, its random numbers, what it has counted."""
+        buffers = dict(self.method.named_buffers())
+        return {
+            "source": self.source.state(),
+            "random": self.generator.get_state(),
+            "counted": {name: buffers[name] for name in self.method.counted if name in buffers},
+        }
+
+    def _load_own(self, state: dict[str, Any]) -> None:
+        """As `_own` was. Where processes were more or fewer, they begin their data anew; counts go to the first."""
+        first, others = self.processes.first, state.get("others", {})
+        own = state if first else others.get(str(self.processes.rank))
+        if own is None:
+            self.generator = self._generator(self.step)
+        else:
+            self.source.load_state(own.get("source", {}))
+            self.generator.set_state(own["random"].cpu())
+        as_many = len(others) + 1 == self.processes.count
+        for name, buffer in self.method.named_buffers():
+            if name not in self.method.counted or (first and as_many):
+                continue  # the method's state is the first one's
+            if first:
+                for other in others.values():
+                    buffer += other["counted"][name]
+            elif own is not None and as_many:
+                buffer.copy_(own["counted"][name])
+            else:
+                buffer.zero_()
 
     def _open_prior(self) -> None:
         """Of a method that is to follow one: it is no part of the run, and renders are made without it."""
@@ -105,17 +161,22 @@ class Trainer:
         """
         if broken := self._broken():
             raise self._diverged(broken, saver)
-        saver.save(
-            self.step,
-            {
-                "step": self.step,
-                "method": self.method.state_dict(),
-                "extra": self.method.extra_state(),
-                "optimizer": moments(self.players),
-                "source": self.source.state(),
-                "random": self.generator.get_state(),
-            },
-        )
+        own = self._own()
+        state = {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "extra": self.method.extra_state(),
+            "optimizer": moments(self.players),
+            "source": own["source"],
+            "random": own["random"],
+        }
+        if self.processes.count > 1:
+            shared = {name: t for name, t in state["method"].items() if name not in self.method.counted}
+            self.processes.require_equal(shared, self.step)
+            others = self.processes.gathered(own)
+            state["others"] = {str(rank): other for rank, other in enumerate(others) if rank}
+        if self.processes.first:
+            saver.save(self.step, state)
 
     @torch.no_grad()
     def _broken(self) -> str | None:
@@ -164,23 +225,31 @@ class Trainer:
         drawn = 0
         size = 3 * sum(p.nbytes for p in self.method.parameters())  # with their moments
         require_room(self.directory / CHECKPOINT, size)
-        with self._lock, Saver(self.directory / CHECKPOINT, self.saved) as saver:
+        first, stride = self.processes.first, self.processes.count if self.method.together == "whole" else 1
+        with self._lock if first else contextlib.nullcontext(), Saver(self.directory / CHECKPOINT, self.saved) as saver:
             while True:
                 self.seconds = time.perf_counter() - begin
                 share = self.seconds / (60 * minutes) if minutes else self.step / self.method.config.horizon
-                progress = min(1.0, share)
-                if stop() or (progress >= 1.0 if minutes else self.step >= steps):
+                progress, stopped, due = min(1.0, share), float(stop()), float(first and saver.due())
+                if self.processes.count > 1:
+                    if minutes or self.step % (ASK_EVERY * stride) < stride:  # by the first one's clock
+                        progress, stopped, due = self.processes.of_first(progress, stopped, due)
+                    else:
+                        stopped = due = 0.0
+                if stopped or (progress >= 1.0 if minutes else self.step >= steps):
                     break
+                if due:
+                    self.save(saver)
                 losses: dict[str, Tensor] = {}
                 metrics: dict[str, Any] = {}
                 for player in self.players:
                     losses[player.name], told, count = self._turn(player, progress)
                     metrics |= told
                     drawn += count
-                self.method.after_step(self.step, progress, self.generator, self.players)
-                self.step += 1
+                self.method.after_step(self.step, progress, self._common(), self.players)
+                self.step += stride
 
-                if self.step % REPORT_EVERY == 0:
+                if first and self.step % REPORT_EVERY < stride:
                     now = time.perf_counter()
                     each = {f"{name}_loss": float(loss.detach()) for name, loss in losses.items()}
                     line = {"step": self.step, "progress": round(progress, 4), "loss": sum(each.values())}
@@ -194,17 +263,12 @@ class Trainer:
                         f.write(json.dumps(line) + "\n")
                     report(line)
                     last_report, drawn = now, 0
-                if (
-                    previews
-                    and self.step >= FIRST_PREVIEW
-                    and (self.step & (self.step - 1) == 0 or self.step == FIRST_PREVIEW)
-                ):
+                if first and previews and _previewed(self.step, stride):
                     self.preview()
-                if saver.due():
-                    self.save(saver)
                 between_steps()
             self.save(saver)
             saver.wait()
+        self.processes.wait()
         self.saved = saver.saved
 
     def _turn(self, player: Player, progress: float) -> tuple[Tensor, dict[str, Any], int]:
@@ -215,14 +279,19 @@ class Trainer:
             group["lr"] = learning_rate(group, progress, self.step)
         drawn = 0
         for _ in range(player.updates):
-            batch = self.source.draw(self.method.batch_size, self.generator)
+            count, weight = self.method.batch_size, 1 / self.processes.count
+            if self.method.together == "divided":
+                count, whole = self.processes.share(count), count
+                weight = count / whole
+            batch = self.source.draw(count, self.generator)
             terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
+            self.processes.sum_gradients(player.parameters(), weight)
             if player.clip:
                 torch.nn.utils.clip_grad_norm_(player.parameters(), player.clip)
             player.optimizer.step(partial(self._again, player, batch, progress))
-            drawn += len(batch)
+            drawn += len(batch) * self.processes.count
         return loss, metrics, drawn
 
     def _again(self, player: Player, batch: Any, progress: float) -> Tensor:
@@ -279,6 +348,12 @@ class Trainer:
         if self.metrics.exists():
             lines = [x for x in self.metrics.read_text(errors="replace").splitlines() if -1 < _step_of(x) <= step]
             write_whole(self.metrics, "".join(f"{x}\n" for x in lines).encode())
+
+
+def _previewed(step: int, stride: int) -> bool:
+    """Was FIRST_PREVIEW, or a power of two above it, reached by the last `stride` steps?"""
+    marks = (FIRST_PREVIEW, 1 << (step.bit_length() - 1))
+    return any(FIRST_PREVIEW <= mark <= step < mark + stride for mark in marks)
 
 
 def require_no_run(directory: Path) -> None:

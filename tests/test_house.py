@@ -21,7 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the foundation up: each line may import from its own and from earlier lines only.
 STOREYS = [
-    {"errors", "config", "disk", "lock", "plain", "progress", "checkpoint", "_native", "_native_cuda"},
+    {
+        "errors",
+        "config",
+        "disk",
+        "lock",
+        "plain",
+        "processes",
+        "progress",
+        "shared",
+        "checkpoint",
+        "_native",
+        "_native_cuda",
+    },
     {"sfm/worker"},
     {"ops"},
     {"geometry", "images"},
@@ -41,6 +53,7 @@ STOREYS = [
     {"evaluate"},
     {"train"},
     {"cli", "viewer", "scenes", "convert", "covering", "denoise", "inpaint", "upscale", "sampling"},
+    {"__main__"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
 

@@ -28,6 +28,9 @@ from neural3d.errors import UserError, command_line
 from neural3d.priors import PRIORS
 
 if TYPE_CHECKING:
+    from neural3d.processes import Processes
+    from neural3d.run import RunConfig
+    from neural3d.scene import Fitted
     from neural3d.train import Trainer
 
 
@@ -73,10 +76,7 @@ class Train:
     """Watch it in a browser meanwhile, at http://127.0.0.1:PORT, also through an SSH tunnel."""
 
     def run(self) -> None:
-        from neural3d.examples.examples import Examples
-        from neural3d.run import configure, resolve_device
-        from neural3d.scene import Scene
-        from neural3d.train import Trainer, require_no_run
+        from neural3d.processes import join, leave
 
         if self.steps is not None and self.steps < 1:
             raise UserError(f"--steps must be at least 1, not {self.steps}.")
@@ -88,33 +88,61 @@ class Train:
             from neural3d.viewer.screen import check_screen
 
             check_screen()
+        processes = join(self.device)
+        try:
+            self.train(processes)
+        finally:
+            leave()
+
+    def train(self, processes: Processes) -> None:
+        """One of several processes, or the only one."""
+        from neural3d.examples.examples import Examples
+        from neural3d.run import resolve_device
+        from neural3d.scene import Scene
+        from neural3d.train import Trainer
+
         device = resolve_device(self.device)
+        if not processes.first:
+            console.quiet = True
         if self.resume:
             if self.scene or self.set or self.out != NOWHERE:
                 raise UserError("--resume continues a run as it was set up: leave out SCENE, OUT and --set.")
-            trainer = Trainer.resume(self.resume, device)
+            trainer = Trainer.resume(self.resume, device, processes)
         else:
             if not self.scene:
                 raise UserError("train needs a SCENE (a capture folder, JSON, TOML or mesh), or --resume RUN.")
-            folder = Path("runs") if self.out == NOWHERE else self.out.parent
-            require_writable(folder if self.out == NOWHERE else self.out, folder=True)
-            if self.out != NOWHERE:
-                require_no_run(self.out)
-            of_examples = self.method in PRIORS  # a folder of photos has no poses to find then
-            config, scene = configure(
-                self.scene if of_examples else with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
-                downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
-            )  # fmt: skip
-            out = folder / f"{Path(self.scene).stem}-{config.method}" if self.out == NOWHERE else self.out
-            trainer = Trainer.create(out, config, scene, device)
+            if not processes.first:
+                processes.wait()  # until poses have been found, and the folder is there
+            out, config, scene = self.configured(processes.first)
+            trainer = Trainer.create(out, config, scene, device, processes)
+            if processes.first:
+                processes.wait()
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
         for note in [*trainer.scene.notes, *trainer.method.memory_estimate()]:
             console.print(f"note: {note}")
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
-        if isinstance(trainer.scene, Scene | Examples):
+        if isinstance(trainer.scene, Scene | Examples) and processes.first:
             say_next("eval", trainer.directory)
+
+    def configured(self, first: bool) -> tuple[Path, RunConfig, Fitted]:
+        """(the run's folder, what is asked for, the data). first: the process that looks after the folder."""
+        from neural3d.run import configure
+        from neural3d.train import require_no_run
+
+        assert self.scene is not None
+        folder = Path("runs") if self.out == NOWHERE else self.out.parent
+        if first:
+            require_writable(folder if self.out == NOWHERE else self.out, folder=True)
+            if self.out != NOWHERE:
+                require_no_run(self.out)
+        of_examples = self.method in PRIORS  # a folder of photos has no poses to find then
+        config, scene = configure(
+            self.scene if of_examples else with_poses(Path(self.scene), folder, self.seed), self.method, self.set,
+            downscale=self.downscale, seed=self.seed, deterministic=self.deterministic, tell=self.tell_choice,
+        )  # fmt: skip
+        return folder / f"{Path(self.scene).stem}-{config.method}" if self.out == NOWHERE else self.out, config, scene
 
     def _watching(self, trainer: Trainer) -> Watching | None:
         if self.view:

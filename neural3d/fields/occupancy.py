@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from neural3d.geometry.cameras import Camera, project
 from neural3d.geometry.lenses import lens_of
 from neural3d.ops.ray_march import pack_bits
+from neural3d.processes import ALONE, Processes
 
 UNKNOWN = math.inf  # never evaluated: counts as occupied
 UNSEEN = -math.inf  # outside every camera's view: stays empty
@@ -30,6 +31,7 @@ class OccupancyGrid(nn.Module):
     evaluations are spread over all cells; afterwards half of them go to occupied ones.
     """
 
+    processes: Processes = ALONE
     density: Float[Tensor, "L R R R"]
     bits: UInt8[Tensor, "L R³/8"]
     _own: Bool[Tensor, "L R R R"]
@@ -73,8 +75,9 @@ class OccupancyGrid(nn.Module):
             cells = torch.cat([cells, occupied])
             left -= len(occupied)
         cells = torch.cat([cells, self._spread(mine, left, generator)])
-        fresh = density_fn(self._points(cells, generator)).float().nan_to_num(0.0)
-        self._learn(cells, fresh)
+        own = slice(self.processes.rank, None, self.processes.count)  # a part each
+        fresh = density_fn(self._points(cells, generator)[own]).float().nan_to_num(0.0)
+        self._learn(cells[own], fresh)
         self._mark()
 
     @torch.no_grad()
@@ -105,6 +108,11 @@ class OccupancyGrid(nn.Module):
     def _learn(self, cells: Int[Tensor, "N"], fresh: Float[Tensor, "N"]) -> None:
         """A cell's new density is the largest just found in it, or what it remembers, faded. Cells may repeat."""
         density = self.density.view(-1)
+        if self.processes.count > 1:
+            found = torch.full_like(density, UNSEEN).scatter_reduce_(0, cells, fresh, "amax")
+            self.processes.largest(found)
+            cells = (found > UNSEEN).nonzero()[:, 0]
+            fresh = found[cells]
         old = density[cells]
         new = torch.maximum(torch.where(old == UNKNOWN, 0, old * self.decay), fresh)
         new = torch.where(old == UNSEEN, old, new)

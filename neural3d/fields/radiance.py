@@ -25,6 +25,7 @@ from neural3d.ops.composite import compact_visible
 from neural3d.ops.hash_grid import HashGridSpec, hash_grid
 from neural3d.ops.ray_march import Samples, ray_march
 from neural3d.ops.spherical_harmonics import spherical_harmonics
+from neural3d.processes import ALONE, Processes
 
 EARLY_STOP = 1e-4  # transmittance at which a ray ends
 
@@ -76,6 +77,8 @@ class HashRadiance(nn.Module):
     unbounded scene, in scene units; None: bounded, everything lies in [-1, 1]³.
     """
 
+    processes: Processes = ALONE
+
     def __init__(self, config: RadianceConfig, *, finest: int, steps: Steps, near: float, reach: float | None):
         super().__init__()
         self.config = c = config
@@ -125,7 +128,7 @@ class HashRadiance(nn.Module):
         stride = 1
         while len(self.march(origins, directions, start, stride=stride)) > self.config.coarse_samples * len(start):
             stride *= 2
-        return stride
+        return int(self.processes.most(stride))
 
     # --- the field ---
 
@@ -224,5 +227,6 @@ class HashRadiance(nn.Module):
             self.grid.observe(positions, contracted)
         if step % self.config.grid_every == 0:
             self.grid.update(lambda x: self.evaluate(x)[0], step, generator)
+            marched_per_ray = self.processes.sums(marched_per_ray)[0] / self.processes.count
             if self.stride > 1 and 2 * marched_per_ray <= self.config.coarse_samples:
                 self.set_stride(self.stride // 2)  # empty enough for steps half as long, which take twice the samples

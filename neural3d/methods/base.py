@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from neural3d.methods.players import Player
+from neural3d.processes import ALONE, Processes
 from neural3d.scene import Scene
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Method(nn.Module, abc.ABC):
 
     Config: ClassVar[type]  # a frozen dataclass; has at least `horizon`, the step at which schedules end
     takes: ClassVar[type] = Scene  # what it is fitted to: Scene, Shape or ShapeSet
+    together: ClassVar[Literal["", "divided", "whole"]] = ""  # several processes: parts of one batch, or one each
+    counted: ClassVar[tuple[str, ...]] = ()  # buffers of sums that each process has its own part of
+    processes: Processes = ALONE
     renamed: ClassVar[dict[str, str]] = {}  # how names in older runs begin, of settings and of the state: and today's
 
     def __init__(self, config: Any, scene: Any):

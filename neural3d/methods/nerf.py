@@ -153,6 +153,7 @@ class Nerf(Method, Renderable, Meshable, Guided):
     """
 
     Config = NerfConfig
+    together = "divided"
     visible: Float[Tensor, ""]  # share of the frequencies that the networks see
     background: Float[Tensor, "3"]
     frequencies: Float[Tensor, "M 3"]  # of random Fourier features

@@ -116,6 +116,7 @@ class Neus(Method, Renderable, Meshable):
     """See the module's docstring."""
 
     Config = NeusConfig
+    together = "divided"
     renamed: ClassVar = {"scout": "warm_start", **{k: f"field.{k}" for k in ("color_table", "color_net.", "log_s")}}
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     box: Tensor
@@ -229,7 +230,7 @@ class Neus(Method, Renderable, Meshable):
         if self.warm_start and self._warming and progress < self._warm_until:
             return self.warm_start.loss(batch, progress, generator)
         if not self._started:
-            self._start(progress, generator)
+            self._start(progress, self.processes.common(generator))
         self._anneal(progress)
         rays, device = len(batch), batch.origins.device
         jitter = torch.rand(rays, generator=generator, device=device)
@@ -263,7 +264,8 @@ class Neus(Method, Renderable, Meshable):
             )
 
         # A marched sample costs about a tenth of one that is also differentiated.
-        self.budget.spent(n + 0.1 * marched + 0.5 * cost_behind, rays)
+        spent, drawn = self.processes.sums(n + 0.1 * marched + 0.5 * cost_behind, rays)
+        self.budget.spent(spent, int(drawn))
         error = (out.rgb.detach() - target).square().mean()
         metrics: dict[str, Any] = {"psnr": -10 * torch.log10(error), "sharpness": self.field.sharpness.detach()}
         metrics |= {"eikonal": eikonal.detach(), "samples_per_ray": n / rays, "marched_per_ray": marched / rays}

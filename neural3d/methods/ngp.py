@@ -59,6 +59,7 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
     """See the module's docstring."""
 
     Config = NgpConfig
+    together = "divided"
     renamed: ClassVar = {
         "pose_delta": "poses.delta",
         **{part: f"field.{part}" for part in ("table", "density_net.", "color_net.", "grid.")},
@@ -74,6 +75,7 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
         if config.refine_poses:
             self.poses = PoseCorrections(scene.cameras("train"))
         self.budget = RayBudget(config.samples_per_batch, most=1 << 16)
+        self._spent: Tensor  # the last batch's cost, and its rays, of all processes
 
     @property
     def batch_size(self) -> int:
@@ -123,7 +125,9 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
         if self.guide is not None:
             losses["prior"] = self._follow(generator)
 
-        self.budget.spent(len(samples) + 0.2 * marched, len(batch))  # a fifth of what differentiated ones cost
+        spent = len(samples) + 0.2 * marched  # a fifth of what differentiated ones cost
+        self._spent = torch.tensor([spent, len(batch)], dtype=torch.float64)
+        self.processes.total_later(self._spent)
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / len(batch)}
         metrics["marched_per_ray"] = marched / len(batch)
         return losses, metrics
@@ -149,6 +153,8 @@ class Ngp(Method, Renderable, Meshable, Exposed, Guided):
         return batch.origins + shift, (rotation @ batch.directions[..., None])[..., 0]
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
+        spent, drawn = self._spent.tolist()
+        self.budget.spent(spent, int(drawn))
         if step == 0:
             self.field.grid.mark_visible(self.scene.cameras("train"))
         self.field.refresh(step, generator)

@@ -103,6 +103,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     """See the module's docstring."""
 
     Config = SplatConfig
+    together = "whole"
+    counted = ("control.pull", "control.views")
     renamed: ClassVar = {"pose_delta": "poses.delta"}
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     camera_from_world: Tensor  # (V, 4, 4) of the training views
@@ -164,8 +166,10 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             (s.sh_dc, c.lr_sh_dc, c.lr_sh_dc),
             (s.sh_rest, c.lr_sh_rest, c.lr_sh_rest),
         ]
+        k = self.processes.count  # photos a step: as k steps of one, by the rule of Grendel-GS (Zhao et al., ICLR 2025)
+        common = dict(eps=1e-15, skip_untouched=c.sparse_adam, betas=(0.9**k, 0.999**k))
         groups = [
-            dict(params=[p], lr=lr, lr_final=final, eps=1e-15, skip_untouched=c.sparse_adam) for p, lr, final in rates
+            dict(params=[p], lr=math.sqrt(k) * lr, lr_final=math.sqrt(k) * final, **common) for p, lr, final in rates
         ]
         if c.exposure:
             groups.append(dict(params=[self.log_gain], lr=1e-2, lr_final=1e-3))
@@ -237,7 +241,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         pulls = torch.zeros_like(projected.xy) if c.absgrad and c.densify == "adc" else None
         if c.densify == "adc" and pulls is None and self.training:
             projected.xy.retain_grad()
-        shaped = c.surface and progress >= c.surface_from and self.steps % SHAPED_EVERY == 0
+        shaped = c.surface and progress >= c.surface_from and self.steps // self.processes.count % SHAPED_EVERY == 0
         if shaped:
             color = torch.cat([color, plane_features(s, self._pose(batch.view).detach())], 1)
             background = torch.cat([background, background.new_zeros(color.shape[1] - 3)])
@@ -293,7 +297,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
 
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         c, s = self.config, self.splats
-        self.steps = step + 1
+        k = self.processes.count  # steps since the last time
+        self.steps = step + k
         self._pixels = max(self._pixels, self._pixels_at(progress))  # also where `--minutes` begin anew
         if c.refine_poses:
             self.poses.hold_together()
@@ -310,7 +315,9 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
                 if pull is not None:  # nothing was in sight
                     self.control.observe(pull, projected.radius, width, height)
             # A step late: a change costs some dB at first, and round numbers of steps are where runs are scored.
-            if step >= c.densify_from and step % c.densify_every == 0 and step:
+            if step >= c.densify_from and step % c.densify_every < k and step >= k:
+                if isinstance(self.control, Adc):
+                    self.processes.total(self.control.pull, self.control.views)
                 self.control.refine(s, players[0].optimizer, step, generator)
         if isinstance(self.control, Mcmc):
             self.control.explore(s, players[0].optimizer.param_groups[0]["lr"], generator)

@@ -67,7 +67,6 @@ class WarmStart(HashRadiance):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As a player's (`methods.players.Loss`)."""
         rays, device = len(batch), batch.origins.device
-        self._drawn += rays
         samples, marched = self.samples(
             batch.origins, batch.directions, torch.rand(rays, generator=generator, device=device)
         )
@@ -76,7 +75,9 @@ class WarmStart(HashRadiance):
             background = torch.rand(rays, 3, generator=generator, device=device)
         out = composite_radiance(self, samples, batch.directions, background)
         error = (out.rgb - batch.rgb).square().mean()
-        self.budget.spent(len(samples) + 0.2 * marched, rays)
+        spent, drawn = self.processes.sums(len(samples) + 0.2 * marched, rays)
+        self.budget.spent(spent, int(drawn))
+        self._drawn += int(drawn)
         metrics = {"psnr": -10 * torch.log10(error.detach()), "samples_per_ray": len(samples) / rays}
         metrics["marched_per_ray"] = marched / rays
         return {"color": error, "distortion": DISTORTION * out.distortion.mean()}, metrics
