@@ -167,7 +167,9 @@ class Processes:
         device = every[0].device
         tables = [p for p in every if p.ndim > 1 and len(p) >= MANY]
         marks = [torch.tensor([p.grad is not None for p in every], dtype=torch.uint8, device=device)]
-        marks += [torch.zeros(len(p), dtype=torch.uint8) if p.grad is None else touched(p.grad) for p in tables]
+        marks += [
+            torch.zeros(len(p), dtype=torch.uint8, device=device) if p.grad is None else touched(p.grad) for p in tables
+        ]
         sizes = [len(m) for m in marks]
         met = torch.cat(marks)
         self.largest(met)
