@@ -40,6 +40,7 @@ STOREYS = [
     {"meshing", "reconstruct"},
     {"evaluate"},
     {"train"},
+    {"batch"},
     {"cli", "viewer", "scenes", "convert", "covering", "denoise", "inpaint", "upscale", "sampling"},
 ]
 STOREY_OF = {name: i for i, names in enumerate(STOREYS) for name in names}
