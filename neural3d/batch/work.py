@@ -35,7 +35,7 @@ from neural3d.sfm.footage import find_footage
 from neural3d.sfm.solve import read_report
 
 PROGRAM = [sys.executable, "-m", "neural3d.cli.leashed"]
-GRACE = 20.0  # seconds that a command has to save and end
+GRACE = 45.0  # seconds that a command has to save and end, which takes one or two
 TAIL = 8192  # bytes at the end of a log in which its last words are looked for
 
 

@@ -90,8 +90,8 @@ def print_overview() -> None:
     print_table(shown)
     print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
-        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk\n"
-        "or memory is full), 130 stopped by Ctrl-C"
+        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; some of a\n"
+        "batch failed; the disk or memory is full), 130 stopped by Ctrl-C"
     )
 
 

@@ -18,8 +18,8 @@ from neural3d.cli import main
 from neural3d.errors import UserError
 from neural3d.lock import Lock
 
-PATIENCE = 10.0  # seconds to save and end, before it is interrupted, wherever it stands
-FREE_WITHIN = 30.0  # seconds in which an earlier process must be gone
+PATIENCE = 20.0  # seconds to save and end, before it is interrupted, wherever it stands
+FREE_WITHIN = 60.0  # seconds in which an earlier process must be gone
 
 
 def watch(leash: int) -> None:
