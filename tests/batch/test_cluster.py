@@ -1,17 +1,27 @@
 """`neural3d batch --address` on a Ray cluster of two nodes on this machine, one of which is killed half-way."""
 
 import json
+import os
 import threading
 import time
 
 import pytest
+from ports import free_port
 from toy import ball_capture
 
 from neural3d.cli import main
 
+for wait in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):  # else too little on a busy machine
+    os.environ.setdefault(f"RAY_{wait}", "300")
 ray = pytest.importorskip("ray", reason="ray, of the extra 'cluster', is not installed")
 
 NAMES = [f"capture{i}" for i in range(6)]
+AGENTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+
+
+def ports() -> dict[str, int]:
+    """Of a node's agents: without them it waits for each of these to tell its own, and dies after 15 s."""
+    return {name: free_port() for name in AGENTS}
 
 
 @pytest.fixture
@@ -19,8 +29,8 @@ def cluster():
     """A head without cores, and two nodes of one core each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1, memory=2**31) for _ in range(2)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **ports()})
+    nodes = [cluster.add_node(num_cpus=1, memory=2**31, **ports()) for _ in range(2)]
     yield cluster, nodes
     ray.shutdown()
     cluster.shutdown()

@@ -70,12 +70,15 @@ def test_jobs_end_with_the_batch_and_are_saved(tmp_path, number):
     ball_capture(tmp_path / "a", train=4, test=2)
     words = ["batch", tmp_path / "a", "--out", tmp_path / "out", "--steps", "1000000", *TINY, *SETTINGS]
     command = [sys.executable, "-m", "neural3d.cli", *map(str, words)]
-    batch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     run = tmp_path / "out" / "a" / "run"
-    wait(lambda: (run / "metrics.jsonl").exists() or batch.poll() is not None)
-    process = json.loads((tmp_path / "out" / "a" / "now.json").read_text())["process"]
-    batch.send_signal(number)
-    said, _ = batch.communicate(timeout=300)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as batch:
+        try:
+            wait(lambda: (run / "metrics.jsonl").exists() or batch.poll() is not None)
+            process = json.loads((tmp_path / "out" / "a" / "now.json").read_text())["process"]
+            batch.send_signal(number)
+            said, _ = batch.communicate(timeout=300)
+        finally:
+            batch.kill()
     wait(lambda: not alive(process))
     assert saved_step(run / "checkpoint.safetensors") >= 50
     if number == signal.SIGINT:
