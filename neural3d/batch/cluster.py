@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -24,7 +25,7 @@ class Cluster:
         self._ray: Any = ray
         hears = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"--address {address}: no Ray cluster answers there ({said}); check it.") from None
@@ -53,8 +54,8 @@ class Cluster:
         try:
             return str(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return lines[0] if lines else type(error).__name__
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            return lines[-1 if isinstance(error, self._ray.exceptions.RayTaskError) else 0]  # a traceback's last
 
     def stop(self) -> None:
         for ref in self._refs:

@@ -16,7 +16,7 @@ for wait in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):  # 
 ray = pytest.importorskip("ray", reason="ray, of the extra 'cluster', is not installed")
 
 NAMES = [f"capture{i}" for i in range(6)]
-AGENTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+AGENTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
 
 
 def ports() -> dict[str, int]:
