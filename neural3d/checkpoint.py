@@ -115,6 +115,15 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     return state
 
 
+def saved_step(path: Path) -> int:
+    """The step of a run's checkpoint, without its tensors. Raises UserError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as f:
+            return int(json.loads(f.metadata()["neural3d"])["plain"]["step"])
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path}: not a checkpoint of neural3d, or a damaged one ({error}); train anew.") from None
+
+
 def _checksum(key: str, tensor: Tensor) -> int:
     """CRC-32 of a tensor's name, kind, shape and bytes: finds every changed bit, at several GB/s."""
     start = zlib.crc32(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())

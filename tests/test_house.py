@@ -52,6 +52,7 @@ STOREYS = [
     {"meshing", "reconstruct"},
     {"evaluate"},
     {"train"},
+    {"batch"},
     {"cli", "viewer", "scenes", "convert", "covering", "denoise", "inpaint", "upscale", "sampling"},
     {"__main__"},
 ]

@@ -19,6 +19,7 @@ from neural3d.cli.console import NOWHERE, OutOption, Output, say_next
 from neural3d.ops import native
 
 READS_ONLY = {"eval", "info", "view"}  # eval writes into the run that it reads
+OUT_IS_AN_OPTION = {"batch"}  # which takes any number of words
 
 
 def options_of(command):
@@ -41,6 +42,8 @@ def test_what_is_read_comes_first_and_what_is_written_last(name):
     hints = get_type_hints(COMMANDS[name], include_extras=True)
     if name in READS_ONLY:
         assert len(positional) == 1 and "out" not in flags
+    elif name in OUT_IS_AN_OPTION:
+        assert len(positional) == 1 and flags[0] == "out_" and hints["out_"] == OutOption
     else:
         assert positional[-1] == "out" and flags[0] == "out_"
         assert hints["out"] == Output and hints["out_"] == OutOption
@@ -72,7 +75,7 @@ def test_a_mistake_is_answered_with_the_commands_own_help(name, stray, capsys):
     assert f"neural3d {name} --help" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in READS_ONLY])
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in READS_ONLY | OUT_IS_AN_OPTION])
 def test_out_is_the_last_word_or_an_option(name, capsys, monkeypatch):
     given = []
     monkeypatch.setattr(COMMANDS[name], "run", lambda self: given.append(self.out))

@@ -16,6 +16,7 @@ import tyro
 from rich.table import Table
 
 from neural3d import __version__
+from neural3d.cli.batch import Batch
 from neural3d.cli.body import BodyLearn, BodyMake
 from neural3d.cli.console import given_once, print_error, print_table
 from neural3d.cli.convert import Convert
@@ -37,7 +38,7 @@ from neural3d.errors import UserError, out_of_memory
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo, "info": Info, "process": Process, "train": Train, "eval": Eval, "render": Render, "export": Export,
     "view": View, "convert": Convert, "reconstruct": Reconstruct, "sample": Sample,
-    "denoise": Denoise,    "body make": BodyMake, "body learn": BodyLearn,
+    "denoise": Denoise, "batch": Batch, "body make": BodyMake, "body learn": BodyLearn,
 }  # fmt: skip
 
 SETTINGS = ("--set", "--shape", "--pose")  # options that take any number of NAME=VALUE
@@ -89,8 +90,8 @@ def print_overview() -> None:
     print_table(shown)
     print(
         "\nneural3d COMMAND --help lists a command's options; neural3d --version.\n"
-        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; the disk\n"
-        "or memory is full), 130 stopped by Ctrl-C"
+        "exit codes: 0 done, 2 bad input, 3 no whole result (process placed fewer than half of the photos; some of a\n"
+        "batch failed; the disk or memory is full), 130 stopped by Ctrl-C"
     )
 
 

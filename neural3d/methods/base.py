@@ -70,6 +70,11 @@ class Method(nn.Module, abc.ABC):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Takes back what `extra_state` gave."""
 
+    @classmethod
+    def most_memory(cls, config: Any) -> int:
+        """Bytes that training takes at most beside the photos, as far as the settings alone tell; 0: not much."""
+        return 0
+
     def memory_estimate(self) -> list[str]:
         """Sentences to show before training starts, such as the memory it may take."""
         return []

@@ -193,6 +193,10 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             self.control.resize(count)
         return super().load_state_dict(state_dict, *args, **options)
 
+    @classmethod
+    def most_memory(cls, config: SplatConfig) -> int:
+        return config.max_splats * splat_bytes(config.sh_degree)
+
     def memory_estimate(self) -> list[str]:
         c, s = self.config, self.splats
         per_splat = splat_bytes(s.sh_degree)
