@@ -153,9 +153,9 @@ def test_a_bowl_opens(tmp_path):
     """From where its silhouettes fill it, in glossy photos; what is white in all of them keeps its depth to itself."""
     ball = HollowBall(hollows=(((0.8, 0.0, 0.0), (0.8, 0.0, 0.0), 0.4),))
     folder = photograph(ball, tmp_path / "capture", 9, front=True, alpha=True, size=48)
-    trainer = start(folder, tmp_path / "run", "horizon=400")
+    trainer = start(folder, tmp_path / "run", "horizon=600")
     errors = []
-    for steps in (1, 400):
+    for steps in (1, 600):
         trainer.fit(steps, previews=False)
         trainer.method.eval()
         told = []
