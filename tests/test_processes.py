@@ -21,7 +21,7 @@ from neural3d.train import Trainer
 
 CPU = torch.device("cpu")
 WORKER = Path(__file__).with_name("two_processes.py")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]  # any free port
 
 
 def environment() -> dict[str, str]:
@@ -33,7 +33,7 @@ def ran(tmp_path_factory):
     """The folder in which two processes have done what two_processes.py says."""
     folder = tmp_path_factory.mktemp("two")
     ball_capture(folder / "photos", train=6, test=1, size=24)
-    command = [*TORCHRUN, "29571", str(WORKER), str(folder)]
+    command = [*TORCHRUN, str(WORKER), str(folder)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -95,14 +95,14 @@ def test_what_is_touched():
 
 def test_a_method_for_one_process_says_so(tmp_path):
     photos = ball_capture(tmp_path / "photos")
-    command = [*TORCHRUN, "29572", "-m", "neural3d", "train", str(photos), "run", "--method", "dvr", "--device", "cpu"]
+    command = [*TORCHRUN, "-m", "neural3d", "train", str(photos), "run", "--method", "dvr", "--device", "cpu"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode and "dvr trains in one process alone" in done.stderr
 
 
 def test_where_one_is_killed_the_other_ends_soon_and_says_how_to_go_on(tmp_path):
     photos, run = ball_capture(tmp_path / "photos", train=6, test=1, size=24), tmp_path / "run"
-    command = [*TORCHRUN, "29573", "-m", "neural3d", "train", str(photos), str(run), "--method", "splat", "--steps",
+    command = [*TORCHRUN, "-m", "neural3d", "train", str(photos), str(run), "--method", "splat", "--steps",
                "1000000", "--device", "cpu"]  # fmt: skip
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
