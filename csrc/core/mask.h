@@ -62,7 +62,31 @@ N3D_HD f32x fused_where(Mask m, f32x a, f32x b, f32x c) { return select(m, fused
 
 #endif
 
+// What is asked of many packs at once: the bits of all of them, and then whether one was negative or not zero. `or` has
+// four ports on AMD's cores; minima and comparisons share two with multiplication.
+N3D_HD f32x either(f32x a, f32x b) {
+  return reinterpret_cast<f32x>(reinterpret_cast<i32x>(a) | reinterpret_cast<i32x>(b));
+}
+#if defined(__AVX512F__)
+N3D_HD bool any_negative(f32x a) { return _mm512_movepi32_mask((__m512i)a) != 0; }
+N3D_HD bool any_nonzero(f32x a) { return _mm512_test_epi32_mask((__m512i)a, (__m512i)a) != 0; }
+#elif defined(__AVX2__)
+N3D_HD bool any_negative(f32x a) { return _mm256_movemask_ps((__m256)a) != 0; }
+N3D_HD bool any_nonzero(f32x a) { return !_mm256_testz_si256((__m256i)a, (__m256i)a); }
+#else
+N3D_HD bool any_negative(f32x a) { return any(reinterpret_cast<i32x>(a) < 0); }
+N3D_HD bool any_nonzero(f32x a) { return any(reinterpret_cast<i32x>(a) != 0); }
+#endif
+
 // The same for a pack of one.
+N3D_HD double either(double a, double b) {
+  int64_t x, y;
+  memcpy(&x, &a, sizeof x), memcpy(&y, &b, sizeof y), x |= y;
+  memcpy(&a, &x, sizeof a);
+  return a;
+}
+N3D_HD bool any_negative(double a) { return __builtin_signbit(a); }
+N3D_HD bool any_nonzero(double a) { return a != 0; }
 N3D_HD bool at_least(double a, double b) { return a >= b; }
 N3D_HD bool less(double a, double b) { return a < b; }
 N3D_HD bool less(int32_t a, int32_t b) { return a < b; }

@@ -71,6 +71,32 @@ N3D_HD void store_zipped(float* p, f32x a, f32x b) {
 }
 N3D_HD void store_zipped(double* p, double a, double b) { p[0] = a, p[1] = b; }
 
+// (a b c d) of one lane after the other: lane j's are the quad_of(j)-th, which takes the fewest shuffles.
+constexpr int quad_of(int j) { return j % 4 * (kLanes / 4) + j / 4; }
+N3D_HD void store_quads(float* p, f32x a, f32x b, f32x c, f32x d) {
+#if defined(__AVX512F__)
+  const __m512 ab0 = _mm512_unpacklo_ps((__m512)a, (__m512)b), ab2 = _mm512_unpackhi_ps((__m512)a, (__m512)b);
+  const __m512 cd0 = _mm512_unpacklo_ps((__m512)c, (__m512)d), cd2 = _mm512_unpackhi_ps((__m512)c, (__m512)d);
+  store(p, (f32x)_mm512_unpacklo_pd((__m512d)ab0, (__m512d)cd0));
+  store(p + kLanes, (f32x)_mm512_unpackhi_pd((__m512d)ab0, (__m512d)cd0));
+  store(p + 2 * kLanes, (f32x)_mm512_unpacklo_pd((__m512d)ab2, (__m512d)cd2));
+  store(p + 3 * kLanes, (f32x)_mm512_unpackhi_pd((__m512d)ab2, (__m512d)cd2));
+#elif defined(__AVX2__)
+  const __m256 ab0 = _mm256_unpacklo_ps((__m256)a, (__m256)b), ab2 = _mm256_unpackhi_ps((__m256)a, (__m256)b);
+  const __m256 cd0 = _mm256_unpacklo_ps((__m256)c, (__m256)d), cd2 = _mm256_unpackhi_ps((__m256)c, (__m256)d);
+  store(p, (f32x)_mm256_unpacklo_pd((__m256d)ab0, (__m256d)cd0));
+  store(p + kLanes, (f32x)_mm256_unpackhi_pd((__m256d)ab0, (__m256d)cd0));
+  store(p + 2 * kLanes, (f32x)_mm256_unpacklo_pd((__m256d)ab2, (__m256d)cd2));
+  store(p + 3 * kLanes, (f32x)_mm256_unpackhi_pd((__m256d)ab2, (__m256d)cd2));
+#else
+  for (int j = 0; j < kLanes; ++j) {
+    float* to = p + 4 * quad_of(j);
+    to[0] = a[j], to[1] = b[j], to[2] = c[j], to[3] = d[j];
+  }
+#endif
+}
+N3D_HD void store_quads(double* p, double a, double b, double c, double d) { p[0] = a, p[1] = b, p[2] = c, p[3] = d; }
+
 // In place: row i, lane j becomes row j, lane i. Zipping row i with row i + half, log₂ kLanes times, transposes.
 N3D_HD void transpose(f32x (&rows)[kLanes]) {
   for (int round = 1; round < kLanes; round *= 2) {
@@ -169,19 +195,34 @@ N3D_HD void gather_pairs(const double* base, uint32_t index, double& a, double& 
   gather_pair(base, index + 1, c, d);
 }
 
+// Packs in a cache line. What is streamed past the caches goes by whole lines: in parts, it would cost as much as
+// several.
+constexpr int kLine = 64 / sizeof(f32x);
+
 // Rows of memory, `pitch` apart, to planes `stride` apart: planes[c][i] = rows[i][c] for i < count, c < columns.
+// Streamed stores pass by the caches, for planes that are too large to stay there.
 template <class T>
-inline void rows_to_planes(const T* rows, int64_t pitch, int64_t count, int64_t columns, T* planes, int64_t stride) {
+inline void rows_to_planes(const T* rows, int64_t pitch, int64_t count, int64_t columns, T* planes, int64_t stride,
+                           bool streamed) {
   int64_t whole = 0, c0 = 0;  // rows, and columns of them, that were transposed in tiles
   if constexpr (sizeof(T) == 4) {
     whole = count / kLanes * kLanes;
+    streamed = streamed && reinterpret_cast<uintptr_t>(planes) % sizeof(f32x) == 0 && stride % kLanes == 0;
     for (; c0 + kLanes <= columns; c0 += kLanes)
-      for (int64_t i = 0; i < whole; i += kLanes) {
-        f32x tile[kLanes];
-        for (int k = 0; k < kLanes; ++k) tile[k] = load(rows + (i + k) * pitch + c0);
-        transpose(tile);
-        for (int k = 0; k < kLanes; ++k) store(planes + (c0 + k) * stride + i, tile[k]);
+      for (int64_t i = 0; i < whole; i += kLine * kLanes) {
+        const int tiles = int(whole - i < kLine * kLanes ? (whole - i) / kLanes : kLine);
+        f32x tile[kLine][kLanes];
+        for (int t = 0; t < tiles; ++t) {
+          for (int k = 0; k < kLanes; ++k) tile[t][k] = load(rows + (i + t * kLanes + k) * pitch + c0);
+          transpose(tile[t]);
+        }
+        for (int k = 0; k < kLanes; ++k)
+          for (int t = 0; t < tiles; ++t) {
+            T* to = planes + (c0 + k) * stride + i + t * kLanes;
+            streamed ? store_streamed(to, tile[t][k]) : store(to, tile[t][k]);
+          }
       }
+    if (streamed) end_streaming();
   }
   for (int64_t c = 0; c < columns; ++c)
     for (int64_t i = c < c0 ? whole : 0; i < count; ++i) planes[c * stride + i] = rows[i * pitch + c];
@@ -195,8 +236,6 @@ inline void planes_to_rows(const T* planes, int64_t stride, int64_t count, int64
   if constexpr (sizeof(T) == 4) {
     whole = count / kLanes * kLanes;
     streamed = streamed && reinterpret_cast<uintptr_t>(rows) % sizeof(f32x) == 0 && pitch % kLanes == 0;
-    constexpr int kLine =
-        64 / sizeof(f32x);  // packs in a cache line: streamed in parts, it would cost as much as several
     for (int tiles; (tiles = int((columns - c0) / kLanes)) > 0; c0 += tiles * kLanes) {
       tiles = tiles < kLine ? tiles : kLine;
       for (int64_t i = 0; i < whole; i += kLanes) {

@@ -21,9 +21,11 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 11;     // points of a level handed to a thread at once; a multiple of every kLanes
 constexpr int64_t kRowBlock = 1 << 10;  // points transposed at once, likewise
-constexpr int64_t kStreamed = 1 << 20;  // scalars of output from which planes and rows pass by the caches: they would
+constexpr int64_t kStreamed = 1 << 20;  // scalars of features from which planes and rows pass by the caches: they would
                                         // not stay until they are read, and push the table out
 constexpr int64_t kFetched = 1 << 20;   // bytes of a level's table from which it is fetched as a whole
+constexpr int64_t kWide = 1 << 20;      // bytes of a dense level's gradient under which x and x + 1 are added at once:
+                                        // beyond, what lies in two cache lines costs more
 constexpr int64_t kAhead = 3 << 20;     // bytes of a level's table from which entries are fetched a pack ahead
 
 // The planes of a chunk, in the workspace: a[c] + i is coordinate or feature c of the chunk's point i.
@@ -53,7 +55,7 @@ N3D_HD bool outside(T x) {
 
 // Step 1 for points [begin, end) of the chunk; the last block also fills its last pack.
 template <class T>
-void load_planes(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end) {
+void load_planes(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin, int64_t end, bool streamed) {
   const int64_t stride = chunk.stride;
   for (int d = 0; d < 3; ++d) {
     const T* x = a.positions + 3 * chunk.first + d;
@@ -67,7 +69,7 @@ void load_planes(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t begin,
   const int64_t columns = a.levels * a.features;
   if (a.v_features)
     rows_to_planes(a.v_features + (chunk.first + begin) * columns, columns, end - begin, columns, chunk.v + begin,
-                   stride);
+                   stride, streamed);
   if (end < chunk.count) return;
   const int64_t planes = (chunk.out - chunk.x) / stride;
   for (int64_t plane = 0; plane < planes; ++plane)
@@ -152,16 +154,21 @@ N3D_HD void fetch_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l) 
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(table + i);
 }
 
+// Whether on a dense level, where the entry of x + 1 follows that of x, one of them wraps round the level's end, to 0.
 N3D_HD bool any_zero(uint32_t x) { return x == 0; }
 N3D_HD bool any_zero(u32x x) { return lane_bits(x == 0u) != 0; }
+template <class I>
+N3D_HD bool wraps(const I (&index)[8]) {
+  return any_zero(smaller(smaller(index[1], index[3]), smaller(index[5], index[7])));
+}
 
-// f(c, first, second) with two features, the k-th pair of `pairs`, of each corner's entry. On dense levels the entry of
-// x + 1 follows that of x, in the same load, unless it wraps round the level's end, to 0.
+// f(c, first, second) with two features, the k-th pair of `pairs`, of each corner's entry; on dense levels x and x + 1
+// in the same load.
 template <bool kHashed, class T, class I, class F>
 N3D_HD void for_corners(const T* table, const I (&index)[8], uint32_t pairs, uint32_t k, const F& f) {
   using S = typename Lanes<T>::S;
   if constexpr (!kHashed)
-    if (pairs == 1 && !any_zero(smaller(smaller(index[1], index[3]), smaller(index[5], index[7])))) {
+    if (pairs == 1 && !wraps(index)) {
 #pragma GCC unroll 4
       for (int c = 0; c < 8; c += 2) {
         S t0, t1, t2, t3;
@@ -214,22 +221,30 @@ void encode_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, int64_
   if (streamed) end_streaming();
 }
 
-// What a pack of points adds to the entries at its corners: `U` scalars each.
+// What a pack of points adds to a level's table: at each of the corners U scalars, or, where the entry of x + 1 follows
+// that of x, at each of the edges along x all four.
 template <class T, int U>
 struct Terms {
-  static constexpr int kLanes = Lanes<T>::kCount;
+  static constexpr int kLanes = Lanes<T>::kCount, kPlaces = U == 4 ? 4 : 8, kStep = U == 4 ? 2 : U;
   typedef T Unit __attribute__((vector_size(U * sizeof(T)), aligned(sizeof(T)), may_alias));
-  alignas(64) uint32_t entry[8][kLanes];
-  alignas(64) Unit value[8][kLanes];
+  alignas(64) uint32_t entry[kPlaces][kLanes];
+  alignas(64) Unit value[kPlaces][kLanes];
 
-  // Adds in the order of points, then corners; neighbours along a ray share entries, which a loop over corners first
-  // would wait for. Meanwhile fetches the entries that `next` will add to.
-  void add_to(T* table, const Terms& next) const {
+  static constexpr int slot(int j) { return U == 4 && kLanes > 1 ? quad_of(j) : j; }
+
+  static void add(T* table, uint32_t entry, const Unit& value) {
+    *reinterpret_cast<Unit*>(table + kStep * size_t(entry)) += value;
+  }
+
+  // Adds in the order of points, then places; neighbours along a ray share entries, which a loop over places first
+  // would wait for. Meanwhile fetches the entries that `later` will add to.
+  void add_to(T* table, const Terms* later) const {
     for (int j = 0; j < kLanes; ++j)
-      for (int c = 0; c < 8; ++c) {
-        if (c % 2 == 0)
-          __builtin_prefetch(table + U * size_t(next.entry[c][j]), 1);  // x and x + 1 are mostly in a line
-        *reinterpret_cast<Unit*>(table + U * size_t(entry[c][j])) += value[c][j];
+#pragma GCC unroll 8
+      for (int c = 0; c < kPlaces; ++c) {
+        if (later && c % 2 == 0)  // x and x + 1 are mostly in a line
+          __builtin_prefetch(table + kStep * size_t(later->entry[c][j]), 1);
+        add(table, entry[c][j], value[c][slot(j)]);
       }
   }
 
@@ -239,16 +254,50 @@ struct Terms {
     Unit term[8 * kLanes];
     int count = 0;
     for (int j = 0; j < kLanes; ++j)
-      for (int c = 0; c < 8; ++c) {
+      for (int c = 0; c < kPlaces; ++c) {
         at[count] = entry[c][j];
         term[count] = value[c][j];
         count += entry[c][j] - lo < hi - lo;
       }
-    for (int i = 0; i < count; ++i) *reinterpret_cast<Unit*>(table + U * size_t(at[i])) += term[i];
+    for (int i = 0; i < count; ++i) add(table, at[i], term[i]);
   }
 };
 
-// Adds to the entries [lo, hi) of a level.
+// The terms of the last packs: each is added when the entries it goes to, fetched when it came, have arrived.
+template <class T, int U>
+struct Pending {
+  static constexpr int kDelay = 3;
+  Terms<T, U> terms[kDelay + 1] = {};  // zeros, to be added to the first entry
+  int now = 0;
+
+  Terms<T, U>& newest() { return terms[now]; }
+  void add_oldest_to(T* table, bool fetching) {
+    const Terms<T, U>* later = fetching ? &terms[now] : nullptr;
+    now = now == kDelay ? 0 : now + 1;
+    terms[now].add_to(table, later);
+  }
+  void add_all_to(T* table) {
+    for (int k = 0; k < kDelay; ++k) add_oldest_to(table, false);
+  }
+};
+
+// Those of two features a corner, from its weights and the points' gradients v0, v1.
+template <class T, class S, class I>
+N3D_HD void set_terms(Terms<T, 2>& to, const I (&index)[8], const S (&w)[8], S v0, S v1) {
+  for (int c = 0; c < 8; ++c) {
+    store(to.entry[c], index[c]);
+    store_zipped(reinterpret_cast<T*>(to.value[c]), w[c] * v0, w[c] * v1);
+  }
+}
+template <class T, class S, class I>
+N3D_HD void set_terms(Terms<T, 4>& to, const I (&index)[8], const S (&w)[8], S v0, S v1) {
+  for (int c = 0; c < 8; c += 2) {
+    store(to.entry[c / 2], index[c]);
+    store_quads(reinterpret_cast<T*>(to.value[c / 2]), w[c] * v0, w[c] * v1, w[c + 1] * v0, w[c + 1] * v1);
+  }
+}
+
+// Adds to the entries [lo, hi) of a level. U scalars at a time; 4: all entries of a dense level, of two features each.
 template <bool kHashed, bool kAlong, int U, class T>
 void scatter_units(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
   using S = typename Lanes<T>::S;
@@ -257,10 +306,9 @@ void scatter_units(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint3
   T* table = a.out + level.offset * a.features;
   const T* v = chunk.v + l * a.features * chunk.stride;
   const S scale = S{} + T(level.scale), weight = S{} + T(level.weight);
-  const uint32_t units = a.features / U;
+  const uint32_t units = U == 4 ? 1 : a.features / U;
   const bool whole = hi - lo == level.size;
-  Terms<T, U> terms[2] = {};  // one pack is added while the next one's entries are on their way
-  int now = 0;
+  Pending<T, U> pending;
   for (int64_t i = 0; i < chunk.count; i += Lanes<T>::kCount) {
     S x[3], w[8];
     I index[8];
@@ -268,30 +316,47 @@ void scatter_units(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint3
     const GridCell<S, I> at(scale, x);
     corner_indices<kHashed>(level, at.cell, index);
     weights<kAlong>(chunk, i, scale, at.frac, w);
-    for (uint32_t k = 0; k < units; ++k) {
-      Terms<T, U>&next = terms[now], &ready = terms[now ^= 1];
-      const T* vk = v + U * k * chunk.stride + i;
-      for (int c = 0; c < 8; ++c) store(next.entry[c], index[c] * units + k);
-      if constexpr (U == 1) {
-        const S v0 = load(vk) * weight;
-        for (int c = 0; c < 8; ++c) store(reinterpret_cast<T*>(next.value[c]), w[c] * v0);
-      } else {
-        const S v0 = load(vk) * weight, v1 = load(vk + chunk.stride) * weight;
-        for (int c = 0; c < 8; ++c) store_zipped(reinterpret_cast<T*>(next.value[c]), w[c] * v0, w[c] * v1);
+    if constexpr (U == 4)
+      if (wraps(index)) {
+        pending.add_all_to(table);
+        pending = {};
+        Terms<T, 2> terms;
+        set_terms(terms, index, w, load(v + i) * weight, load(v + chunk.stride + i) * weight);
+        terms.add_to(table, nullptr);
+        continue;
       }
-      whole ? ready.add_to(table, next) : next.add_range_to(table, lo * units, hi * units);
+    for (uint32_t k = 0; k < units; ++k) {
+      Terms<T, U>& terms = pending.newest();
+      const T* vk = v + U * k * chunk.stride + i;
+      if constexpr (U == 1) {
+        const S vi = load(vk) * weight;
+        for (int c = 0; c < 8; ++c) {
+          store(terms.entry[c], index[c] * units + k);
+          store(reinterpret_cast<T*>(terms.value[c]), w[c] * vi);
+        }
+      } else {
+        I entry[8];
+        for (int c = 0; c < 8; ++c) entry[c] = index[c] * units + k;
+        set_terms(terms, entry, w, load(vk) * weight, load(vk + chunk.stride) * weight);
+      }
+      if (!whole)
+        terms.add_range_to(table, lo * units, hi * units);
+      else
+        pending.add_oldest_to(table, U < 4);
     }
   }
-  if (whole) terms[now ^ 1].add_to(table, terms[now]);
+  if (whole) pending.add_all_to(table);
 }
 
 template <bool kHashed, bool kAlong, class T>
 void scatter_level(const HashGridArgs<T>& a, const Chunk<T>& chunk, int l, uint32_t lo, uint32_t hi) {
-  if (a.level[l].weight == 0) return;
-  if (a.features == 1)
-    scatter_units<kHashed, kAlong, 1>(a, chunk, l, lo, hi);
-  else
-    scatter_units<kHashed, kAlong, 2>(a, chunk, l, lo, hi);
+  const HashGridLevel& level = a.level[l];
+  if (level.weight == 0) return;
+  if (a.features == 1) return scatter_units<kHashed, kAlong, 1>(a, chunk, l, lo, hi);
+  if constexpr (!kHashed)
+    if (a.features == 2 && hi - lo == level.size && int64_t(2 * level.size * sizeof(T)) < kWide)
+      return scatter_units<kHashed, kAlong, 4>(a, chunk, l, lo, hi);
+  scatter_units<kHashed, kAlong, 2>(a, chunk, l, lo, hi);
 }
 
 template <bool kHashed, bool kAlong, class T>
@@ -351,11 +416,12 @@ void store_positions(const HashGridArgs<T>& a, const Chunk<T>& chunk, int64_t be
 // body(chunk) for each chunk, between steps 1 and 3. `out_planes` is what the body needs besides its inputs.
 template <class T, class F>
 void for_chunks(const HashGridArgs<T>& a, int64_t out_planes, const F& body) {
+  const bool streamed = a.n * a.levels * a.features >= kStreamed;
   const int64_t planes = 3 + (a.direction ? 3 : 0) + (a.v_features ? a.levels * a.features : 0) + out_planes;
   const int64_t stride = a.workspace_size / planes / kLanes * kLanes;
   for (int64_t first = 0; first < a.n; first += stride) {
     const Chunk<T> chunk(a, first, stride);
-    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { load_planes(a, chunk, b, e); });
+    parallel_chunks(chunk.count, kRowBlock, [&](int64_t b, int64_t e) { load_planes(a, chunk, b, e, streamed); });
     body(chunk);
   }
 }

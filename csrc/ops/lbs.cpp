@@ -45,7 +45,7 @@ constexpr int64_t kTask = 4 * kBlock;
 template <class T>
 void to_planes(const T* rows, int64_t pitch, const Group& group, int64_t columns, T* planes, int width) {
   if (group.count < width) std::memset(planes, 0, sizeof(T) * columns * width);
-  rows_to_planes(rows + group.first * pitch, pitch, group.count, columns, planes, width);
+  rows_to_planes(rows + group.first * pitch, pitch, group.count, columns, planes, width, false);
 }
 template <class T>
 void from_planes(const T* planes, int width, const Group& group, int64_t columns, T* rows, int64_t pitch) {

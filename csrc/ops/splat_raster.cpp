@@ -87,7 +87,8 @@ struct Features {
 template <class T, class F>
 N3D_HD typename Lanes<T>::S alpha_at(const Splat<T>& g, const TilePlace<T>& place, int cell, int v, const F& among) {
   using S = typename Lanes<T>::S;
-  const S dx = place.x_of(cell, v) - g.x, dy = place.y_of(cell, v) - g.y;
+  // Towards the centre, so that places are read by the subtraction; only products of two of these count.
+  const S dx = g.x - place.x_of(cell, v), dy = g.y - place.y_of(cell, v);
   const S e = exponent<S>(dx, dy, same(S{}, g.a), same(S{}, g.b), same(S{}, g.c), same(S{}, g.level));
   const auto covered = among(at_least(e, same(S{}, T(kLevelMin))));
   return only(covered, minimum(power_of_two(e), same(S{}, T(kAlphaMax))));
@@ -125,14 +126,14 @@ N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[
   using S = typename Lanes<T>::S;
   constexpr int n = Lanes<T>::kCount, kPacks = kCellPixels / n;
   FrontCell<kChannels, T>& p = tile.cells[cell];
-  S next[kPacks], w[kPacks], margin = same(S{}, T(1)), most{};
+  S next[kPacks], w[kPacks], margins{}, weights{};
   for (int k = 0; k < kPacks; ++k) {
     const S alpha = alpha_at(g, place, cell, k * n, [](auto covered) { return covered; });
     const S through = load(p.through + k * n);
     next[k] = fused(-through, alpha, through), w[k] = through * alpha;
-    margin = minimum(margin, next[k] - load(p.least + k * n));
+    margins = either(margins, next[k] - load(p.least + k * n));
   }
-  if (__builtin_expect(any(less(margin, S{})), 0)) {  // pixels die: covered ones, elsewhere T stays, and is no less
+  if (__builtin_expect(any_negative(margins), 0)) {  // pixels die: covered ones, elsewhere T stays, and is no less
     bool live = false;
     for (int k = 0; k < kPacks; ++k) {
       const auto dying = less(next[k], load(p.least + k * n));
@@ -151,9 +152,9 @@ N3D_HD bool blend_cell(const Splat<T>& g, const typename Lanes<T>::S (&feature)[
       store(p.sum[c] + k * n,
             kFinite ? fused(w[k], feature[c], sum) : fused_where(less(S{}, w[k]), w[k], feature[c], sum));
     }
-    most = maximum(most, w[k]);
+    weights = either(weights, w[k]);
   }
-  return any(less(S{}, most));
+  return any_nonzero(weights);
 }
 
 // Channels [c0, c0 + kChannels) of a tile.
