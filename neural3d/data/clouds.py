@@ -65,7 +65,7 @@ class CloudSource:
 
     def __init__(self, shape: Shape, device: torch.device, open_: bool | None = None):
         points, given = _cloud_of(shape)
-        self.given = given is not None
+        self.given, sheet = given is not None, False
         kept = ~clouds.strays(points)
         self.strays = len(points) - int(kept.sum())
         points = points[kept]
@@ -75,7 +75,7 @@ class CloudSource:
             normals = given[kept]
         else:
             assert around.normals is not None
-            normals = outward_normals(points, around.normals, around.spacing)
+            normals, sheet = outward_normals(points, around.normals, around.spacing)
         self.noise = clouds.noise(tree, normals)
         area = clouds.areas(around, normals, self.noise)
         spacing = np.sqrt(area)
@@ -91,7 +91,7 @@ class CloudSource:
             normals, chi, at = -normals, -chi, -at
         before = indicator.sample(chi, points + (BESIDE * blur)[:, None] * normals)
         self.openness = openness(before)
-        self.open = self.openness > OPEN if open_ is None else open_
+        self.open = sheet or self.openness > OPEN if open_ is None else open_
         level = float(at.median())
         # Areas are estimates, too small of noisy or scattered points: the rise of χ to the points tells its scale.
         scale = min(max(RISE / float((at - before).median()), 1.0), 1.5)

@@ -26,21 +26,28 @@ TREE_NEIGHBOURS = 10  # of the spanning tree
 AGREEMENT = 2.0  # of neighbours, beside how even χ is; at 1.0, tries that follow a noise of 1 % win
 APART = 0.45  # of the noise is left where walls are told apart; points split by height leave √(1 − 2/π) = 0.6
 WALL = 3.0  # of the noise that is left: a neighbour farther behind is of a wall's other side
+EVEN = 1.2  # χ of the spanning tree may be so much less even than that of the best try
+SMALL = 0.01  # share of all points that a plane may be of
+AS_WELL = 0.01  # share of neighbours that may face opposite ways more than in the best try
+SHEET = 0.2  # openness from which the spanning tree's surface is a sheet; noise makes it look less open than it is
 OPEN = 0.3  # openness from which a surface counts as open
 
 
 def outward_normals(
     points: Float[np.ndarray, "N 3"], planes: Float[np.ndarray, "N 3"], spacing: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N 3"]:
-    """`planes`, unit normals of either sign, turned outward. spacing: see `geometry.clouds`."""
+) -> tuple[Float[np.ndarray, "N 3"], bool]:
+    """(`planes`, unit normals of either sign, turned outward; whether they are of a sheet, which encloses nothing).
+
+    spacing: see `geometry.clouds`.
+    """
     some = np.random.default_rng(0).permutation(len(points))[:ORIENTED]
     share = spacing[some] * math.sqrt(len(points) / len(some))
-    turned = _outward(points[some], planes[some], share)
+    turned, sheet = _outward(points[some], planes[some], share)
     nearest = clouds.tree_of(points[some]).query(points, workers=-1)[1]
-    return _along(planes, turned[nearest])
+    return _along(planes, turned[nearest]), sheet
 
 
-def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> Float[np.ndarray, "N 3"]:
+def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> tuple[Float[np.ndarray, "N 3"], bool]:
     """The best try.
 
     Where the points' noise is far less among those that face the same way, these are one side of a thin wall, and what
@@ -48,7 +55,9 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> Flo
     blurred by the points' spacing, and tells little of walls that are thinner. Of others that one in which χ, summed
     exactly, is most nearly 1/2 at the points, and neighbours agree best. χ alone would follow the noise: scattered
     wrong signs bring it nearer to 1/2 at points that lie off the surface.
-    The spanning tree counts instead where neighbours agree far better in it, and the surface that it makes is open.
+    The spanning tree (`along_tree`) counts instead where neighbours agree far better in it and χ is about as even: a
+    patch that it turns the wrong way would show there. (Not of few points, whose planes are of too much at once.) χ says nothing of sheets, and would make walls solid whose sides
+    noise mixes, with all that they enclose. So it counts also where the surface that it makes is a sheet.
     """
     tree = clouds.tree_of(points)
     around = tree.query(points, min(clouds.PLANE_NEIGHBOURS, len(points)), workers=-1)[1]
@@ -66,22 +75,25 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> Flo
         if (thick := left >= APART * noise) and vectors is from_middle:
             continue
         if thick:
-            chi = (matrix * torch.from_numpy(tried * area).float()).sum((1, 2))
-            doubt = float(chi.std() / chi.median().abs()) + AGREEMENT * _disagreement(tried, neighbours)
+            doubt = _unevenness(matrix, tried * area) + AGREEMENT * _disagreement(tried, neighbours)
         else:
             behind = -np.einsum("nkc,nc->nk", points[neighbours] - points[:, None], tried)
             doubt = _disagreement(tried, neighbours, behind < WALL * left)
         if (thick, doubt) < least:
             least, best = (thick, doubt), tried
+    if not least[0]:
+        return best, False
     spanned = along_tree(planes, neighbours)
-    if least[0] and _disagreement(spanned, neighbours) < 0.5 * _disagreement(best, neighbours):
-        vectors = torch.from_numpy(spanned * area).float()
-        if float((matrix * vectors).sum((1, 2)).median()) < 0:
-            spanned, vectors = -spanned, -vectors
-        before = points[judges] + (2 * width[:, None] * spanned)[judges]
-        if openness((winding_matrix(points, width, before) * vectors).sum((1, 2))) > OPEN:
-            return spanned
-    return best
+    if float((matrix * torch.from_numpy(spanned * area).float()).sum((1, 2)).median()) < 0:
+        spanned = -spanned
+    of_tree, of_best = _disagreement(spanned, neighbours), _disagreement(best, neighbours)
+    as_even = _unevenness(matrix, spanned * area) < EVEN * _unevenness(matrix, best * area)
+    if as_even and of_tree < 0.5 * of_best and around.shape[1] < SMALL * len(points):
+        return spanned, False
+    before = winding_matrix(points, width, points[judges] + (2 * width[:, None] * spanned)[judges])
+    opening = openness((before * torch.from_numpy(spanned * area).float()).sum((1, 2)))
+    sheet = of_tree < of_best + AS_WELL and opening > SHEET
+    return spanned if sheet else best, sheet
 
 
 def outward_vectors(points: Float[np.ndarray, "N 3"], area: Float[Tensor, "N"]) -> Iterator[Float[Tensor, "N 3"]]:
@@ -135,6 +147,12 @@ def along_tree(planes: Float[np.ndarray, "N 3"], neighbours: np.ndarray) -> Floa
 def _disagreement(normals: np.ndarray, neighbours: np.ndarray, same: np.ndarray | bool = True) -> float:
     """Share of neighbours that face opposite ways. same: those that lie on the same side of a wall."""
     return float(((np.einsum("nc,nkc->nk", normals, normals[neighbours]) < -0.5) & same).mean())
+
+
+def _unevenness(matrix: Tensor, vectors: Float[np.ndarray, "N 3"]) -> float:
+    """How much χ differs among the judges, where it should be 1/2."""
+    chi = (matrix * torch.from_numpy(vectors).float()).sum((1, 2))
+    return float(chi.std() / chi.median().abs())
 
 
 def _along(planes: np.ndarray, vectors: np.ndarray) -> Float[np.ndarray, "N 3"]:

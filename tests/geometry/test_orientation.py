@@ -9,8 +9,11 @@ from neural3d.geometry.orientation import outward_normals
 
 
 def oriented(points):
-    tree = clouds.tree_of(points)
-    around = clouds.surroundings(tree, planes=True)
+    return told(points)[0]
+
+
+def told(points):
+    around = clouds.surroundings(clouds.tree_of(points), planes=True)
     return outward_normals(points, around.normals, around.spacing)
 
 
@@ -40,6 +43,17 @@ def test_both_sides_of_a_wall_thinner_than_its_points_are_apart():
     points, normals = bowl(np.random.default_rng(0), 6000, 0.02)
     points += 0.003 * np.random.default_rng(1).standard_normal(points.shape)  # √(area / points) = 0.035
     assert ((oriented(points) * normals).sum(1) > 0).mean() > 0.9
+
+
+def test_a_wall_thinner_than_its_noise_is_a_sheet():
+    # With its sides mixed, what a cup encloses would be solid.
+    rng = np.random.default_rng(0)
+    points, normals = bowl(rng, 12_000, 0.01)
+    points += 0.012 * rng.standard_normal(points.shape)
+    turned, sheet = told(points)
+    out = (turned * points).sum(1)
+    assert sheet and max((out > 0).mean(), (out < 0).mean()) > 0.98
+    assert not told(0.9 * sphere(rng, 8000)[0])[1]
 
 
 def test_one_side_of_a_sheet():
