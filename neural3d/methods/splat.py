@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
@@ -27,7 +28,7 @@ from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.methods.players import Player
 from neural3d.methods.poses import PoseCorrections
-from neural3d.methods.seeds import seed_splats
+from neural3d.methods.seeds import begun, seed_splats, within
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
@@ -64,6 +65,10 @@ class SplatConfig:
     random_background: bool = True  # alpha images: a fresh background colour per step, so that empty means transparent
     exposure: bool = False  # a colour gain per training photo; their mean is what is exported
     refine_poses: bool = False  # camera poses move with the scene
+
+    partition: bool = False  # cells of the scene train one by one in processes of their own, and are joined
+    cells: int = 0  # partition: how many; 0: as many as memory asks for, at least 4
+    start: str = ""  # a run of the same capture: its splats and gains are begun with, not the points
 
     surface: bool = False  # flat splats that lie on surfaces, for meshes; a quarter of the steps in the same time fewer
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
@@ -132,6 +137,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         )
         if c.exposure:
             self.log_gain = nn.Parameter(torch.zeros(len(cameras), 3))
+        self.gauge = torch.zeros(3)  # mean of the log gains: 0, but that of a part of a scene is as its whole has it
         if c.refine_poses:
             self.poses = PoseCorrections(cameras)
         self.steps = 0  # finished
@@ -178,20 +184,34 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return groups
 
     def extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "pixels": self._pixels}
+        return {"steps": self.steps, "pixels": self._pixels, "gauge": self.gauge.tolist()}
+
+    def begin(self) -> None:
+        c = self.config
+        if not c.start:
+            return
+        splats, gains = begun(Path(c.start), self.scene, c.sh_degree)
+        self._resize(len(splats))
+        self.splats.load_state_dict(splats.state_dict())
+        if c.exposure and gains is not None:
+            self.gauge = gains.mean(0)
+            self.log_gain.data.copy_(gains)
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
         self._pixels = state.get("pixels", self._most)  # runs of before photos grew have seen them whole
+        self.gauge = torch.tensor(state.get("gauge", [0.0, 0.0, 0.0]))
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
         """Also of a checkpoint with another number of splats; the Parameter objects stay."""
-        count = len(state_dict["splats.means"])
+        self._resize(len(state_dict["splats.means"]))
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def _resize(self, count: int) -> None:
         for p in self.splats.parameters():
             p.data = p.data.new_empty(count, *p.shape[1:])
         if self.control is not None:
             self.control.resize(count)
-        return super().load_state_dict(state_dict, *args, **options)
 
     @classmethod
     def most_memory(cls, config: SplatConfig) -> int:
@@ -285,8 +305,10 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return losses, {"psnr": psnr, "splats": len(s)}
 
     def gains(self) -> Float[Tensor, "V 3"] | None:
-        """Relative: their geometric mean, which is what a viewer sees, is 1."""
-        return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
+        """Relative: their geometric mean, which is what a viewer sees, is 1, over all photos of the whole scene."""
+        if not self.config.exposure:
+            return None
+        return torch.exp(self.log_gain - self.log_gain.mean(0) + self.gauge.to(self.log_gain))
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
         """camera_from_world after the view's correction."""
@@ -322,9 +344,13 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             if step >= c.densify_from and step % c.densify_every < k and step >= k:
                 if isinstance(self.control, Adc):
                     self.processes.total(self.control.pull, self.control.views)
-                self.control.refine(s, players[0].optimizer, step, generator)
+                self.control.refine(s, players[0].optimizer, step, generator, self._within())
         if isinstance(self.control, Mcmc):
             self.control.explore(s, players[0].optimizer.param_groups[0]["lr"], generator)
+
+    def _within(self) -> Bool[Tensor, "N"] | None:
+        """Of a part of a scene, which splats are on its ground: more are made of these alone."""
+        return None if self.scene.cell is None else within(self.splats.means, self.scene.cell)
 
     # --- pictures and meshes ---
 

@@ -66,6 +66,18 @@ def undistorted(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole:
     return np.clip(seen + 0.5, 0, 255).astype(np.uint8).reshape(pinhole.height, pinhole.width, -1)
 
 
+def window(taken_with: Camera, pinhole: Camera) -> tuple[slice, slice] | None:
+    """Rows and columns of a photo that are what `pinhole` sees, where it is a part of the photo, pixel by pixel."""
+    if taken_with.model != "PINHOLE" or pinhole.model != "PINHOLE":
+        return None
+    focal, shift = (taken_with.params - pinhole.params).split(2)
+    left, top = shift.round().int().tolist()
+    inside = 0 <= left <= taken_with.width - pinhole.width and 0 <= top <= taken_with.height - pinhole.height
+    if not inside or max(focal.abs().max(), (shift - shift.round()).abs().max()) > 1e-6:
+        return None
+    return slice(top, top + pinhole.height), slice(left, left + pinhole.width)
+
+
 def bent(camera: Camera) -> Camera | None:
     """The camera itself where its lens moves the picture's border by more than STRAIGHT, else None."""
     lens = lens_of(camera.model)
