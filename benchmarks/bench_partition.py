@@ -47,16 +47,18 @@ def pss(pid: int) -> int:
 
 def watched(*command: str) -> tuple[float, float]:
     """Seconds, and the peak in MiB of the PSS of all processes together. Ends this program where the command fails."""
-    begin, peak = time.perf_counter(), 0
+    begin, peak, parts = time.perf_counter(), 0, [0]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(process.stdout or []))
     reader.start()
     while process.poll() is None:
-        peak = max(peak, sum(pss(pid) for pid in children(process.pid)))
+        now = [pss(pid) for pid in children(process.pid)]
+        peak, parts = max((peak, parts), (sum(now), now))
         time.sleep(EVERY)
     reader.join()
+    print("at the peak:", *(f"{x / 2**20:.0f}" for x in parts), "MiB:", " ".join(command)[-100:], flush=True)
     if process.returncode:
         sys.exit("".join(said[-20:]))
     return time.perf_counter() - begin, peak / 2**20

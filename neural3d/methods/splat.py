@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 
+SHOWN = 0.1  # of a part of a scene: share of a pixel's colour from which its splats answer for the pixel
 SHAPED_EVERY = 3  # steps of which one shapes the surface: it takes as long as two others
 
 
@@ -279,13 +280,17 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             image, planes, alpha = Parts.apply(image, alpha, first)
             background = background[:3]
         self._drawn = projected, pulls, width, height
+        kept = batch.kept
+        if (ours := self._within()) is not None:
+            shown = self._shown(projected, ours, width, height)
+            kept = shown if kept is None else kept & shown
 
         target = batch.rgb
         if batch.alpha is not None:
             target = torch.lerp(background, batch.rgb, batch.alpha)
-        if batch.kept is not None:
-            target = torch.where(batch.kept, target, image.detach())  # no difference, no gradient
-            image = torch.where(batch.kept, image, image.detach())
+        if kept is not None:
+            target = torch.where(kept, target, image.detach())  # no difference, no gradient
+            image = torch.where(kept, image, image.detach())
         losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
@@ -351,6 +356,14 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     def _within(self) -> Bool[Tensor, "N"] | None:
         """Of a part of a scene, which splats are on its ground: more are made of these alone."""
         return None if self.scene.cell is None else within(self.splats.means, self.scene.cell)
+
+    @torch.no_grad()
+    def _shown(self, projected: Projected, ours: Bool[Tensor, "N"], width: int, height: int) -> Bool[Tensor, "H W 1"]:
+        """Pixels to which splats of our own ground add. Others are for other cells to explain: here fog would do it."""
+        share, _ = splat_raster(
+            projected.xy, projected.conic, projected.depth, projected.opacity, ours[:, None].float(), width, height
+        )
+        return share > SHOWN
 
     # --- pictures and meshes ---
 

@@ -1,4 +1,4 @@
-"""The cells' splats as one run: each splat from the cell on whose own ground its centre lies, so that none is doubled."""
+"""The cells' splats as one run: each splat from the cell on whose own ground its centre lies; so none is doubled."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from neural3d.errors import UserError
 from neural3d.loading import resolve
 from neural3d.methods.seeds import within
 from neural3d.methods.splat import Splat, SplatConfig
-from neural3d.partition.cut import cut, middle_box, widened
+from neural3d.partition.cut import cut
 from neural3d.partition.sight import Window, painted, windows
-from neural3d.plain import read_json
-from neural3d.run import RunConfig, load
+from neural3d.plain import from_plain, read_json
+from neural3d.run import RunConfig, load, write_json
 from neural3d.scene import Scene
 from neural3d.scene.options import read_toml
 from neural3d.scene.photos import available_memory
@@ -31,9 +31,9 @@ from neural3d.scene.photos import available_memory
 PLAN = "plan.json"
 FEWEST_CELLS = 4
 LARGER = 1.5  # about how much more a cell takes with its margin and what is around it, than its share of the whole
-OVERVIEW_PIXELS = 1 << 16  # of a photo in the overview, about; it is at least halved
+OVERVIEW_PIXELS, OVERVIEW_SHRINK = 1 << 14, 3  # of a photo in the overview, about; and how much smaller at least
 OVERVIEW_STEPS = 0.5  # of the horizon
-STEPS = ("horizon", "densify_from", "densify_every", "reset_every")  # settings that are counted in steps
+STEPS = ("horizon", "densify_from", "densify_every", "reset_every", "sh_every")  # settings that are counted in steps
 
 
 @dataclass
@@ -79,9 +79,9 @@ def write_overview(folder: Path, config: RunConfig, scene: Scene) -> Path:
     """The scene of all photos, made small, as RUN/overview/whole.toml."""
     settings = config.method_config()
     pixels = max(camera.width * camera.height for camera in scene.cameras("train"))
-    shrink = max(2, math.ceil(math.sqrt(pixels / OVERVIEW_PIXELS)))
+    shrink = max(OVERVIEW_SHRINK, math.ceil(math.sqrt(pixels / OVERVIEW_PIXELS)))
     changes = {
-        "horizon": max(1, round(OVERVIEW_STEPS * settings.horizon)),
+        **in_steps(settings, OVERVIEW_STEPS),
         "max_splats": max(1000, settings.max_splats // (2 * cells_of(scene, settings))),
         "random_points": max(1000, settings.random_points // 4),
     }
@@ -101,11 +101,9 @@ def write_cells(folder: Path, overview: Path, config: RunConfig, scene: Scene) -
     if not work.any():
         raise UserError(f"{scene.path}: the overview shows nothing in any photo; check the poses with neural3d info.")
     grounds = cut(xy, work, cells_of(scene, settings))
-    box = middle_box(xy, work)
-    wide = [widened(ground, box) for ground in grounds]
-    seen = windows(method, cameras, wide)
+    seen = windows(method, cameras, [wider for _, wider in grounds])
     cells = []
-    for k, (ground, wider) in enumerate(zip(grounds, wide)):
+    for k, (ground, wider) in enumerate(grounds):
         found = [(v, c, row[k]) for v, c, row in zip(training(scene), cameras, seen)]
         rows = [
             [v.name, *scaled(w, v.camera.width / c.width, v.camera.height / c.height, v.camera)]
@@ -117,14 +115,19 @@ def write_cells(folder: Path, overview: Path, config: RunConfig, scene: Scene) -
         inside = within(xy, wider)
         share = float(work[inside].sum() / work.sum())
         times = len(rows) / len(cameras)
-        changes: dict[str, Any] = {name: max(1, round(times * getattr(settings, name))) for name in STEPS}
-        changes |= {"max_splats": max(1000, round(share * settings.max_splats)) + int((~inside).sum())}
-        changes |= {"start": str(overview), "sh_every": 0}  # harmonics are in use from the start, as the overview's are
+        changes = in_steps(settings, times)
+        changes["max_splats"] = max(1000, round(share * settings.max_splats)) + int((~inside).sum())
+        changes["start"] = str(overview)
         part = {"downscale": scene.downscale, "cell": wider.tolist(), "windows": rows}
         cell = Cell(str(k + 1), ground.tolist(), len(rows), share)
         write_scene_toml(folder / f"{cell.name}.toml", config, part, changes)
         cells.append(cell)
-    write_plan(folder / PLAN, cells)
+    write_json(folder / PLAN, [vars(cell) for cell in cells])
+
+
+def in_steps(settings: SplatConfig, times: float) -> dict[str, Any]:
+    """What is counted in steps, of a run of so many times the steps."""
+    return {name: max(1, round(times * getattr(settings, name))) for name in STEPS}
 
 
 def training(scene: Scene) -> list:
@@ -158,25 +161,13 @@ def write_scene_toml(path: Path, config: RunConfig, options: dict[str, Any], cha
 
 
 def toml(value: Any) -> str:
-    """JSON but for infinity is TOML, too."""
-    return json.dumps(value, ensure_ascii=False).replace("Infinity", "inf")
-
-
-def write_plan(path: Path, cells: list[Cell]) -> None:
-    """Open sides of the ground are null."""
-    content = [
-        vars(cell) | {"ground": [[x if math.isfinite(x) else None for x in c] for c in cell.ground]} for cell in cells
-    ]
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    """Numbers, words and lists are the same in JSON."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def read_plan(path: Path) -> list[Cell]:
     """Raises UserError where it is missing or damaged."""
     try:
-        cells = [Cell(**entry) for entry in read_json(path)]
-        for cell in cells:
-            low, high = cell.ground
-            cell.ground = [[-math.inf if x is None else x for x in low], [math.inf if x is None else x for x in high]]
-        return cells
-    except (FileNotFoundError, TypeError, ValueError):
+        return [from_plain(Cell, entry, str(path)) for entry in read_json(path)]
+    except (FileNotFoundError, TypeError):
         raise UserError(f"{path}: missing or damaged; partition anew, into another folder.") from None

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.seeds import within
-from neural3d.methods.splat import Splat
+from neural3d.methods.splat import SHOWN, Splat
 from neural3d.ops.splat_project import splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.render.splats import pinhole_intrinsics
 
-SEEN = 0.1  # share of a pixel's colour from which a cell is seen in it
 FEWEST = 0.005  # share of a photo's pixels that see a cell, from which the photo is one of its own
-STRAY = 0.002  # share of these pixels that may stay outside of the window, on each of its sides
+STRAY = 0.01  # share of these pixels that may stay outside of the window, on each of its sides
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom, in pixels; the last two are the first outside
 
@@ -52,7 +51,7 @@ def windows(
 ) -> list[list[Window | None]]:
     """For each camera and each piece of ground the window that sees it; None: next to nothing of it is seen."""
     members = torch.stack([within(method.splats.means, ground) for ground in grounds], 1).float()
-    return [[window(share > SEEN) for share in blend(method, c, members).unbind(-1)] for c in cameras]
+    return [[window(share > SHOWN) for share in blend(method, c, members).unbind(-1)] for c in cameras]
 
 
 def window(seen: Tensor) -> Window | None:

@@ -31,7 +31,7 @@ class SceneOptions:
     background: "white" | "black", what pictures with alpha are composited on.
     masks: "ignore" (masked pixels do not count) | "alpha" (masks are the subject's silhouette).
     up: "x", "-x", "y", "-y", "z", "-z" of the capture's frame, or "guess"; None: "z" where the format says so.
-    cell: [[x0, y0], [x1, y1]], ground in the scene frame, inf where it is open: only this part of the scene. windows:
+    cell: [[x0, y0], [x1, y1]], ground in the scene frame: only this part of the scene. windows:
         [[name, left, top, right, bottom], …], photos that see it and, in pixels of their pinhole copies, where. Both
         are written by `partition`.
     special: what only one reader's captures need, each reader's as its own `Reader.options`; flat keys for the user.
