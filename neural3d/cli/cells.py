@@ -15,12 +15,15 @@ from neural3d.lock import Lock
 
 if TYPE_CHECKING:
     from neural3d.batch.book import Book
+    from neural3d.batch.queue import Executor
     from neural3d.run import RunConfig
     from neural3d.scene import Fitted
 
 
-def train_in_cells(folder: Path, config: RunConfig, scene: Fitted | None, device: str) -> None:
-    """Begins a partition, or goes on with it. scene: None: of a run that is there, whose capture is read again."""
+def train_in_cells(folder: Path, config: RunConfig, scene: Fitted | None, device: str, address: str | None) -> None:
+    """Begins a partition, or goes on with it. scene: None: of a run that is there, whose capture is read again.
+
+    address: of a Ray cluster; None: processes here."""
     import torch
 
     from neural3d.batch.local import Local, this_machine
@@ -40,7 +43,11 @@ def train_in_cells(folder: Path, config: RunConfig, scene: Fitted | None, device
         for note in data.notes:
             console.print(f"note: {note}")
 
-        def here() -> Local:
+        def place() -> Executor:
+            if address is not None:
+                from neural3d.batch.cluster import Cluster
+
+                return Cluster(address)
             return Local(replace(this_machine(device), cores=torch.get_num_threads()))
 
         def watch(book: Book, run: Callable[..., None]) -> None:
@@ -48,7 +55,7 @@ def train_in_cells(folder: Path, config: RunConfig, scene: Fitted | None, device
                 run(tell=report.tell, show=report.show, stop=stopped)
 
         try:
-            count = work.go_on(folder, config, data, device, here, watch)
+            count = work.go_on(folder, config, data, device, place, watch)
         except KeyboardInterrupt:
             again = command_line("train", "--resume", folder)
             raise KeyboardInterrupt(f"finished cells are kept, others go on where they were; next: {again}") from None

@@ -75,6 +75,9 @@ class Train:
     web: Annotated[int | None, option("PORT")] = None
     """Watch it in a browser meanwhile, at http://127.0.0.1:PORT, also through an SSH tunnel."""
 
+    address: Annotated[str | None, option("ADDRESS")] = None
+    """With --set partition=true: the Ray cluster whose machines train the cells, as in `batch`."""
+
     def run(self) -> None:
         from neural3d.processes import join, leave
 
@@ -121,6 +124,8 @@ class Train:
             trainer = Trainer.create(out, config, scene, device, processes)
             if processes.first:
                 processes.wait()
+        if self.address is not None:
+            raise UserError("--address is for --set partition=true; many captures go to a cluster by neural3d batch.")
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
@@ -142,7 +147,7 @@ class Train:
                             f"{command_line('view', folder / 'cells' / '1' / 'run', '--follow')}.")  # fmt: skip
         if processes.count > 1:
             raise UserError("partition=true starts processes of its own; start it without torchrun.")
-        train_in_cells(folder, config, scene, self.device)
+        train_in_cells(folder, config, scene, self.device, self.address)
 
     def configured(self, first: bool) -> tuple[Path, RunConfig, Fitted]:
         """(the run's folder, what is asked for, the data). first: the process that looks after the folder."""

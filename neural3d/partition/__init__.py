@@ -2,7 +2,7 @@
 
 plan.py: an overview of the whole first, then the cells, as scenes (TOML) · sight.py: what photos see of the overview ·
 cut.py: the ground in cells of equal work · work.py: all of it, with the cells as jobs of `neural3d.batch` · join.py:
-one run of their splats · tiles.py: splats as 3D Tiles with levels of detail.
+one run of their splats. As tiles for the web they are written by `files.tiles`.
 
 RUN/overview/whole.toml, RUN/overview/whole/run   few splats of all photos, made small
 RUN/cells/NAME.toml, RUN/cells/NAME/run           a cell, and the same for each

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neural3d.methods.seeds import within
 
-OVERLAP = 0.2  # how far a cell sees beyond a border, as a share of how wide the narrower of both sides is
+OVERLAP = 0.1  # how far a cell sees beyond a border, as a share of how wide the narrower of both sides is
 RIM = 0.1  # share of the work, on each side, that does not count for widths: what is far away says nothing of them
 
 ENDLESS = 1e9  # scene units

@@ -82,7 +82,7 @@ def write_overview(folder: Path, config: RunConfig, scene: Scene) -> Path:
     shrink = max(OVERVIEW_SHRINK, math.ceil(math.sqrt(pixels / OVERVIEW_PIXELS)))
     changes = {
         **in_steps(settings, OVERVIEW_STEPS),
-        "max_splats": max(1000, settings.max_splats // (2 * cells_of(scene, settings))),
+        "max_splats": max(1000, settings.max_splats // (4 * cells_of(scene, settings))),
         "random_points": max(1000, settings.random_points // 4),
     }
     return write_scene_toml(folder / "whole.toml", config, {"downscale": scene.downscale * shrink}, changes)
