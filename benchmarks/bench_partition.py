@@ -148,20 +148,12 @@ def main() -> None:
     args.capture = str(args.work / "street") if args.capture == "street" else args.capture
     args.idle = watched(sys.executable, "-c", IDLE)[1]
     print(machine(), f"\nidle: {args.idle:.0f} MiB", flush=True)
-    rows = [measure(args, "whole", []), measure(args, f"cells{args.cells}", ["partition=true", f"cells={args.cells}"])]
-    film(args)
-    header = [
-        "run",
-        "splats",
-        "first three",
-        "PSNR",
-        "PSNR after gain",
-        "of training photos",
-        "SSIM",
-        "seconds",
-        "peak MiB",
-        "of which beyond idle",
-    ]
+    cells = ["partition=true", f"cells={args.cells}"]
+    rows = [measure(args, "whole", []), measure(args, f"cells{args.cells}", cells)]
+    if args.frames:
+        film(args)
+    header = ["run", "splats", "first three held out", "PSNR", "after gain", "of training photos", "SSIM", "seconds"]
+    header += ["peak MiB", "beyond idle"]
     print(table(header, rows))
 
 

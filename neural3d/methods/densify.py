@@ -89,7 +89,7 @@ class Adc(nn.Module):
         self.pull, self.views = self.pull.new_zeros(count), self.views.new_zeros(count)
 
     @torch.no_grad()
-    def observe(self, pull: Float[Tensor, "N 2"], radius: Float[Tensor, "N"], width: int, height: int) -> None:
+    def observe(self, pull: Float[Tensor, "N 2"], radius: Float[Tensor, "N"], width: float, height: float) -> None:
         """After each backward pass. pull: ∂L/∂xy per pixel, or its absolute sum; overwritten. radius > 0: was drawn."""
         x, y = pull[:, 0] * (width / 2), pull[:, 1] * (height / 2)
         self.pull += x.mul_(x).add_(y.mul_(y)).sqrt_()

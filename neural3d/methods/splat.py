@@ -136,6 +136,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         self.register_buffer(
             "intrinsics", torch.stack([pinhole_intrinsics(x) for x in cameras]).float(), persistent=False
         )
+        lenses = [v.lens or v.camera for v in (scene.views[i] for i in scene.split["train"])]
+        self.photo_sizes = [(x.width, x.height) for x in lenses]  # of which a part of a scene sees windows
         if c.exposure:
             self.log_gain = nn.Parameter(torch.zeros(len(cameras), 3))
         self.gauge = torch.zeros(3)  # mean of the log gains: 0, but that of a part of a scene is as its whole has it
@@ -144,7 +146,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         self.steps = 0  # finished
         self._most = max(x.width * x.height for x in cameras)
         self._pixels = self._pixels_at(0.0)
-        self._drawn: tuple[Projected, Tensor | None, int, int]  # the last photo's splats, for `control`
+        self._drawn: tuple[Projected, Tensor | None, float, float]  # the last photo's splats, for `control`
 
     # --- what the trainer asks ---
 
@@ -282,6 +284,9 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         self._drawn = projected, pulls, width, height
         kept = batch.kept
         if (ours := self._within()) is not None:
+            # A mean over a window gives each pixel more weight than one over the photo; that is to make no more splats.
+            whole = [float(n) / batch.shrink for n in self.photo_sizes[batch.view]]
+            self._drawn = projected, pulls, width * height / whole[1], width * height / whole[0]
             shown = self._shown(projected, ours, width, height)
             kept = shown if kept is None else kept & shown
 
