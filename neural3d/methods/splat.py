@@ -35,7 +35,7 @@ from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import mesh_box, surface_within
-from neural3d.render.splats import pinhole_intrinsics, render_splats
+from neural3d.render.splats import blended, pinhole_intrinsics, render_splats
 from neural3d.scene.photos import available_memory
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 
-SHOWN = 0.1  # of a part of a scene: share of a pixel's colour from which its splats answer for the pixel
+SHOWN, BLOCK = 0.1, 16  # of a part of a scene: share of a colour from which it is seen; pixels along a block's side
 SHAPED_EVERY = 3  # steps of which one shapes the surface: it takes as long as two others
 
 
@@ -115,6 +115,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     camera_from_world: Tensor  # (V, 4, 4) of the training views
     intrinsics: Tensor  # (V, 4) fx, fy, cx, cy
+    seen: Tensor  # (V, h, w) of a part of a scene, see `_look`
 
     def __init__(self, config: SplatConfig, scene: Scene):
         super().__init__(config, scene)
@@ -136,6 +137,9 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         self.register_buffer(
             "intrinsics", torch.stack([pinhole_intrinsics(x) for x in cameras]).float(), persistent=False
         )
+        if scene.cell is not None:
+            size = (math.ceil(max(x) / BLOCK) for x in zip(*((c.height, c.width) for c in cameras)))
+            self.register_buffer("seen", torch.ones(len(cameras), *size, dtype=torch.bool))
         lenses = [v.lens or v.camera for v in (scene.views[i] for i in scene.split["train"])]
         self.photo_sizes = [(x.width, x.height) for x in lenses]  # of which a part of a scene sees windows
         if c.exposure:
@@ -199,6 +203,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         if c.exposure and gains is not None:
             self.gauge = gains.mean(0)
             self.log_gain.data.copy_(gains)
+        if self.scene.cell is not None:
+            self.seen.copy_(self._look())
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
@@ -283,11 +289,11 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             background = background[:3]
         self._drawn = projected, pulls, width, height
         kept = batch.kept
-        if (ours := self._within()) is not None:
+        if self.scene.cell is not None:
             # A mean over a window gives each pixel more weight than one over the photo; that is to make no more splats.
             whole = [float(n) / batch.shrink for n in self.photo_sizes[batch.view]]
             self._drawn = projected, pulls, width * height / whole[1], width * height / whole[0]
-            shown = self._shown(projected, ours, width, height)
+            shown = self._shown(batch.view, width, height)
             kept = shown if kept is None else kept & shown
 
         target = batch.rgb
@@ -305,8 +311,11 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             losses["thick"] = SHAPED_EVERY * c.thick_weight * thick
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
-            losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
-            losses["scale"] = Pull.apply(s.log_scales, fade * c.scale_weight / self.extent, "exp")
+            logits, scales = s.opacity_logits, s.log_scales
+            if (ours := self._within()) is not None:  # the rest is for other cells to shape
+                logits, scales = logits[ours], scales[ours]
+            losses["opacity"] = Pull.apply(logits, fade * c.opacity_weight, "sigmoid")
+            losses["scale"] = Pull.apply(scales, fade * c.scale_weight / self.extent, "exp")
 
         def psnr() -> float:  # asked for now and then
             error = nn.functional.mse_loss(image.detach().clamp(0, 1), target)
@@ -363,12 +372,31 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return None if self.scene.cell is None else within(self.splats.means, self.scene.cell)
 
     @torch.no_grad()
-    def _shown(self, projected: Projected, ours: Bool[Tensor, "N"], width: int, height: int) -> Bool[Tensor, "H W 1"]:
-        """Pixels to which splats of our own ground add. Others are for other cells to explain: here fog would do it."""
-        share, _ = splat_raster(
-            projected.xy, projected.conic, projected.depth, projected.opacity, ours[:, None].float(), width, height
+    def _look(self) -> Bool[Tensor, "V h w"]:
+        """In blocks of each photo of a part of a scene, where splats on its own ground are seen, and around there.
+
+        Other pixels are for other cells to explain: here fog before the lens would do it. Looked at once, at the start:
+        what is seen meanwhile depends on what is learnt, and what fades would be forgotten.
+        """
+        s, cell = self.splats, self.scene.cell
+        assert cell is not None
+        ours = within(s.means, cell)[:, None].float()
+        seen = torch.zeros_like(self.seen)
+        for found, camera in zip(seen, self.scene.cameras("train")):
+            small = camera.resized(*(math.ceil(n / BLOCK) for n in (camera.width, camera.height)))
+            share = blended(s, small, ours, near=self.near, antialiased=self.config.antialiased)[..., 0]
+            around = nn.functional.max_pool2d(share[None], 3, 1, 1)[0] > SHOWN
+            found[: small.height, : small.width] = around
+        return seen
+
+    def _shown(self, view: int, width: int, height: int) -> Bool[Tensor, "H W 1"]:
+        """`seen` of a view as pixels."""
+        camera = self.scene.views[self.scene.split["train"][view]].camera
+        seen = self.seen[view, : math.ceil(camera.height / BLOCK), : math.ceil(camera.width / BLOCK)]
+        rows, columns = (
+            (torch.arange(n, device=seen.device) * m // n) for n, m in zip((height, width), seen.shape, strict=True)
         )
-        return share > SHOWN
+        return seen[rows[:, None], columns, None]
 
     # --- pictures and meshes ---
 

@@ -11,9 +11,7 @@ from torch import Tensor
 from neural3d.geometry.cameras import Camera
 from neural3d.methods.seeds import within
 from neural3d.methods.splat import SHOWN, Splat
-from neural3d.ops.splat_project import splat_project
-from neural3d.ops.splat_raster import splat_raster
-from neural3d.render.splats import pinhole_intrinsics
+from neural3d.render.splats import blended
 
 FEWEST = 0.005  # share of a photo's pixels that see a cell, from which the photo is one of its own
 STRAY = 0.01  # share of these pixels that may stay outside of the window, on each of its sides
@@ -21,26 +19,15 @@ STRAY = 0.01  # share of these pixels that may stay outside of the window, on ea
 Window = tuple[int, int, int, int]  # left, top, right, bottom, in pixels; the last two are the first outside
 
 
-def blend(method: Splat, camera: Camera, features: Float[Tensor, "N C"]) -> Float[Tensor, "H W C"]:
-    """Σ w_i f_i at each pixel; differentiable in the features."""
-    s = method.splats
-    with torch.no_grad():
-        projected = splat_project(
-            s.means, s.quats, s.log_scales, s.opacity_logits, s.sh_dc, s.sh_rest[:, :0],
-            torch.linalg.inv(camera.world_from_camera).float(), pinhole_intrinsics(camera).float(),
-            camera.width, camera.height, sh_degree=0, near=method.near, antialiased=method.config.antialiased, raw=True,
-        )  # fmt: skip
-    image, _ = splat_raster(
-        projected.xy, projected.conic, projected.depth, projected.opacity, features, camera.width, camera.height
-    )
-    return image
+def seen(method: Splat, camera: Camera, features: Float[Tensor, "N C"]) -> Float[Tensor, "H W C"]:
+    return blended(method.splats, camera, features, near=method.near, antialiased=method.config.antialiased)
 
 
 def painted(method: Splat, cameras: Sequence[Camera]) -> Float[Tensor, "N"]:
     """How many pixels of all pictures each splat paints, Σ w_i: the derivative of Σ w_i f_i by f_i, summed."""
     ones = torch.ones(len(method.splats), 1, requires_grad=True)
     for camera in cameras:
-        blend(method, camera, ones).sum().backward()
+        seen(method, camera, ones).sum().backward()
     assert ones.grad is not None
     return ones.grad[:, 0]
 
@@ -51,15 +38,15 @@ def windows(
 ) -> list[list[Window | None]]:
     """For each camera and each piece of ground the window that sees it; None: next to nothing of it is seen."""
     members = torch.stack([within(method.splats.means, ground) for ground in grounds], 1).float()
-    return [[window(share > SHOWN) for share in blend(method, c, members).unbind(-1)] for c in cameras]
+    return [[window(share > SHOWN) for share in seen(method, c, members).unbind(-1)] for c in cameras]
 
 
-def window(seen: Tensor) -> Window | None:
-    """The smallest one of nearly all pixels that are seen, a mask (H, W), and a pixel more."""
-    if seen.sum() < max(1, FEWEST * seen.numel()):
+def window(shown: Tensor) -> Window | None:
+    """The smallest one of nearly all pixels that are shown, a mask (H, W), and a pixel more."""
+    if shown.sum() < max(1, FEWEST * shown.numel()):
         return None
     ends = []
-    for along in (seen.sum(0), seen.sum(1)):
+    for along in (shown.sum(0), shown.sum(1)):
         share = along.cumsum(0) / along.sum()
         first = int((share <= STRAY).sum())
         last = int((share < 1 - STRAY).sum())
