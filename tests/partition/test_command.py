@@ -49,7 +49,8 @@ def test_cells_train_and_are_joined(street, tmp_path, monkeypatch, capsys):
     for cell, part in zip(plan, parts):
         assert part.config.settings["horizon"] == round(40 * cell.photos / 21) == part.step
         assert len(part.scene.split["train"]) == cell.photos and not part.scene.split["test"]
-        means = part.method.splats.means
+        means, seen = part.method.splats.means, part.method.seen
+        assert seen.any() and seen.shape[0] == cell.photos
         own.append(means[within(means.double(), torch.tensor(cell.ground).double())])
         assert 0 < len(own[-1]) < len(means)  # some splats stand for what is around it
     assert torch.equal(joined.method.splats.means, torch.cat(own))

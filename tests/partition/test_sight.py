@@ -1,9 +1,12 @@
 """What photos see, of a few splats whose pictures are plain."""
 
 import torch
+from captures import ring, write_transforms
 
 from neural3d.fields.gaussians import Gaussians
 from neural3d.geometry.cameras import Camera
+from neural3d.loading import load_scene
+from neural3d.methods.splat import Splat, SplatConfig
 from neural3d.partition.sight import STRAY, painted, window, windows
 
 
@@ -43,3 +46,19 @@ def test_a_window_leaves_specks_out():
     seen[0, 0] = True
     assert STRAY > 1 / 401 and window(seen) == (29, 19, 51, 41)
     assert window(torch.zeros(60, 80, dtype=torch.bool)) is None
+
+
+def test_a_part_looks_once_where_its_ground_is_seen(tmp_path):
+    """Blocks with its splats, and their neighbours; as pixels of the photo at any size."""
+    scene = load_scene(write_transforms(tmp_path, ring()))
+    name = scene.views[scene.split["train"][0]].name
+    part = load_scene(tmp_path, cell=[[-1e9, -1e9], [1e9, 1e9]], windows=[[name, 0, 0, 48, 36]])
+    method = Splat(SplatConfig(densify="none"), part)
+    everywhere = method._look()
+    assert everywhere.shape == (1, 3, 3) and method.seen.all()
+    part.cell = torch.tensor([[1e8, 1e8], [1e9, 1e9]])
+    assert not method._look().any()
+    method.seen = torch.tensor([[[True, False, False], [False] * 3, [False, False, True]]])
+    pixels = method._shown(0, 48, 36)[..., 0]
+    assert pixels[0, 0] and pixels[-1, -1] and pixels.sum() == 2 * 16 * 12
+    assert method._shown(0, 24, 18).sum() == 2 * 8 * 6
