@@ -85,18 +85,22 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     Snapshot.of(state).write(path)
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The nested dict that `save_state` was given. Raises UserError for a missing, damaged or newer file."""
+def load_state(path: Path, device: torch.device | str = "cpu", only: str = "") -> dict[str, Any]:
+    """The nested dict that `save_state` was given. Raises UserError for a missing, damaged or newer file.
+
+    only: how the tensors' names begin, with '/' between groups; others are left on the disk.
+    """
     try:
         with safe_open(path, framework="pt") as f:
             header = json.loads((f.metadata() or {})["neural3d"])
-            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {key: f.get_tensor(key) for key in f.keys() if key.startswith(only)}  # noqa: SIM118 (not a dict)
         version, plain = header["version"], header["plain"]
         if version > VERSION:
             raise UserError(f"{path}: written by a newer neural3d (format {version}); please upgrade.")
         found = {key: _checksum(key, t) for key, t in tensors.items()}
         found[""] = zlib.crc32(json.dumps(plain, sort_keys=True).encode())
         sums = header.get("crc32", found)  # files from before there were any
+        sums = {key: value for key, value in sums.items() if key.startswith(only) or not key}
         if wrong := [key for key in sums.keys() | found.keys() if sums.get(key) != found.get(key)]:
             raise ValueError(f"the checksum of {min(wrong) or 'its header'} is wrong: bits have changed since")
         state: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neural3d.errors import UserError
+from neural3d.scene.cell import part_of
 from neural3d.scene.normalise import depth_range, normalise, transform
 from neural3d.scene.objects import holds_captures, load_captures
 from neural3d.scene.options import make_options, read_toml
@@ -90,7 +91,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
         points = (transform(scene_from_capture, capture.points[0]).astype(np.float32), capture.points[1])
     cameras = [f.camera.moved(scene_from_capture) for f in capture.frames]
     near, far = depth_range(cameras, aabb, unbounded, None if points is None else points[0])
-    return Scene(
+    scene = Scene(
         name=name,
         path=path,
         reader=capture.reader,
@@ -110,6 +111,7 @@ def load_scene(path: str | Path, *, max_gib: float | None = None, **overrides: A
         notes=capture.notes,
         method_settings=methods,
     )
+    return scene if options.cell is None else part_of(scene, options.cell, options.windows)
 
 
 def resolve(path: str | Path) -> Path:

@@ -147,9 +147,10 @@ def configure(
     config = _measured(chosen.Config(), loaded)
     config = override(config, loaded.method_settings.get(method, {}), f"{scene}, [method.{method}]")
     config = override(config, {k: v for k, v in changes.items() if not k.startswith("scene.")}, "--set")
-    if prior := getattr(config, "prior", ""):
-        read_config(Path(prior))
-        config = dataclasses.replace(config, prior=str(Path(prior).resolve()))
+    for run in ("prior", "start"):
+        if path := getattr(config, run, ""):
+            read_config(Path(path))
+            config = dataclasses.replace(config, **{run: str(Path(path).resolve())})
     path = str(find_scene(scene))
     return RunConfig(path, options, method, dataclasses.asdict(config), seed, deterministic), loaded
 

@@ -89,10 +89,13 @@ class Trainer:
     ) -> Trainer:
         """Starts a run in a new or empty folder. Raises UserError where one is there already, or somebody writes it."""
         if not processes.first:
-            return cls(directory, config, scene, device, processes)
+            trainer = cls(directory, config, scene, device, processes)
+            trainer.method.begin()
+            return trainer
         with _held_from_now_on(directory) as lock:
             require_no_run(directory)
             trainer = cls(directory, config, scene, device, processes)
+            trainer.method.begin()
             trainer._lock = lock
             write_json(directory / "config.json", vars(config))
             write_scene(directory / "scene.json", trainer.scene)

@@ -53,6 +53,7 @@ STOREYS = [
     {"evaluate"},
     {"train"},
     {"batch"},
+    {"partition"},
     {"cli", "viewer", "scenes", "convert", "covering", "denoise", "inpaint", "upscale", "sampling"},
     {"__main__"},
 ]

@@ -21,7 +21,10 @@ FILE = "batch.json"
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for each capture, as `train` and `export` name it. minutes, steps, texture: 0 where not given."""
+    """What is asked for each capture, as `train` and `export` name it. minutes, steps, texture: 0 where not given.
+
+    evaluate: score held-out photos.
+    """
 
     method: str = "auto"
     steps: int = 0
@@ -31,6 +34,7 @@ class Options:
     texture: int = 0
     device: str = "auto"
     seed: int = 0
+    evaluate: bool = True
 
 
 @dataclass

@@ -90,7 +90,7 @@ def commands(task: Task) -> Iterator[tuple[str, list[str | Path]]]:
             method = ["--method", options.method, "--seed", str(options.seed)]
             settings = ["--set", *options.set] if options.set else []
             yield "train", ["train", task.source, "--out", run, *method, *length, *same, *settings]
-    if not (run / "eval.json").exists():
+    if options.evaluate and not (run / "eval.json").exists():
         yield "eval", ["eval", run, *same]
     for out in exports(task.place, options):
         if not out.exists():

@@ -79,6 +79,10 @@ class Export:
     """Rounds of smoothing that keep the volume (Taubin's filter); default 0."""
     open: Annotated[Literal["yes", "no"] | None, option("yes|no")] = None
     """Trim a surface fitted to points (igr) where there are none, or do not; default: if it looked open in training."""
+    tiles: bool = False
+    """Splats as 3D Tiles with levels of detail, for the web: OUT is a folder, with tileset.json."""
+    tile_splats: Number = 50_000
+    """Of --tiles: splats that a tile holds at most."""
     up: Up = None
     device: Device = "auto"
 
@@ -90,6 +94,8 @@ class Export:
         from neural3d.methods.abilities import Splatted, Trimmable
         from neural3d.run import load
 
+        if self.tiles:
+            return self.write_tiles()
         only_splats = ending_of(self.out) in set(WRITTEN) - {".ply"}
         if self.texture is not None or not only_splats:
             check_format(self.out, textured=self.texture is not None)
@@ -199,6 +205,34 @@ class Export:
         if lost:
             console.print(f"note: {said}; the texture shows the field.")
         return [] if lost else views
+
+    def write_tiles(self) -> None:
+        from neural3d.files.tiles import INDEX, require_tiles, write_tiles
+        from neural3d.geometry.upright import file_from_own
+        from neural3d.methods.abilities import Splatted
+        from neural3d.run import load
+
+        if self.texture is not None or self.crop != WHOLE or self.up is not None:
+            raise UserError("--tiles are of all splats, +z up as 3D Tiles ask; leave --texture, --crop and --up out.")
+        if self.out.suffix:
+            raise UserError(f"--tiles writes a folder, and {self.out} is named like a file; leave the ending out.")
+        at_least(tile_splats=(self.tile_splats, 100))
+        require_tiles(self.out)
+        require_writable(self.out, folder=True)
+        run = load(self.path, self.device)
+        splats, _ = run.able(Splatted).gaussians()
+        turn = file_from_own(Path("tile.glb"), None, run.up_in_capture)
+        with StageProgress() as shown:
+            many = 4 * len(splats) // self.tile_splats
+            tiles, levels = write_tiles(
+                splats, self.out, turn @ run.capture_from_scene, self.tile_splats,
+                lambda done: shown.update("tiles", done, max(done, many)),
+            )  # fmt: skip
+        size = sum(path.stat().st_size for path in self.out.glob("*.glb")) / 2**20
+        depth = "1 level" if levels == 1 else f"{levels} levels"
+        console.print(
+            f"{self.out / INDEX}: {len(splats):,} splats in {tiles} tiles of {depth}, {size:.1f} MiB", soft_wrap=True
+        )
 
     def write_splats(self, run: Run, crop: Tensor | None) -> None:
         from neural3d.files.splats import write_splats

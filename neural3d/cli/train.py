@@ -75,6 +75,9 @@ class Train:
     web: Annotated[int | None, option("PORT")] = None
     """Watch it in a browser meanwhile, at http://127.0.0.1:PORT, also through an SSH tunnel."""
 
+    address: Annotated[str | None, option("ADDRESS")] = None
+    """With --set partition=true: the Ray cluster whose machines train the cells, as in `batch`."""
+
     def run(self) -> None:
         from neural3d.processes import join, leave
 
@@ -97,7 +100,7 @@ class Train:
     def train(self, processes: Processes) -> None:
         """One of several processes, or the only one."""
         from neural3d.examples.examples import Examples
-        from neural3d.run import resolve_device
+        from neural3d.run import read_config, resolve_device
         from neural3d.scene import Scene
         from neural3d.train import Trainer
 
@@ -107,6 +110,8 @@ class Train:
         if self.resume:
             if self.scene or self.set or self.out != NOWHERE:
                 raise UserError("--resume continues a run as it was set up: leave out SCENE, OUT and --set.")
+            if read_config(self.resume).settings.get("partition"):
+                return self.in_cells(self.resume, read_config(self.resume), processes)
             trainer = Trainer.resume(self.resume, device, processes)
         else:
             if not self.scene:
@@ -114,9 +119,13 @@ class Train:
             if not processes.first:
                 processes.wait()  # until poses have been found, and the folder is there
             out, config, scene = self.configured(processes.first)
+            if config.settings.get("partition"):
+                return self.in_cells(out, config, processes, scene)
             trainer = Trainer.create(out, config, scene, device, processes)
             if processes.first:
                 processes.wait()
+        if self.address is not None:
+            raise UserError("--address is for --set partition=true; many captures go to a cluster by neural3d batch.")
         steps = self.steps or trainer.method.config.horizon
         if not self.minutes and trainer.step >= steps:
             raise UserError(f"{trainer.directory}: already at step {trainer.step}; give a larger --steps to extend it.")
@@ -125,6 +134,20 @@ class Train:
         fit(trainer, steps, self.minutes, self.tensorboard, self._watching(trainer))
         if isinstance(trainer.scene, Scene | Examples) and processes.first:
             say_next("eval", trainer.directory)
+
+    def in_cells(self, folder: Path, config: RunConfig, processes: Processes, scene: Fitted | None = None) -> None:
+        """partition=true. scene: None: the run is there already."""
+        from neural3d.cli.cells import train_in_cells
+
+        for name, given in (("steps", self.steps), ("minutes", self.minutes)):
+            if given:
+                raise UserError(f"--{name}: cells train to the horizon; say --set horizon=STEPS when the run begins.")
+        if self.view or self.web is not None or self.tensorboard:
+            raise UserError("--view, --web, --tensorboard: cells train in processes of their own; watch one with "
+                            f"{command_line('view', folder / 'cells' / '1' / 'run', '--follow')}.")  # fmt: skip
+        if processes.count > 1:
+            raise UserError("partition=true starts processes of its own; start it without torchrun.")
+        train_in_cells(folder, config, scene, self.device, self.address)
 
     def configured(self, first: bool) -> tuple[Path, RunConfig, Fitted]:
         """(the run's folder, what is asked for, the data). first: the process that looks after the folder."""

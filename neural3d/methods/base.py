@@ -57,6 +57,9 @@ class Method(nn.Module, abc.ABC):
     def players(self) -> list[Player]:
         """Who trains, in the order of their turns; asked once, when training starts or goes on."""
 
+    def begin(self) -> None:
+        """Runs once, when a run is created and not when it is opened or goes on: takes over another run's state."""
+
     def after_step(self, step: int, progress: float, generator: torch.Generator, players: Sequence[Player]) -> None:
         """Runs after each round of the players: occupancy refresh, densification, averages. Nothing by default.
 

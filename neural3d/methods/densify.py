@@ -89,19 +89,28 @@ class Adc(nn.Module):
         self.pull, self.views = self.pull.new_zeros(count), self.views.new_zeros(count)
 
     @torch.no_grad()
-    def observe(self, pull: Float[Tensor, "N 2"], radius: Float[Tensor, "N"], width: int, height: int) -> None:
+    def observe(self, pull: Float[Tensor, "N 2"], radius: Float[Tensor, "N"], width: float, height: float) -> None:
         """After each backward pass. pull: ∂L/∂xy per pixel, or its absolute sum; overwritten. radius > 0: was drawn."""
         x, y = pull[:, 0] * (width / 2), pull[:, 1] * (height / 2)
         self.pull += x.mul_(x).add_(y.mul_(y)).sqrt_()
         self.views += radius > 0
 
     @torch.no_grad()
-    def refine(self, splats: Gaussians, optimizer: Adam, step: int, generator: torch.Generator) -> None:
-        """Every `densify_every` steps. step: finished ones."""
+    def refine(
+        self,
+        splats: Gaussians,
+        optimizer: Adam,
+        step: int,
+        generator: torch.Generator,
+        within: Bool[Tensor, "N"] | None = None,
+    ) -> None:
+        """Every `densify_every` steps. step: finished ones. within: of which splats more may be made; None: of all."""
         c = self.config
         threshold = c.grow_gradient or (0.0008 if c.absgrad else 0.0002)
         mean_pull = self.pull / self.views.clamp(min=1)
         size = splats.log_scales.amax(1)  # ln of the longest standard deviation
+        if within is not None:
+            size, mean_pull = size.masked_fill(~within, -math.inf), mean_pull * within
         large = size > math.log(c.split_size * self.extent)
         clear = splats.opacity_logits < logit(c.prune_opacity)
         # Before the first reset everything is still finding its size.
@@ -154,13 +163,26 @@ class Mcmc(nn.Module):
         """Nothing is counted here."""
 
     @torch.no_grad()
-    def refine(self, splats: Gaussians, optimizer: Adam, step: int, generator: torch.Generator) -> None:
-        """Every `densify_every` steps: transparent splats move, and some are added while there is room."""
+    def refine(
+        self,
+        splats: Gaussians,
+        optimizer: Adam,
+        step: int,
+        generator: torch.Generator,
+        within: Bool[Tensor, "N"] | None = None,
+    ) -> None:
+        """Every `densify_every` steps: transparent splats move, and some are added while there is room.
+
+        within: which splats may, and to which others may move; None: all.
+        """
         c = self.config
         opacity = serially(torch.sigmoid, splats.opacity_logits)
         dead = splats.opacity_logits <= logit(c.prune_opacity)
         dead[torch.sort(splats.opacity_logits, stable=True).indices[: int(c.relocate * len(splats))]] = True
-        alive = (~dead).nonzero()[:, 0]
+        alive = ~dead
+        if within is not None:
+            alive, dead = alive & within, dead & within
+        alive = alive.nonzero()[:, 0]
         if len(alive) == 0:
             return
         gone = dead.nonzero()[:, 0]

@@ -1,22 +1,27 @@
-"""Where splats start: the capture's sparse points, or random ones in the scene's bounds."""
+"""Where splats start: the capture's sparse points, random ones in the scene's bounds, or another run's splats."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from neural3d.checkpoint import load_state
+from neural3d.errors import UserError
 from neural3d.fields.gaussians import Gaussians
 from neural3d.ops.spherical_harmonics import Y0
+from neural3d.scene.stored import read_scene
 
 if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 ENOUGH = 100  # sparse points below which random ones are added
+RIM = 0.2  # of a picture's width and height: splats that far outside of it may still reach into it
 
 
 def seed_splats(scene: Scene, *, random_points: int, most: int, sh_degree: int, opacity: float) -> Gaussians:
@@ -45,6 +50,44 @@ def seed_splats(scene: Scene, *, random_points: int, most: int, sh_degree: int, 
         (colors - 0.5) / Y0,
         torch.zeros(n, (sh_degree + 1) ** 2 - 1, 3),
     )
+
+
+def within(points: Float[Tensor, "N 3"], cell: Float[Tensor, "2 2"]) -> Bool[Tensor, "N"]:
+    """Which stand on some ground: x and y from its lower corner on, up to the upper one."""
+    low, high = cell.to(points)
+    return ((points[:, :2] >= low) & (points[:, :2] < high)).all(1)
+
+
+def begun(start: Path, scene: Scene, sh_degree: int) -> tuple[Gaussians, Float[Tensor, "V 3"] | None]:
+    """Where a run of the same capture stands: its splats and, if it has them, log gains of the scene's training views.
+
+    Of a part of a scene, only splats on its ground, and those that may be in its pictures. Gains are relative to their
+    mean over all of the run's views. Raises UserError where it is no such run.
+    """
+    state: dict[str, Any] = load_state(start / "checkpoint.safetensors", only="method/").get("method", {})
+    names = ["means", "log_scales", "quats", "opacity_logits", "sh_dc", "sh_rest"]
+    if not all(f"splats.{name}" in state for name in names):
+        raise UserError(f"{start}: start asks for a run of splats, and this is none.")
+    splats = Gaussians(*(state[f"splats.{name}"] for name in names))
+    if splats.sh_degree != sh_degree:
+        raise UserError(f"{start}: has sh_degree={splats.sh_degree}; start with the same.")
+    if scene.cell is not None:
+        means = splats.means.detach()
+        needed = within(means, scene.cell)
+        for camera in scene.cameras("train"):
+            xy, z = camera.project(means)
+            size = xy.new_tensor([camera.width, camera.height])
+            needed |= ((xy > -RIM * size) & (xy < (1 + RIM) * size)).all(-1) & (z > 0)
+        splats = splats.selected(needed)
+    if "log_gain" not in state:
+        return splats, None
+    whole = read_scene(start / "scene.json")
+    row = {whole.views[i].name: k for k, i in enumerate(whole.split["train"])}  # type: ignore[union-attr]
+    gains = state["log_gain"] - state["log_gain"].mean(0)
+    try:
+        return splats, gains[[row[scene.views[i].name] for i in scene.split["train"]]]
+    except KeyError as name:
+        raise UserError(f"{start}: has not seen {name}; start with a run of the same capture.") from None
 
 
 def neighbour_distance(points: Float[np.ndarray, "N 3"], count: int = 3) -> Float[np.ndarray, "N"]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from neural3d.config import Count
@@ -27,14 +28,14 @@ from neural3d.methods.densify import Adc, Mcmc, Pull
 from neural3d.methods.flat import Parts, flatten, plane_features, plane_losses
 from neural3d.methods.players import Player
 from neural3d.methods.poses import PoseCorrections
-from neural3d.methods.seeds import seed_splats
+from neural3d.methods.seeds import begun, seed_splats, within
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
 from neural3d.ops.ssim import ssim
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import mesh_box, surface_within
-from neural3d.render.splats import pinhole_intrinsics, render_splats
+from neural3d.render.splats import blended, pinhole_intrinsics, render_splats
 from neural3d.scene.photos import available_memory
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from neural3d.scene import Scene
 
 
+SHOWN, BLOCK = 0.1, 16  # of a part of a scene: share of a colour from which it is seen; pixels along a block's side
 SHAPED_EVERY = 3  # steps of which one shapes the surface: it takes as long as two others
 
 
@@ -64,6 +66,10 @@ class SplatConfig:
     random_background: bool = True  # alpha images: a fresh background colour per step, so that empty means transparent
     exposure: bool = False  # a colour gain per training photo; their mean is what is exported
     refine_poses: bool = False  # camera poses move with the scene
+
+    partition: bool = False  # cells of the scene train one by one in processes of their own, and are joined
+    cells: int = 0  # partition: how many; 0: as many as memory asks for, at least 4
+    start: str = ""  # a run of the same capture: its splats and gains are begun with, not the points
 
     surface: bool = False  # flat splats that lie on surfaces, for meshes; a quarter of the steps in the same time fewer
     normal_weight: float = 0.05  # surface: of the difference between splats' normals and those of their common depth
@@ -109,6 +115,7 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
     background: Tensor  # what alpha images are composited on when nothing else is asked for
     camera_from_world: Tensor  # (V, 4, 4) of the training views
     intrinsics: Tensor  # (V, 4) fx, fy, cx, cy
+    seen: Tensor  # (V, h, w) of a part of a scene, see `_look`
 
     def __init__(self, config: SplatConfig, scene: Scene):
         super().__init__(config, scene)
@@ -130,14 +137,20 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         self.register_buffer(
             "intrinsics", torch.stack([pinhole_intrinsics(x) for x in cameras]).float(), persistent=False
         )
+        if scene.cell is not None:
+            size = (math.ceil(max(x) / BLOCK) for x in zip(*((c.height, c.width) for c in cameras)))
+            self.register_buffer("seen", torch.ones(len(cameras), *size, dtype=torch.bool))
+        lenses = [v.lens or v.camera for v in (scene.views[i] for i in scene.split["train"])]
+        self.photo_sizes = [(x.width, x.height) for x in lenses]  # of which a part of a scene sees windows
         if c.exposure:
             self.log_gain = nn.Parameter(torch.zeros(len(cameras), 3))
+        self.gauge = torch.zeros(3)  # mean of the log gains: 0, but that of a part of a scene is as its whole has it
         if c.refine_poses:
             self.poses = PoseCorrections(cameras)
         self.steps = 0  # finished
         self._most = max(x.width * x.height for x in cameras)
         self._pixels = self._pixels_at(0.0)
-        self._drawn: tuple[Projected, Tensor | None, int, int]  # the last photo's splats, for `control`
+        self._drawn: tuple[Projected, Tensor | None, float, float]  # the last photo's splats, for `control`
 
     # --- what the trainer asks ---
 
@@ -178,20 +191,36 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return groups
 
     def extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "pixels": self._pixels}
+        return {"steps": self.steps, "pixels": self._pixels, "gauge": self.gauge.tolist()}
+
+    def begin(self) -> None:
+        c = self.config
+        if not c.start:
+            return
+        splats, gains = begun(Path(c.start), self.scene, c.sh_degree)
+        self._resize(len(splats))
+        self.splats.load_state_dict(splats.state_dict())
+        if c.exposure and gains is not None:
+            self.gauge = gains.mean(0)
+            self.log_gain.data.copy_(gains)
+        if self.scene.cell is not None:
+            self.seen.copy_(self._look())
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
         self._pixels = state.get("pixels", self._most)  # runs of before photos grew have seen them whole
+        self.gauge = torch.tensor(state.get("gauge", [0.0, 0.0, 0.0]))
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
         """Also of a checkpoint with another number of splats; the Parameter objects stay."""
-        count = len(state_dict["splats.means"])
+        self._resize(len(state_dict["splats.means"]))
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def _resize(self, count: int) -> None:
         for p in self.splats.parameters():
             p.data = p.data.new_empty(count, *p.shape[1:])
         if self.control is not None:
             self.control.resize(count)
-        return super().load_state_dict(state_dict, *args, **options)
 
     @classmethod
     def most_memory(cls, config: SplatConfig) -> int:
@@ -259,13 +288,20 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             image, planes, alpha = Parts.apply(image, alpha, first)
             background = background[:3]
         self._drawn = projected, pulls, width, height
+        kept = batch.kept
+        if self.scene.cell is not None:
+            # A mean over a window gives each pixel more weight than one over the photo; that is to make no more splats.
+            whole = [float(n) / batch.shrink for n in self.photo_sizes[batch.view]]
+            self._drawn = projected, pulls, width * height / whole[1], width * height / whole[0]
+            shown = self._shown(batch.view, width, height)
+            kept = shown if kept is None else kept & shown
 
         target = batch.rgb
         if batch.alpha is not None:
             target = torch.lerp(background, batch.rgb, batch.alpha)
-        if batch.kept is not None:
-            target = torch.where(batch.kept, target, image.detach())  # no difference, no gradient
-            image = torch.where(batch.kept, image, image.detach())
+        if kept is not None:
+            target = torch.where(kept, target, image.detach())  # no difference, no gradient
+            image = torch.where(kept, image, image.detach())
         losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
         if c.ssim:
             losses["ssim"] = c.ssim * (1 - ssim(image, target))
@@ -275,8 +311,11 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             losses["thick"] = SHAPED_EVERY * c.thick_weight * thick
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
-            losses["opacity"] = Pull.apply(s.opacity_logits, fade * c.opacity_weight, "sigmoid")
-            losses["scale"] = Pull.apply(s.log_scales, fade * c.scale_weight / self.extent, "exp")
+            logits, scales = s.opacity_logits, s.log_scales
+            if (ours := self._within()) is not None:  # the rest is for other cells to shape
+                logits, scales = logits[ours], scales[ours]
+            losses["opacity"] = Pull.apply(logits, fade * c.opacity_weight, "sigmoid")
+            losses["scale"] = Pull.apply(scales, fade * c.scale_weight / self.extent, "exp")
 
         def psnr() -> float:  # asked for now and then
             error = nn.functional.mse_loss(image.detach().clamp(0, 1), target)
@@ -285,8 +324,10 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         return losses, {"psnr": psnr, "splats": len(s)}
 
     def gains(self) -> Float[Tensor, "V 3"] | None:
-        """Relative: their geometric mean, which is what a viewer sees, is 1."""
-        return torch.exp(self.log_gain - self.log_gain.mean(0)) if self.config.exposure else None
+        """Relative: their geometric mean, which is what a viewer sees, is 1, over all photos of the whole scene."""
+        if not self.config.exposure:
+            return None
+        return torch.exp(self.log_gain - self.log_gain.mean(0) + self.gauge.to(self.log_gain))
 
     def _pose(self, view: int) -> Float[Tensor, "4 4"]:
         """camera_from_world after the view's correction."""
@@ -322,9 +363,40 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             if step >= c.densify_from and step % c.densify_every < k and step >= k:
                 if isinstance(self.control, Adc):
                     self.processes.total(self.control.pull, self.control.views)
-                self.control.refine(s, players[0].optimizer, step, generator)
+                self.control.refine(s, players[0].optimizer, step, generator, self._within())
         if isinstance(self.control, Mcmc):
             self.control.explore(s, players[0].optimizer.param_groups[0]["lr"], generator)
+
+    def _within(self) -> Bool[Tensor, "N"] | None:
+        """Of a part of a scene, which splats are on its ground: more are made of these alone."""
+        return None if self.scene.cell is None else within(self.splats.means, self.scene.cell)
+
+    @torch.no_grad()
+    def _look(self) -> Bool[Tensor, "V h w"]:
+        """In blocks of each photo of a part of a scene, where splats on its own ground are seen, and around there.
+
+        Other pixels are for other cells to explain: here fog before the lens would do it. Looked at once, at the start:
+        what is seen meanwhile depends on what is learnt, and what fades would be forgotten.
+        """
+        s, cell = self.splats, self.scene.cell
+        assert cell is not None
+        ours = within(s.means, cell)[:, None].float()
+        seen = torch.zeros_like(self.seen)
+        for found, camera in zip(seen, self.scene.cameras("train")):
+            small = camera.resized(*(math.ceil(n / BLOCK) for n in (camera.width, camera.height)))
+            share = blended(s, small, ours, near=self.near, antialiased=self.config.antialiased)[..., 0]
+            around = nn.functional.max_pool2d(share[None], 3, 1, 1)[0] > SHOWN
+            found[: small.height, : small.width] = around
+        return seen
+
+    def _shown(self, view: int, width: int, height: int) -> Bool[Tensor, "H W 1"]:
+        """`seen` of a view as pixels."""
+        camera = self.scene.views[self.scene.split["train"][view]].camera
+        seen = self.seen[view, : math.ceil(camera.height / BLOCK), : math.ceil(camera.width / BLOCK)]
+        rows, columns = (
+            (torch.arange(n, device=seen.device) * m // n) for n, m in zip((height, width), seen.shape, strict=True)
+        )
+        return seen[rows[:, None], columns, None]
 
     # --- pictures and meshes ---
 

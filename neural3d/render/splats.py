@@ -27,6 +27,22 @@ def pinhole_intrinsics(camera: Camera) -> Float[Tensor, "4"]:
     return torch.stack([a[name] for name in ("fx", "fy", "cx", "cy")])
 
 
+def blended(
+    splats: Gaussians, camera: Camera, features: Float[Tensor, "N C"], *, near: float, antialiased: bool
+) -> Float[Tensor, "H W C"]:
+    """Σ w_i f_i at each pixel of a pinhole camera's picture; differentiable in the features alone."""
+    device = splats.means.device
+    with torch.no_grad():
+        projected = splat_project(
+            splats.means, splats.quats, splats.log_scales, splats.opacity_logits, splats.sh_dc, splats.sh_rest[:, :0],
+            torch.linalg.inv(camera.world_from_camera).float().to(device),
+            pinhole_intrinsics(camera).float().to(device), camera.width, camera.height,
+            sh_degree=0, near=near, antialiased=antialiased, raw=True,
+        )  # fmt: skip
+    size = camera.width, camera.height
+    return splat_raster(projected.xy, projected.conic, projected.depth, projected.opacity, features, *size)[0]
+
+
 @torch.no_grad()
 def render_splats(
     splats: Gaussians,

@@ -31,6 +31,9 @@ class SceneOptions:
     background: "white" | "black", what pictures with alpha are composited on.
     masks: "ignore" (masked pixels do not count) | "alpha" (masks are the subject's silhouette).
     up: "x", "-x", "y", "-y", "z", "-z" of the capture's frame, or "guess"; None: "z" where the format says so.
+    cell: [[x0, y0], [x1, y1]], ground in the scene frame: only this part of the scene. windows:
+        [[name, left, top, right, bottom], …], photos that see it and, in pixels of their pinhole copies, where. Both
+        are written by `partition`.
     special: what only one reader's captures need, each reader's as its own `Reader.options`; flat keys for the user.
     """
 
@@ -44,6 +47,8 @@ class SceneOptions:
     background: str | None = None
     masks: str | None = None
     up: str | None = None
+    cell: Any = None
+    windows: Any = ()
     special: tuple[Any, ...] = ()
 
     def of(self, kind: type[T]) -> T:
@@ -88,6 +93,10 @@ def _check(options: SceneOptions, where: str) -> None:
         raise UserError(f"{where}: split = {options.split!r} must be 'capture', 'none' or 'every:N' with N from 2.")
     if options.aabb is not None and not _is_box(options.aabb):
         raise UserError(f"{where}: aabb = {options.aabb!r} must be [[x0, y0, z0], [x1, y1, z1]], x0 < x1 and so on.")
+    if options.cell is not None and not _is_box(options.cell, 2):
+        raise UserError(f"{where}: cell = {options.cell!r} must be [[x0, y0], [x1, y1]], x0 < x1 and y0 < y1.")
+    if not all(_is_window(window) for window in options.windows):
+        raise UserError(f"{where}: windows must be [[name, left, top, right, bottom], …] in whole pixels.")
     if options.unbounded is not None and not isinstance(options.unbounded, bool):
         raise UserError(f"{where}: unbounded = {options.unbounded!r} must be true or false.")
     if options.images is not None and not isinstance(options.images, str):
@@ -98,10 +107,17 @@ def whole(value: Any, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_box(value: Any) -> bool:
+def _is_window(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 5 or not isinstance(value[0], str):
+        return False
+    left, top, right, bottom = value[1:]
+    return all(whole(x, 0) for x in value[1:]) and left < right and top < bottom
+
+
+def _is_box(value: Any, sides: int = 3) -> bool:
     try:
         low, high = ([float(x) for x in corner] for corner in value)
-        return len(low) == len(high) == 3 and all(a < b for a, b in zip(low, high))
+        return len(low) == len(high) == sides and all(a < b for a, b in zip(low, high))
     except (TypeError, ValueError):
         return False
 

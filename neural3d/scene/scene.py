@@ -13,7 +13,7 @@ from torch import Tensor
 from neural3d.examples.examples import Examples
 from neural3d.geometry.cameras import Camera
 from neural3d.images.reading import area_resized, read_header, read_image, read_mask
-from neural3d.scene.undistort import bent, pinhole_camera, undistorted
+from neural3d.scene.undistort import bent, pinhole_camera, undistorted, window
 from neural3d.shapes.category import ShapeSet
 from neural3d.shapes.shape import Shape
 
@@ -24,7 +24,7 @@ class View:
 
     name: unique in the scene, as the capture calls it. camera: in the scene frame, at the loaded resolution.
     alpha: `image` has four channels. mask_as_alpha: the mask is the object's silhouette, and becomes the alpha channel.
-    lens: the camera that took the photo, where `camera` is that of its pinhole copy, or of a part of a panorama; None:
+    lens: the camera that took the photo, where `camera` is that of its pinhole copy, or of a part of either; None:
     `camera` took it.
     """
 
@@ -69,11 +69,13 @@ class View:
         return replace(self, camera=camera, lens=lens)
 
     def _copy(self, read: Callable[[View], UInt8[np.ndarray, "h w C"]]) -> UInt8[np.ndarray, "H W C"]:
-        """The pinhole copy of what `read` gives for the view as photographed.
+        """The pinhole copy of what `read` gives for the view as photographed, or a window of that.
 
         Photos that were shrunk are resampled at twice the size and then averaged, which keeps them sharp.
         """
         assert self.lens is not None
+        if (seen := window(self.lens, self.camera)) is not None:
+            return np.ascontiguousarray(read(replace(self, camera=self.lens, lens=None))[seen])
         fine = 2 if read_header(self.image_path)[0] >= 2 * self.lens.width else 1
         width, height = self.camera.width, self.camera.height
         lens = self.lens.resized(fine * self.lens.width, fine * self.lens.height)
@@ -93,6 +95,8 @@ class Scene:
         where the capture says or lets guess what is up.
     outline: what pictures of the subject frame, as a few points in the scene frame (see `geometry.outline`).
     points: sparse points (N, 3) float32 in the scene frame and their colours (N, 3) uint8.
+    cell: the ground, x and y of two corners in the scene frame, of which this scene is a part (see `scene.cell`); None:
+        it is whole.
     background: what pictures with alpha are composited on, "white" or "black"; also the colour behind a bounded scene's
         opaque photos where the format says so; None: opaque photos.
     metric: a unit of the capture is a metre, which GPS has measured.
@@ -112,6 +116,7 @@ class Scene:
     scene_from_capture: Float[Tensor, "4 4"]
     outline: Float[Tensor, "K 3"] | None = None
     points: tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]] | None = None
+    cell: Float[Tensor, "2 2"] | None = None
     has_alpha: bool = False
     metric: bool = False
     background: str | None = None

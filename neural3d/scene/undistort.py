@@ -21,6 +21,7 @@ from neural3d.geometry.cameras import Camera
 from neural3d.geometry.lenses import LENSES, lens_of, named, project, unproject
 
 WIDEST = math.tan(math.radians(60))  # what lies further off the axis is left out: a plane would stretch it without end
+STRIP = 1 << 16  # pixels that are resampled at a time
 STRAIGHT = 0.01  # pixels by which a lens may bend its border and still pass for a pinhole
 
 
@@ -53,17 +54,45 @@ def undistorted(pixels: UInt8[np.ndarray, "h w C"], taken_with: Camera, pinhole:
     taken_with, pinhole: at the pictures' sizes. Directions that the photo does not hold take its nearest pixel. A part
     of a panorama looks another way than the panorama, which the cameras' poses tell; all else looks the same way.
     """
-    index, right, down, x, y = _grid(_key(taken_with), _key(pinhole), _rotation(taken_with, pinhole))
-    image = pixels.astype(np.float32).reshape(-1, pixels.shape[2])
-    if pixels.shape[2] == 4:
+    grid = _grid(_key(taken_with), _key(pinhole), _rotation(taken_with, pinhole))
+    flat, (h, w) = pixels.reshape(-1, pixels.shape[2]), pixels.shape[:2]
+    seen = np.empty((len(grid[0]), pixels.shape[2]), np.uint8)
+    for start in range(0, len(seen), STRIP):  # so that floats of a whole photo are never in memory
+        part = slice(start, start + STRIP)
+        index, x, y = (column[part] for column in grid)
+        column = index % w
+        right = np.where(column < w - 1, 1, 1 - w if is_panorama(taken_with) else 0)
+        below = index + np.where(index < (h - 1) * w, w, 0)
+        upper = _blend(flat, index, index + right, x[:, None])
+        lower = _blend(flat, below, below + right, x[:, None])
+        seen[part] = _colours(upper * (1 - y[:, None]) + lower * y[:, None])
+    return seen.reshape(pinhole.height, pinhole.width, -1)
+
+
+def _blend(pixels: UInt8[np.ndarray, "P C"], one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Between two pixels each; colours are multiplied by alpha."""
+    a, b = pixels[one].astype(np.float32), pixels[other].astype(np.float32)
+    for image in (a, b) if pixels.shape[1] == 4 else ():
         image[:, :3] *= image[:, 3:]
-    above = image[index] * (1 - x) + image[index + right] * x
-    index = index + down
-    below = image[index] * (1 - x) + image[index + right] * x
-    seen = above * (1 - y) + below * y
-    if pixels.shape[2] == 4:
+    return a * (1 - share) + b * share
+
+
+def _colours(seen: Float[np.ndarray, "n C"]) -> UInt8[np.ndarray, "n C"]:
+    if seen.shape[1] == 4:
         seen[:, :3] /= np.maximum(seen[:, 3:], 1e-3)  # 1e-3 of 255 is no colour: black where clear
-    return np.clip(seen + 0.5, 0, 255).astype(np.uint8).reshape(pinhole.height, pinhole.width, -1)
+    return np.clip(seen + 0.5, 0, 255).astype(np.uint8)
+
+
+def window(taken_with: Camera, pinhole: Camera) -> tuple[slice, slice] | None:
+    """Rows and columns of a photo that are what `pinhole` sees, where it is a part of the photo, pixel by pixel."""
+    if taken_with.model != "PINHOLE" or pinhole.model != "PINHOLE":
+        return None
+    focal, shift = (taken_with.params - pinhole.params).split(2)
+    left, top = shift.round().int().tolist()
+    inside = 0 <= left <= taken_with.width - pinhole.width and 0 <= top <= taken_with.height - pinhole.height
+    if not inside or max(focal.abs().max(), (shift - shift.round()).abs().max()) > 1e-6:
+        return None
+    return slice(top, top + pinhole.height), slice(left, left + pinhole.width)
 
 
 def bent(camera: Camera) -> Camera | None:
@@ -115,22 +144,23 @@ def _rotation(taken_with: Camera, pinhole: Camera) -> tuple[float, ...]:
 
 @functools.lru_cache(maxsize=2)  # photos of one lens share it
 def _grid(taken_with: tuple, pinhole: tuple, rotation: tuple[float, ...]) -> tuple[np.ndarray, ...]:
-    """For each pixel of the pinhole picture: the photo's pixel above left of it, how far the ones to the right and
-    below are in memory (0 at the photo's edge, back to the left at a panorama's), and the weights (N, 1) of these two.
+    """For each pixel of the pinhole picture: the photo's pixel above left of it, and the weights of its neighbours to
+    the right and below.
     """
     model, width, height, params = taken_with
     _, w, h, (fx, fy, cx, cy) = pinhole
-    y, x = np.mgrid[:h, :w] + 0.5
-    directions = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1).reshape(-1, 3)
-    directions = directions @ np.reshape(rotation, (3, 3)).T
-    lens = torch.tensor(params, dtype=torch.float64)
+    lens, turn = torch.tensor(params, dtype=torch.float64), np.reshape(rotation, (3, 3)).T
+    around = LENSES[model].projection == "equirectangular"
+    index, across, down = np.empty(w * h, np.int32), np.empty(w * h, np.float32), np.empty(w * h, np.float32)
     # In pieces too small for torch to share among threads: photos are read several at once, and would wait for each
     # other's threads.
-    pieces = torch.from_numpy(directions).split(1 << 13)
-    pixels = np.concatenate([project(model, lens, d).numpy() for d in pieces]) - 0.5
-    around = LENSES[model].projection == "equirectangular"
-    x, y = pixels[:, 0] if around else np.clip(pixels[:, 0], 0, width - 1), np.clip(pixels[:, 1], 0, height - 1)
-    left, top = np.floor(x).astype(np.int64) % width, y.astype(np.int64)
-    right, down = np.where(left < width - 1, 1, 1 - width if around else 0), np.where(top < height - 1, width, 0)
-    weights = ((v - np.floor(v)).astype(np.float32)[:, None] for v in (x, y))
-    return left + width * top, right, down, *weights
+    for start in range(0, w * h, 1 << 13):
+        part = slice(start, start + (1 << 13))
+        row, column = np.divmod(np.arange(start, min(w * h, part.stop)), w)
+        x, y = column + 0.5, row + 0.5
+        directions = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1) @ turn
+        x, y = (project(model, lens, torch.from_numpy(directions)).numpy() - 0.5).T
+        x, y = x if around else np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+        index[part] = np.floor(x).astype(np.int64) % width + width * y.astype(np.int64)
+        across[part], down[part] = x - np.floor(x), y - np.floor(y)
+    return index, across, down

@@ -1,4 +1,4 @@
-"""`neural3d.cli.leashed` that saves at every step; the first to train under a/ is killed at the tenth."""
+"""`neural3d.cli.leashed` that saves at every step; the first to train under a/ or 1/ is killed at the tenth."""
 
 import os
 import runpy
@@ -13,7 +13,7 @@ save = Trainer.save
 def save_and_die(trainer: Trainer, saver: Saver) -> None:
     save(trainer, saver)
     died = trainer.directory / "died"
-    if trainer.step == 10 and trainer.directory.parent.name == "a" and not died.exists():
+    if trainer.step == 10 and trainer.directory.parent.name in ("a", "1") and not died.exists():
         saver.wait()
         died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
