@@ -56,8 +56,9 @@ def _outward(points: np.ndarray, planes: np.ndarray, spacing: np.ndarray) -> tup
     exactly, is most nearly 1/2 at the points, and neighbours agree best. χ alone would follow the noise: scattered
     wrong signs bring it nearer to 1/2 at points that lie off the surface.
     The spanning tree (`along_tree`) counts instead where neighbours agree far better in it and χ is about as even: a
-    patch that it turns the wrong way would show there. (Not of few points, whose planes are of too much at once.) χ says nothing of sheets, and would make walls solid whose sides
-    noise mixes, with all that they enclose. So it counts also where the surface that it makes is a sheet.
+    patch that it turns the wrong way would show there. (Not of few points, whose planes are of too much at once.)
+    χ says nothing of sheets, and would make walls solid whose sides noise mixes, with all that they enclose. So the
+    tree counts also where the surface that it makes is a sheet.
     """
     tree = clouds.tree_of(points)
     around = tree.query(points, min(clouds.PLANE_NEIGHBOURS, len(points)), workers=-1)[1]

@@ -48,7 +48,7 @@ def test_both_sides_of_a_wall_thinner_than_its_points_are_apart():
 def test_a_wall_thinner_than_its_noise_is_a_sheet():
     # With its sides mixed, what a cup encloses would be solid.
     rng = np.random.default_rng(0)
-    points, normals = bowl(rng, 12_000, 0.01)
+    points, _ = bowl(rng, 12_000, 0.01)
     points += 0.012 * rng.standard_normal(points.shape)
     turned, sheet = told(points)
     out = (turned * points).sum(1)
