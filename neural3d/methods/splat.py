@@ -311,7 +311,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
             losses["thick"] = SHAPED_EVERY * c.thick_weight * thick
         if c.densify == "mcmc" and progress < c.densify_until:
             fade = 1 - progress / c.densify_until  # so that the last steps answer to the photos alone
-            logits, scales = s.opacity_logits, s.log_scales
+            logits: Tensor = s.opacity_logits
+            scales: Tensor = s.log_scales
             if (ours := self._within()) is not None:  # the rest is for other cells to shape
                 logits, scales = logits[ours], scales[ours]
             losses["opacity"] = Pull.apply(logits, fade * c.opacity_weight, "sigmoid")
