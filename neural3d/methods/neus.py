@@ -21,7 +21,8 @@ while colours are still wrong, moving the surface is the quickest way to make th
 - Hollows of the hull are carved: where photos disagree about a surface's colour it is pushed away from the cameras
   (`losses.carving`). Meanwhile colours are the same from all sides, so that no false surface shows each camera
   its own picture, and overexposed channels do not count: they may be highlights, which move with the camera, and would
-  be carved until they stand still, as mirrored by what lies deeper.
+  be carved until they stand still, as mirrored by what lies deeper. Later such channels move colours, not the surface,
+  which would bulge towards its highlights.
 """
 
 from __future__ import annotations
@@ -253,7 +254,14 @@ class Neus(Method, Renderable, Meshable):
         )  # fmt: skip
         target = batch.rgb if batch.alpha is None else batch.rgb * batch.alpha + background * (1 - batch.alpha)
         telling = 1 - (1 - self._views) * batch.overexposed.float()
-        off = telling * (out.rgb - target).abs()
+        seen = out.rgb
+        if self.scene.has_alpha:  # overexposed channels move colours alone
+            still = composite(
+                thickness.detach(), rgb, samples.t, torch.ones_like(thickness), samples.offsets,
+                background=background, early_stop=0.0,
+            )  # fmt: skip
+            seen = torch.where(batch.overexposed, still.rgb, seen)
+        off = telling * (seen - target).abs()
         losses = {"color": off.mean(), "eikonal": c.eikonal * eikonal, "smooth": c.smooth * bend}
         if batch.alpha is not None:
             opacity = out.opacity.clamp(1e-3, 1 - 1e-3)  # the logarithm's gradient stays within a thousand

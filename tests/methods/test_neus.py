@@ -168,6 +168,20 @@ def test_a_bowl_opens(tmp_path):
     assert errors[0] > 0.05 and errors[1] < 0.02
 
 
+def test_overexposed_channels_move_colours_alone(capture, tmp_path):
+    trainer = start(capture, tmp_path / "run")
+    trainer.fit(2, previews=False)
+    method, generator = trainer.method, torch.Generator().manual_seed(0)
+    batch = trainer.source.draw(256, generator)
+    distances = [p for group in method.field.param_groups(1.0, 1.0) for p in group["params"]]
+    for bright, moved in ((0.5, True), (1.0, False)):
+        batch.rgb[:], batch.alpha[:] = bright, 1.0
+        method.zero_grad()
+        method.loss(batch, 0.9, generator)[0]["color"].backward()
+        assert any(p.grad is not None and bool(p.grad.any()) for p in distances) == moved
+        assert bool(method.field.color_table.grad.any())
+
+
 def test_a_solid_that_reaches_out_of_the_box_is_seen_where_the_box_cuts_it(capture, tmp_path, monkeypatch):
     """Half of space as a solid: rays that enter the box within it see its cut face, those beside it its surface."""
     method = start(capture, tmp_path / "run").method
