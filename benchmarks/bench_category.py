@@ -26,16 +26,18 @@ from neural3d.train import Trainer
 
 
 def trained(data: Path, method: str, out: Path, settings: list[str]) -> str:
-    """Trains a run if there is none; says what it took."""
+    """Trains a run, or what is left of it; says what it took."""
+    start, cpu = time.process_time(), torch.device("cpu")
     if (out / "checkpoint.safetensors").exists():
+        trainer = Trainer.resume(out, cpu)
+    else:
+        trainer = Trainer.create(out, *configure(data, method, settings), cpu)
+    ready, before = time.process_time(), trainer.step
+    if before >= trainer.method.config.horizon:
         return "trained before"
-    start = time.process_time()
-    config, shapes = configure(data, method, settings)
-    trainer = Trainer.create(out, config, shapes, torch.device("cpu"))
-    ready = time.process_time()
     trainer.fit(trainer.method.config.horizon, previews=False)
     end = time.process_time()
-    return f"{trainer.step} steps in {(end - ready) / 60:.1f} CPU minutes, after {ready - start:.0f} s of sampling"
+    return f"{trainer.step - before} steps in {(end - ready) / 60:.1f} CPU minutes, after {ready - start:.0f} s of sampling"
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
