@@ -37,7 +37,8 @@ def trained(data: Path, method: str, out: Path, settings: list[str]) -> str:
         return "trained before"
     trainer.fit(trainer.method.config.horizon, previews=False)
     end = time.process_time()
-    return f"{trainer.step - before} steps in {(end - ready) / 60:.1f} CPU minutes, after {ready - start:.0f} s of sampling"
+    minutes = (end - ready) / 60
+    return f"{trainer.step - before} steps in {minutes:.1f} CPU minutes, after {ready - start:.0f} s of sampling"
 
 
 def rows(report: dict[str, Any]) -> list[list[str]]:
