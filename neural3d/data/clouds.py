@@ -57,7 +57,7 @@ class CloudSource:
     Everything is computed from the cloud alone, so that a resumed run draws on the same. noise, spacing: scene units.
     given: the normals are the shape's own; else those of planes through neighbours, pointing outward as
     `geometry.orientation` says. strays: how many points stand alone and were left out.
-    openness: see `geometry.orientation`. open: whether it counts as open; open_ None: by that.
+    openness: see `geometry.orientation`. open: whether it counts as open; open_ None: by that, or as a sheet.
     Raises UserError for clouds that hold no surface.
     """
 

@@ -14,8 +14,9 @@ f starting as a sphere. To this we add what a cloud with noise asks for, all of 
   once (`geometry.orientation`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
   where there is doubt. Walls thinner than what can be told apart are left to the points and their normals.
-- A surface whose openings fill much of what its points see behind them (`CloudSource.openness`) is open: it is trimmed
-  where there are no points (`geometry.support`).
+- A surface whose openings fill much of what its points see behind them (`CloudSource.openness`), or whose walls are
+  thinner than their noise (`geometry.orientation`), is open: it is trimmed where there are no points
+  (`geometry.support`).
 """
 
 from __future__ import annotations
