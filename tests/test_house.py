@@ -25,6 +25,7 @@ STOREYS = [
         "errors",
         "config",
         "disk",
+        "child",
         "lock",
         "plain",
         "processes",

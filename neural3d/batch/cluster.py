@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 from typing import Any
 
 from neural3d.batch.needs import Room
 from neural3d.batch.work import GRACE, Task, work
+from neural3d.child import HOME
 from neural3d.errors import UserError
 
 
@@ -25,7 +27,8 @@ class Cluster:
         self._ray: Any = ray
         hears = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with contextlib.chdir(HOME):  # Ray lets its workers import from the folder that this is called in
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"--address {address}: no Ray cluster answers there ({said}); check it.") from None

@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 
 from neural3d.batch.book import FILE, Options
 from neural3d.checkpoint import saved_step
+from neural3d.child import PYTHON, environment
 from neural3d.disk import write_whole
 from neural3d.errors import UserError, command_line
 from neural3d.files.meshes import TEXTURED
@@ -34,7 +34,7 @@ from neural3d.scene.objects import holds_captures
 from neural3d.sfm.footage import find_footage
 from neural3d.sfm.solve import read_report
 
-PROGRAM = [sys.executable, "-m", "neural3d.cli.leashed"]
+PROGRAM = [*PYTHON, "-m", "neural3d.cli.leashed"]
 GRACE = 45.0  # seconds that a command has to save and end, which takes one or two
 TAIL = 8192  # bytes at the end of a log in which its last words are looked for
 
@@ -64,11 +64,11 @@ def work(task: Task, stop: Callable[[], bool] = lambda: False, gpu: int | None =
     if not (task.folder / FILE).exists():
         return f"{task.folder} is not there on {socket.gethostname()}: all machines must see it under this name"
     task.place.mkdir(exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": str(task.cores)}
-    environment |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+    surroundings = environment() | {"OMP_NUM_THREADS": str(task.cores)}
+    surroundings |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
     try:
         for stage, words in commands(task):
-            if stop() or (error := run_command(task, stage, words, environment, stop)):
+            if stop() or (error := run_command(task, stage, words, surroundings, stop)):
                 return "stopped" if stop() else f"{stage}: {error}"
     except (UserError, OSError) as error:
         return " ".join(str(error).split())
@@ -133,7 +133,7 @@ def seconds_trained(metrics: Path) -> float:
 
 
 def run_command(
-    task: Task, stage: str, words: list[str | Path], environment: dict[str, str], stop: Callable[[], bool]
+    task: Task, stage: str, words: list[str | Path], surroundings: dict[str, str], stop: Callable[[], bool]
 ) -> str:
     """ "" or the last words of a command that failed. It dies with this process, and is gone when this returns."""
     path = task.place / "log.txt"
@@ -143,7 +143,7 @@ def run_command(
         begin = log.tell()
         process = subprocess.Popen(
             [*PROGRAM, str(task.place / ".lock"), *map(str, words)], stdin=subprocess.PIPE, stdout=log, stderr=log,
-            env=environment, start_new_session=True,
+            env=surroundings, start_new_session=True,
         )  # fmt: skip
         try:
             now = {"attempt": task.attempt, "stage": stage, "host": socket.gethostname(), "process": process.pid}

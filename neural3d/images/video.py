@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from neural3d.errors import UserError
+from neural3d.images.ffmpeg import imageio_ffmpeg
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".3gp")
 
@@ -93,10 +94,8 @@ def key_frames(video: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
 
 def count_frames(video: Path) -> int:
     """Frames in the file, without decoding them. Raises UserError where there are none."""
-    from imageio_ffmpeg import count_frames_and_secs
-
     try:
-        total, _ = count_frames_and_secs(str(video))
+        total, _ = imageio_ffmpeg().count_frames_and_secs(str(video))
     except (OSError, RuntimeError) as error:
         raise _unreadable(video) from error
     if total < 1:
@@ -106,10 +105,8 @@ def count_frames(video: Path) -> int:
 
 def _decode(video: Path, **options: list[str]) -> Any:
     """ffmpeg's description, then each frame's bytes, RGB, turned as players do."""
-    from imageio_ffmpeg import read_frames
-
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every film that is turned
-    return read_frames(str(video), pix_fmt="rgb24", **options)
+    return imageio_ffmpeg().read_frames(str(video), pix_fmt="rgb24", **options)
 
 
 def _unreadable(video: Path) -> UserError:

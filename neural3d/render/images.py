@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neural3d.disk import MIB, free_space, replacing
 from neural3d.errors import UserError
+from neural3d.images.ffmpeg import imageio_ffmpeg
 from neural3d.render import RenderOut
 
 Pixels = Float[np.ndarray, "height width channels"] | Float[Tensor, "height width channels"]
@@ -133,8 +134,6 @@ def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]],
 
     Nothing appears at `path` unless all frames were written. Raises UserError where that fails.
     """
-    from imageio_ffmpeg import count_frames_and_secs, write_frames  # brings ffmpeg itself along: only films need it
-
     film, count = None, 0
     with replacing(path) as part:
         try:
@@ -143,7 +142,7 @@ def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]],
                 if film is None:
                     size = (even.shape[1], even.shape[0])
                     how = {"macro_block_size": 1, "output_params": ["-crf", "17"], "ffmpeg_log_level": "quiet"}
-                    film = write_frames(str(part), size, fps=fps, **how)
+                    film = imageio_ffmpeg().write_frames(str(part), size, fps=fps, **how)
                     film.send(None)
                 count += 1
                 try:
@@ -156,7 +155,7 @@ def save_film(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]],
         if film is None:
             raise UserError(f"{path}: a film needs at least one picture.")
         try:
-            whole = count_frames_and_secs(str(part))[0] == count
+            whole = imageio_ffmpeg().count_frames_and_secs(str(part))[0] == count
         except RuntimeError:
             whole = False
         if not whole:  # ffmpeg drops what it cannot write

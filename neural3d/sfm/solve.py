@@ -18,7 +18,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, Literal
 
 import torch
 
+from neural3d.child import PYTHON, environment
 from neural3d.config import nearest
 from neural3d.disk import MIB, free_space, no_room, require_writable, writing
 from neural3d.errors import UserError
@@ -271,12 +271,11 @@ def solve(
         "seed": options.seed,
         "threads": torch.get_num_threads(),
     }
-    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
-    surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}  # matching shares out the cores
+    surroundings = {**environment(), "OPENBLAS_NUM_THREADS": "1"}  # matching shares out the cores
     message: dict[str, Any] = {}
     with (work / "sfm.log").open("a") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "neural3d.sfm.worker"], env=surroundings,
+            [*PYTHON, "-m", "neural3d.sfm.worker"], env=surroundings,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
         assert worker.stdin and worker.stdout

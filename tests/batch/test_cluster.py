@@ -36,7 +36,15 @@ def cluster():
     cluster.shutdown()
 
 
-def test_a_node_that_dies_costs_no_capture(cluster, tmp_path, capsys):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Started in a folder that holds another neural3d, as a checkout does: Ray's workers must not import that."""
+    (tmp_path / "checkout" / "neural3d").mkdir(parents=True)
+    (tmp_path / "checkout" / "neural3d" / "__init__.py").write_text("raise ImportError('the wrong neural3d')")
+    monkeypatch.chdir(tmp_path / "checkout")
+
+
+def test_a_node_that_dies_costs_no_capture(cluster, elsewhere, tmp_path, capsys):
     cluster, nodes = cluster
     for name in NAMES:
         ball_capture(tmp_path / name, train=4, test=2)

@@ -101,3 +101,10 @@ def test_a_video_that_was_cut_off(film, tmp_path):
     path.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     with pytest.raises(UserError, match=r"holds no frames that can be decoded"):
         write_sharpest_frames(path, tmp_path, 10, lambda *_: None)
+
+
+def test_ffmpeg_starts_without_a_copy_of_our_memory():
+    """A fork of a process that fills the memory fails; Python forks only where it has something to call in between."""
+    from neural3d.images.ffmpeg import imageio_ffmpeg
+
+    assert imageio_ffmpeg()._utils._popen_kwargs(prevent_sigint=True)["preexec_fn"] is None
