@@ -1,10 +1,11 @@
 import pytest
 import torch
+from reference.splat_pull import splat_pull as reference_splat_pull
 
 from neural3d.ops.splat_pull import splat_pull
 
 
-@pytest.mark.parametrize("count", [0, 1, 13, 20_011])
+@pytest.mark.parametrize("count", [0, 1, 13, 9_011])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adds_a_view(device, count, dtype):
     torch.manual_seed(0)
@@ -13,9 +14,9 @@ def test_adds_a_view(device, count, dtype):
     before, views = torch.rand(2, count, dtype=dtype, device=device)
     pull, seen = before.clone(), views.clone()
     splat_pull(v_xy, radius, pull, seen, 133, 237.5)
-    want = before + torch.linalg.vector_norm(v_xy * v_xy.new_tensor([133 / 2, 237.5 / 2]), dim=1)
-    torch.testing.assert_close(pull, want, rtol=2e-6 if dtype == torch.float32 else 1e-14, atol=0)
-    assert torch.equal(seen, views + (radius > 0))
+    reference_splat_pull(v_xy, radius, before, views, 133, 237.5)
+    torch.testing.assert_close(pull, before, rtol=2e-6 if dtype == torch.float32 else 1e-14, atol=0)
+    assert torch.equal(seen, views)
 
 
 def test_bad_input_is_a_sentence(device):
