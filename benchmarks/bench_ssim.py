@@ -12,7 +12,7 @@ from common import copy_ceiling, interleaved, machine, sgemm_ceiling, table
 from torch import Tensor
 from torch.nn import functional
 
-from neural3d.ops import ssim
+from neural3d.ops import ssim, ssim_and_l1
 
 
 def torch_ssim(image: Tensor, truth: Tensor) -> Tensor:
@@ -40,6 +40,9 @@ def main() -> None:
         candidates = {
             "ours, forward": lambda image=image, truth=truth: ssim(image.detach(), truth),
             "ours, both": lambda image=image, truth=truth: torch.autograd.grad(ssim(image, truth), image),
+            "with L1, both": lambda image=image, truth=truth: torch.autograd.grad(
+                sum(ssim_and_l1(image, truth)), image
+            ),
         }
         if device != "cpu" or height < 1000:  # ten seconds each there
             candidates["torch, both"] = lambda image=image, truth=truth: torch.autograd.grad(
@@ -51,7 +54,12 @@ def main() -> None:
         scalars = 3 * height * width
         # Per scalar: forward 4 fields and backward 3, 11 multiply-adds along each axis; pictures read, partials written
         # and read back, gradient written.
-        work = {"ours, forward": (4 * 44 + 30, 2), "ours, both": (7 * 44 + 36, 11), "torch, both": (10 * 44, 11)}
+        work = {
+            "ours, forward": (4 * 44 + 30, 2),
+            "ours, both": (7 * 44 + 36, 11),
+            "with L1, both": (7 * 44 + 41, 11),
+            "torch, both": (10 * 44, 11),
+        }
         for name, (flops, words) in work.items():
             if name not in candidates:
                 continue

@@ -18,7 +18,7 @@ namespace nb = nanobind;
   X(lbs)               \
   X(memory)            \
   X(mesh_raster)       \
-  X(mlp) X(nade) X(ray_march) X(soft_silhouette) X(splat_bin) X(splat_project) X(splat_raster) X(ssim)
+  X(mlp) X(nade) X(ray_march) X(soft_silhouette) X(splat_bin) X(splat_project) X(splat_pull) X(splat_raster) X(ssim)
 
 #define DECLARE(name) void bind_##name(nb::module_& m);
 N3D_KERNELS(DECLARE)

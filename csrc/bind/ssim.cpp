@@ -14,19 +14,20 @@ template <class T>
 void def(nb::module_& m) {
   def_kernel(
       m, "ssim",
-      +[](Tensor<T> image, Tensor<T> truth, OptionalTensor<T> partials, Tensor<double> sums, Tensor<T> mean,
+      +[](Tensor<T> image, Tensor<T> truth, OptionalTensor<T> partials, Tensor<double> sums, Tensor<T> means,
           uintptr_t stream) {
         run::ssim<T>(
-            {image, truth, partials, sums, mean, image.size(0), image.size(1), image.size(2), pointer(stream)});
+            {image, truth, partials, sums, means, image.size(0), image.size(1), image.size(2), pointer(stream)});
       },
-      "image", "truth", "partials", "sums", "mean", "stream");
+      "image", "truth", "partials", "sums", "means", "stream");
   def_kernel(
       m, "ssim_vjp",
-      +[](Tensor<T> image, Tensor<T> truth, Tensor<T> partials, Tensor<T> v_mean, Tensor<T> v_image, uintptr_t stream) {
+      +[](Tensor<T> image, Tensor<T> truth, Tensor<T> partials, Tensor<T> v_means, Tensor<T> v_image,
+          uintptr_t stream) {
         run::ssim_vjp<T>(
-            {image, truth, partials, v_mean, v_image, image.size(0), image.size(1), image.size(2), pointer(stream)});
+            {image, truth, partials, v_means, v_image, image.size(0), image.size(1), image.size(2), pointer(stream)});
       },
-      "image", "truth", "partials", "v_mean", "v_image", "stream");
+      "image", "truth", "partials", "v_means", "v_image", "stream");
 }
 
 }  // namespace

@@ -78,6 +78,10 @@ struct Scratch {
   }
 };
 
+// A bit for each lane of a comparison.
+N3D_HD uint32_t bits(i32x c) { return lane_bits(less(c, i32x{})); }
+N3D_HD uint32_t bits(bool c) { return c; }
+
 // Records of a part's splats, whose slots count from the part's first, and the items of those that are seen.
 template <class T>
 void record(const SplatBinArgs<T>& a, const Scratch<T>& s, int64_t p) {
@@ -90,29 +94,33 @@ void record(const SplatBinArgs<T>& a, const Scratch<T>& s, int64_t p) {
   Key<T> low = ~Key<T>(0), high = 0;
   for (int64_t i = begin; i < end; i += n) {
     const int m = end - i < n ? int(end - i) : n;
-    S conic[3], opacity;
+    S conic[3], opacity, depth, xy[2];
     load_rows<3>(a.conic + 3 * i, m, conic), load_rows<1>(a.opacity + i, m, &opacity);
+    load_rows<1>(a.depth + i, m, &depth), load_rows<2>(a.xy + 2 * i, m, xy);
     const Footprint<S, T> f(conic[0], conic[1], conic[2], opacity);
-    alignas(64) T out[7][n];
+    const Span<S, T> x(xy[0], f.rx, T(a.width)), y(xy[1], f.ry, T(a.height));
+    // As many are out of sight as not, in no order: a bit each, and no jumps to guess.
+    uint32_t visible = bits(can_be_seen(opacity, depth, f) & x.in & y.in);
+    alignas(64) T out[5][n];
     store(out[0], f.a), store(out[1], f.b), store(out[2], f.c), store(out[3], f.level), store(out[4], f.reach);
-    store(out[5], f.rx), store(out[6], f.ry);
-    for (int k = 0; k < m; ++k) {
+    alignas(64) T edges[4][n];
+    store(edges[0], x.first), store(edges[1], y.first), store(edges[2], x.last), store(edges[3], y.last);
+    for (int k = 0; k < m; ++k, visible >>= 1) {
       Splat<T>& g = a.splats[i + k];
-      const T o = a.opacity[i + k], depth = a.depth[i + k];
-      SplatBox box;
-      g.slot = int32_t(slots), g.tiles = s.tiles[i + k] = 0;
-      if (!can_be_seen(o, depth, out[0][k], out[2][k], out[5][k], out[6][k])) continue;
+      const auto box =
+          SplatBox::of_pixels(int(edges[0][k]), int(edges[1][k]), int(edges[2][k]), int(edges[3][k]), kCellSize);
+      const int32_t across = box.x1 / kTileCells - box.x0 / kTileCells + 1;
+      const int32_t down = box.y1 / kTileCells - box.y0 / kTileCells + 1;
       g.x = a.xy[2 * (i + k)], g.y = a.xy[2 * (i + k) + 1];
-      if (!box.around(g.x, g.y, out[5][k], out[6][k], a.width, a.height, kCellSize)) continue;
       g.a = out[0][k], g.b = out[1][k], g.c = out[2][k], g.level = out[3][k], g.reach = out[4][k];
       for (int c = 0; c < first_features; ++c) g.feature[c] = a.features[(i + k) * a.channels + c];
       box.write(g);
-      g.tiles = (box.x1 / kTileCells - box.x0 / kTileCells + 1) * (box.y1 / kTileCells - box.y0 / kTileCells + 1);
-      s.tiles[i + k] = g.tiles;
+      g.slot = int32_t(slots), g.tiles = s.tiles[i + k] = visible & 1 ? across * down : 0;
       slots += g.tiles;
-      const Key<T> key = sort_key(depth);
-      low = key < low ? key : low, high = key > high ? key : high;
-      items[seen++] = {key, int32_t(i + k)};
+      const Key<T> key = sort_key(a.depth[i + k]);
+      low = visible & 1 && key < low ? key : low, high = visible & 1 && key > high ? key : high;
+      items[seen] = {key, int32_t(i + k)};  // there is room: what is not seen, the next one overwrites
+      seen += visible & 1;
     }
   }
   Head<T>& h = *s.head;
@@ -217,7 +225,7 @@ N3D_HD void each_tile(const Splat<T>& g, int64_t tiles_x, const F& f) {
 template <class T>
 void splat_bin(const SplatBinArgs<T>& a) {
   const Scratch<T> s(a.scratch, a.count, tiles_along(a.width, kTileSizeCpu) * tiles_along(a.height, kTileSizeCpu));
-  each_part(a.count, s.parts, [&](int64_t p) { record(a, s, p); });
+  parallel_for(s.parts, [&](int64_t p) { record(a, s, p); });
   Head<T>& h = *s.head;
   int64_t seen = 0, slots = 0;
   Key<T> low = ~Key<T>(0), high = 0;

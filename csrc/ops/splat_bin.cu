@@ -109,10 +109,9 @@ __device__ bool record(const SplatBinArgs<T>& a, int64_t i, Splat<T>& g) {
   g.x = a.xy[2 * i], g.y = a.xy[2 * i + 1];
   g.a = f.a, g.b = f.b, g.c = f.c, g.level = f.level, g.reach = f.reach;
   for (int c = 0; c < kRecorded; ++c) g.feature[c] = c < a.channels ? a.features[i * a.channels + c] : T(0);
-  SplatBox box;
-  const bool seen = can_be_seen(opacity, a.depth[i], f.a, f.c, f.rx, f.ry) &&
-                    box.around(g.x, g.y, f.rx, f.ry, a.width, a.height, kTileSizeCuda);
-  if (seen) box.write(g);
+  const Span<T, T> x(g.x, f.rx, T(a.width)), y(g.y, f.ry, T(a.height));
+  const bool seen = can_be_seen(opacity, a.depth[i], f) & x.in & y.in;
+  if (seen) SplatBox::of_pixels(int(x.first), int(y.first), int(x.last), int(y.last), kTileSizeCuda).write(g);
   return seen;
 }
 

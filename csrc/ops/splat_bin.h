@@ -103,24 +103,34 @@ N3D_HD S least_exponent(const Splat<T>& g, T k, T l, S x0, S y0, S x1, S y1) {
 }
 
 // Whether it is an ellipse, and opaque enough to be seen. False where a number is NaN.
-template <class T>
-N3D_HD bool can_be_seen(T opacity, T depth, T a, T c, T rx, T ry) {
+template <class T, class S>
+N3D_HD auto can_be_seen(S opacity, S depth, const Footprint<S, T>& f) {
   constexpr T most = T(1e30);
-  return opacity >= T(kAlphaMin) && opacity < most && depth > -most && depth < most && a > 0 && c > 0 && rx < most &&
-         ry < most;
+  return (opacity >= T(kAlphaMin)) & (opacity < most) & (depth > -most) & (depth < most) & (f.a > 0) & (f.c > 0) &
+         (f.rx < most) & (f.ry < most);
 }
 
-// The pixels first … last whose centres lie within `radius` of `center`, along an axis of `size` pixels. False where
-// there are none, and where a number is NaN.
-template <class T>
-N3D_HD bool pixels_along(T center, T radius, int64_t size, int32_t& first, int32_t& last) {
-  const T low = center - radius - T(0.5), high = center + radius - T(0.5);
-  if (!(low <= T(size - 1)) || !(high >= 0)) return false;
-  first = low > 0 ? int32_t(low) : 0;
-  first += T(first) < low;
-  last = high < T(size - 1) ? int32_t(high) : int32_t(size - 1);
-  return first <= last;
-}
+// The pixels first … last, as whole numbers, whose centres lie within `radius` of `center`, along an axis of `size`
+// pixels. Only where `in` holds: not where there are none, nor where a number is NaN.
+template <class S, class T>
+struct Span {
+  S first, last;
+  decltype(S() < S()) in;
+
+  N3D_HD Span(S center, S radius, T size) {
+    const S most = S{} + (size - 1), low = center - radius - T(0.5), high = center + radius - T(0.5);
+    first = floor(minimum(maximum(low, S{}), most));
+    first = first + select(first < low, S{} + T(1), S{});
+    last = floor(minimum(maximum(high, S{}), most));
+    in = (low <= most) & (high >= 0) & (first <= last);
+  }
+
+ private:
+  N3D_HD static S floor(S x) {  // of 0 ≤ x < 2³¹
+    to_floating(to_unsigned(x), x);
+    return x;
+  }
+};
 
 // A record's box, of cells (tiles on CUDA).
 struct SplatBox {
@@ -137,12 +147,9 @@ struct SplatBox {
   N3D_HD void write(Splat<T>& g) const {
     g.box[0] = x0 | y0 << 16, g.box[1] = x1 | y1 << 16;
   }
-  // The box in squares of so many pixels a side; false where no pixel's centre is in it.
-  template <class T>
-  N3D_HD bool around(T x, T y, T rx, T ry, int64_t width, int64_t height, int square) {
-    if (!pixels_along(x, rx, width, x0, x1) || !pixels_along(y, ry, height, y0, y1)) return false;
-    x0 /= square, y0 /= square, x1 /= square, y1 /= square;
-    return true;
+  // That of pixels x0 … x1, y0 … y1, in squares of so many a side.
+  N3D_HD static SplatBox of_pixels(int x0, int y0, int x1, int y1, int square) {
+    return {x0 / square, y0 / square, x1 / square, y1 / square};
   }
 };
 

@@ -69,13 +69,14 @@ N3D_HD void blur_rows(int64_t row, int64_t height, int64_t columns, int64_t chan
 N3D_HD f32x keep_first(f32x v, int n) { return select(lane_numbers() < n, v, f32x{}); }
 N3D_HD double keep_first(double v, int) { return v; }
 
+// Of rows [begin, end): Σ S and Σ |x − y|.
 template <class T>
-N3D_HD double ssim_band(const SsimArgs<T>& a, int64_t begin, int64_t end) {
+N3D_HD void ssim_band(const SsimArgs<T>& a, int64_t begin, int64_t end, double& similarity, double& distance) {
   using S = typename Lanes<T>::S;
   const int64_t columns = a.width * a.channels, plane = a.height * columns;
-  double total = 0;
+  similarity = distance = 0;
   for (int64_t row = begin; row < end; row += kRows) {
-    S values{};
+    S values{}, distances{};
     blur_rows<T, 4>(
         row, a.height, columns, a.channels,
         [&](int64_t at, int n, S* out) {
@@ -85,22 +86,24 @@ N3D_HD double ssim_band(const SsimArgs<T>& a, int64_t begin, int64_t end) {
         [&](int64_t y, int64_t c, int n, const S* blurred) {
           const SsimPoint<S> point = ssim_point<T>(blurred[0], blurred[1], blurred[2], blurred[3]);
           values += keep_first(point.value, n);
+          const int64_t at = y * columns + c;
+          distances += absolute(load_first(a.image + at, n) - load_first(a.truth + at, n));
           if (!a.partials) return;
-          T* to = a.partials + y * columns + c;
+          T* to = a.partials + at;
           store_first(to, point.by_mean, n);
           store_first(to + plane, point.by_squares, n);
           store_first(to + 2 * plane, point.by_product, n);
         });
-    total += static_cast<double>(sum(values));
+    similarity += static_cast<double>(sum(values)), distance += static_cast<double>(sum(distances));
   }
-  return total;
 }
 
 template <class T>
 N3D_HD void ssim_band_vjp(const SsimVjpArgs<T>& a, int64_t begin, int64_t end) {
   using S = typename Lanes<T>::S;
   const int64_t columns = a.width * a.channels, plane = a.height * columns;
-  const T scale = static_cast<T>(*a.v_mean / static_cast<double>(plane));
+  const double share = 1 / static_cast<double>(plane);
+  const T scale = static_cast<T>(a.v_means[0] * share), pull = static_cast<T>(a.v_means[1] * share);
   for (int64_t row = begin; row < end; row += kRows)
     blur_rows<T, 3>(
         row, a.height, columns, a.channels,
@@ -110,7 +113,8 @@ N3D_HD void ssim_band_vjp(const SsimVjpArgs<T>& a, int64_t begin, int64_t end) {
         [&](int64_t y, int64_t c, int n, const S* blurred) {
           const int64_t at = y * columns + c;
           const S image = load_first(a.image + at, n), truth = load_first(a.truth + at, n);
-          store_first(a.v_image + at, scale * (blurred[0] + 2 * image * blurred[1] + truth * blurred[2]), n);
+          const S similarity = scale * (blurred[0] + 2 * image * blurred[1] + truth * blurred[2]);
+          store_first(a.v_image + at, similarity + sign_times(image - truth, pull), n);
         });
 }
 
@@ -118,11 +122,15 @@ N3D_HD void ssim_band_vjp(const SsimVjpArgs<T>& a, int64_t begin, int64_t end) {
 
 template <class T>
 void ssim(const SsimArgs<T>& a) {
-  parallel_chunks(a.height, kBand,
-                  [&](int64_t begin, int64_t end) { a.sums[begin / kBand] = ssim_band(a, begin, end); });
-  double total = 0;
-  for (int64_t band = 0; band * kBand < a.height; ++band) total += a.sums[band];
-  *a.mean = static_cast<T>(total / static_cast<double>(a.height * a.width * a.channels));
+  const int64_t bands = (a.height + kBand - 1) / kBand;
+  parallel_chunks(a.height, kBand, [&](int64_t begin, int64_t end) {
+    ssim_band(a, begin, end, a.sums[begin / kBand], a.sums[bands + begin / kBand]);
+  });
+  for (int k = 0; k < 2; ++k) {
+    double total = 0;
+    for (int64_t band = 0; band < bands; ++band) total += a.sums[k * bands + band];
+    a.means[k] = static_cast<T>(total / static_cast<double>(a.height * a.width * a.channels));
+  }
 }
 
 template <class T>

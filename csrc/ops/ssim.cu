@@ -59,23 +59,26 @@ __device__ void blur_tile(BlurredRows<T, kFields>& shared, int64_t height, int64
   }
 }
 
-// The block's sum in a fixed order: lanes of a warp, then warps.
-__device__ double block_sum(double value) {
-  __shared__ double warps[kBlock / 32];
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffff, value, offset);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+// The block's sums in a fixed order: lanes of a warp, then warps. For thread 0; called once.
+__device__ void block_sums(double (&values)[2]) {
+  __shared__ double warps[2][kBlock / 32];
+  for (int k = 0; k < 2; ++k) {
+    for (int offset = 16; offset > 0; offset /= 2) values[k] += __shfl_down_sync(0xffffffff, values[k], offset);
+    if (threadIdx.x % 32 == 0) warps[k][threadIdx.x / 32] = values[k];
+  }
   __syncthreads();
-  double total = 0;
   if (threadIdx.x == 0)
-    for (int w = 0; w < kBlock / 32; ++w) total += warps[w];
-  return total;
+    for (int k = 0; k < 2; ++k) {
+      values[k] = 0;
+      for (int w = 0; w < kBlock / 32; ++w) values[k] += warps[k][w];
+    }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kBlock) ssim_tiles(SsimArgs<T> a) {
   __shared__ BlurredRows<T, 4> shared;
   const int64_t columns = a.width * a.channels, plane = a.height * columns;
-  double total = 0;
+  double totals[2] = {};  // Σ S, Σ |x − y|
   blur_tile(
       shared, a.height, columns, static_cast<int>(a.channels),
       [&](int64_t y, int64_t c, T* out) {
@@ -84,28 +87,33 @@ __global__ void __launch_bounds__(kBlock) ssim_tiles(SsimArgs<T> a) {
       },
       [&](int64_t y, int64_t c, const T* blurred) {
         const SsimPoint<T> point = ssim_point<T>(blurred[0], blurred[1], blurred[2], blurred[3]);
-        total += point.value;
+        const int64_t at = y * columns + c;
+        totals[0] += point.value, totals[1] += absolute(a.image[at] - a.truth[at]);
         if (!a.partials) return;
-        T* to = a.partials + y * columns + c;
+        T* to = a.partials + at;
         to[0] = point.by_mean, to[plane] = point.by_squares, to[2 * plane] = point.by_product;
       });
-  total = block_sum(total);
-  if (threadIdx.x == 0) a.sums[blockIdx.y * int64_t(gridDim.x) + blockIdx.x] = total;
+  block_sums(totals);
+  const int64_t piece = blockIdx.y * int64_t(gridDim.x) + blockIdx.x, pieces = int64_t(gridDim.x) * gridDim.y;
+  if (threadIdx.x == 0) a.sums[piece] = totals[0], a.sums[pieces + piece] = totals[1];
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) ssim_mean(SsimArgs<T> a, int64_t pieces) {
-  double total = 0;
-  for (int64_t i = threadIdx.x; i < pieces; i += kBlock) total += a.sums[i];
-  total = block_sum(total);
-  if (threadIdx.x == 0) *a.mean = static_cast<T>(total / static_cast<double>(a.height * a.width * a.channels));
+__global__ void __launch_bounds__(kBlock) ssim_means(SsimArgs<T> a, int64_t pieces) {
+  double totals[2] = {};
+  for (int64_t i = threadIdx.x; i < pieces; i += kBlock) totals[0] += a.sums[i], totals[1] += a.sums[pieces + i];
+  block_sums(totals);
+  const double count = static_cast<double>(a.height * a.width * a.channels);
+  if (threadIdx.x == 0)
+    for (int k = 0; k < 2; ++k) a.means[k] = static_cast<T>(totals[k] / count);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kBlock) ssim_tiles_vjp(SsimVjpArgs<T> a) {
   __shared__ BlurredRows<T, 3> shared;
   const int64_t columns = a.width * a.channels, plane = a.height * columns;
-  const T scale = static_cast<T>(*a.v_mean / static_cast<double>(plane));
+  const double share = 1 / static_cast<double>(plane);
+  const T scale = static_cast<T>(a.v_means[0] * share), pull = static_cast<T>(a.v_means[1] * share);
   blur_tile(
       shared, a.height, columns, static_cast<int>(a.channels),
       [&](int64_t y, int64_t c, T* out) {
@@ -114,7 +122,9 @@ __global__ void __launch_bounds__(kBlock) ssim_tiles_vjp(SsimVjpArgs<T> a) {
       },
       [&](int64_t y, int64_t c, const T* blurred) {
         const int64_t at = y * columns + c;
-        a.v_image[at] = scale * (blurred[0] + 2 * a.image[at] * blurred[1] + a.truth[at] * blurred[2]);
+        const T image = a.image[at], truth = a.truth[at];
+        a.v_image[at] =
+            scale * (blurred[0] + 2 * image * blurred[1] + truth * blurred[2]) + sign_times(image - truth, pull);
       });
 }
 
@@ -129,7 +139,7 @@ template <class T>
 void ssim(const SsimArgs<T>& a) {
   const dim3 grid = tiles<T>(a.height, a.width * a.channels);
   ssim_tiles<<<grid, kBlock, 0, stream(a.stream)>>>(a);
-  ssim_mean<<<1, kBlock, 0, stream(a.stream)>>>(a, int64_t(grid.x) * grid.y);
+  ssim_means<<<1, kBlock, 0, stream(a.stream)>>>(a, int64_t(grid.x) * grid.y);
   check("ssim");
 }
 

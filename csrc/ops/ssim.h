@@ -1,4 +1,5 @@
-// Structural similarity (Wang et al. 2004, eq. 13), per pixel and channel, and its gradient to the picture x.
+// Structural similarity (Wang et al. 2004, eq. 13), per pixel and channel, and its gradient to the picture x; in the
+// same pass |x − y|, which training losses add to it.
 //
 // With G the 11 × 11 Gaussian window (σ = 1.5, weights summing to 1) and pixels outside the picture counted as 0:
 //   μx = G∗x,  μy = G∗y,  σx² = G∗x² − μx²,  σy² = G∗y² − μy²,  σxy = G∗(xy) − μx μy
@@ -25,8 +26,8 @@ struct SsimArgs {
   const T* image;  // (H, W, C) x
   const T* truth;  // (H, W, C) y
   T* partials;     // (3, H, W, C) S_μ, S_□, S_xy for the way back, or null
-  double* sums;    // (ssim_pieces,) Σ S of each piece, to be added in their order
-  T* mean;         // () of S over pixels and channels
+  double* sums;    // (2, ssim_pieces) Σ S and Σ |x − y| of each piece, to be added in their order
+  T* means;        // (2,) of S and |x − y| over pixels and channels
   int64_t height, width, channels;
   void* stream;
 };
@@ -36,7 +37,7 @@ struct SsimVjpArgs {
   const T* image;     // (H, W, C)
   const T* truth;     // (H, W, C)
   const T* partials;  // (3, H, W, C)
-  const T* v_mean;    // () gradient of the mean over pixels and channels
+  const T* v_means;   // (2,) gradients of the means
   T* v_image;         // (H, W, C)
   int64_t height, width, channels;
   void* stream;
@@ -69,6 +70,12 @@ N3D_HD SsimPoint<S> ssim_point(S mean_x, S mean_y, S squares, S product) {
   const S value = a1 * a2 * inverse;
   return {value, 2 * inverse * (mean_y * (a2 - a1) + mean_x * value * (b1 - b2)), -value * b1 * inverse,
           2 * a1 * inverse};
+}
+
+// ∂|d|/∂d, 0 at 0.
+template <class S, class T>
+N3D_HD S sign_times(S d, T v) {
+  return select(d > 0, S{} + v, select(d < 0, S{} - v, S{}));
 }
 
 }  // namespace N3D_ISA

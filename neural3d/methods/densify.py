@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from neural3d.fields.gaussians import Gaussians
 from neural3d.geometry.rotations import rotation_from_quaternion
 from neural3d.ops.adam import Adam
+from neural3d.ops.splat_pull import splat_pull
 
 MAX_COPIES = 51  # of one splat in a relocation; more would need sums that cancel beyond float64
 SPLIT = 1.6  # by which the children of a split splat are smaller
@@ -90,10 +91,8 @@ class Adc(nn.Module):
 
     @torch.no_grad()
     def observe(self, pull: Float[Tensor, "N 2"], radius: Float[Tensor, "N"], width: float, height: float) -> None:
-        """After each backward pass. pull: ∂L/∂xy per pixel, or its absolute sum; overwritten. radius > 0: was drawn."""
-        x, y = pull[:, 0] * (width / 2), pull[:, 1] * (height / 2)
-        self.pull += x.mul_(x).add_(y.mul_(y)).sqrt_()
-        self.views += radius > 0
+        """After each backward pass. pull: ∂L/∂xy per pixel, or its absolute sum. radius > 0: was drawn."""
+        splat_pull(pull, radius, self.pull, self.views, width, height)
 
     @torch.no_grad()
     def refine(

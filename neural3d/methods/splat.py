@@ -31,7 +31,7 @@ from neural3d.methods.poses import PoseCorrections
 from neural3d.methods.seeds import begun, seed_splats, within
 from neural3d.ops.splat_project import Projected, splat_project
 from neural3d.ops.splat_raster import splat_raster
-from neural3d.ops.ssim import ssim
+from neural3d.ops.ssim import ssim_and_l1
 from neural3d.progress import Progress, silent
 from neural3d.render import RenderOut
 from neural3d.render.extraction import mesh_box, surface_within
@@ -302,9 +302,8 @@ class Splat(Method, Renderable, Meshable, Splatted, Exposed):
         if kept is not None:
             target = torch.where(kept, target, image.detach())  # no difference, no gradient
             image = torch.where(kept, image, image.detach())
-        losses = {"l1": (1 - c.ssim) * nn.functional.l1_loss(image, target)}
-        if c.ssim:
-            losses["ssim"] = c.ssim * (1 - ssim(image, target))
+        similar, distance = ssim_and_l1(image, target)
+        losses = {"l1": (1 - c.ssim) * distance, "ssim": c.ssim * (1 - similar)}
         if shaped:
             turned, thick = plane_losses(batch, planes, alpha, self.intrinsics[batch.view], first)
             losses["normal"] = SHAPED_EVERY * c.normal_weight * turned

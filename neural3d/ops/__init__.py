@@ -20,8 +20,9 @@ from neural3d.ops.ray_march import Samples, compact, pack_bits, ray_aabb, ray_ma
 from neural3d.ops.soft_silhouette import soft_silhouette
 from neural3d.ops.spherical_harmonics import spherical_harmonics
 from neural3d.ops.splat_project import Projected, splat_project
+from neural3d.ops.splat_pull import splat_pull
 from neural3d.ops.splat_raster import splat_raster
-from neural3d.ops.ssim import ssim
+from neural3d.ops.ssim import ssim, ssim_and_l1
 
 __all__ = [
     "Adam",
@@ -55,8 +56,10 @@ __all__ = [
     "soft_silhouette",
     "spherical_harmonics",
     "splat_project",
+    "splat_pull",
     "splat_raster",
     "ssim",
+    "ssim_and_l1",
     "texture_lookup",
     "used_samples",
 ]

@@ -20,7 +20,7 @@ from neural3d.ops.native import check, native, stream
 MAX_CHANNELS = 8
 
 
-class _Ssim(torch.autograd.Function):
+class _SsimL1(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, truth):
         needed = ctx.needs_input_grad[0]
@@ -32,20 +32,20 @@ class _Ssim(torch.autograd.Function):
         truth = check("truth", truth, tuple(image.shape), image)
         kernels = native(image.device)
         height, width, channels = image.shape
-        sums = image.new_empty(kernels.ssim_pieces(height, width * channels), dtype=torch.float64)
-        mean = image.new_empty(())
+        sums = image.new_empty(2, kernels.ssim_pieces(height, width * channels), dtype=torch.float64)
+        means = image.new_empty(2)
         partials = image.new_empty(3, *image.shape) if needed else None
-        kernels.ssim(image=image, truth=truth, partials=partials, sums=sums, mean=mean, stream=stream(image.device))
+        kernels.ssim(image=image, truth=truth, partials=partials, sums=sums, means=means, stream=stream(image.device))
         ctx.save_for_backward(image, truth, partials)
-        return mean
+        return means
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, v_mean):
+    def backward(ctx, v_means):
         image, truth, partials = ctx.saved_tensors
         v_image = torch.empty_like(image)
         native(image.device).ssim_vjp(
-            image=image, truth=truth, partials=partials, v_mean=v_mean.contiguous(), v_image=v_image,
+            image=image, truth=truth, partials=partials, v_means=v_means.contiguous(), v_image=v_image,
             stream=stream(image.device),
         )  # fmt: skip
         return v_image, None
@@ -58,4 +58,12 @@ def ssim(image: Float[Tensor, "H W C"], truth: Float[Tensor, "H W C"]) -> Float[
     for that range, and variances as differences keep about four digits in it. Differentiable in `image` only. On both
     devices the same inputs give the same bytes each time. Raises ValueError on other shapes, dtypes or devices.
     """
-    return _Ssim.apply(image, truth)
+    return _SsimL1.apply(image, truth)[0]
+
+
+def ssim_and_l1(
+    image: Float[Tensor, "H W C"], truth: Float[Tensor, "H W C"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """`ssim` and the mean of |image − truth|, both in one pass there and one back; arguments and errors as there."""
+    similarity, distance = _SsimL1.apply(image, truth).unbind()
+    return similarity, distance

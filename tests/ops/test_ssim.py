@@ -3,7 +3,7 @@ import torch
 from reference.ssim import ssim as reference_ssim
 
 from neural3d import metrics
-from neural3d.ops.ssim import ssim
+from neural3d.ops.ssim import ssim, ssim_and_l1
 
 SIZES = [(1, 1, 1), (1, 40, 3), (40, 1, 3), (4, 5, 3), (11, 11, 1), (23, 37, 3), (30, 29, 4), (19, 200, 8), (9, 700, 2)]
 
@@ -100,3 +100,20 @@ def test_bad_input_is_a_sentence(device):
         ssim(image.half(), image.half())
     with pytest.raises(ValueError, match=r"truth must be torch\.float32"):
         ssim(image, image.double())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_l1_in_the_same_pass(device, size, dtype):
+    image, truth = pair(size, device, dtype)
+    with torch.no_grad():
+        image[0, 0] = truth[0, 0]  # no difference, no gradient
+    similar, distance = ssim_and_l1(image, truth)
+    (v_ours,) = torch.autograd.grad(0.2 * (1 - similar) + 0.8 * distance, image)
+    (v_similar,) = torch.autograd.grad(0.2 * (1 - ssim(image, truth)), image)
+    want = torch.nn.functional.l1_loss(image, truth)
+    (v_want,) = torch.autograd.grad(0.8 * want, image)
+    assert similar == ssim(image, truth)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(distance, want, rtol=tolerance, atol=0)
+    torch.testing.assert_close(v_ours, v_similar + v_want, rtol=0, atol=4 * tolerance * float(v_want.abs().max()))
