@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import time
 from typing import Any
 
 from neural3d.batch.needs import Room
+from neural3d.batch.share import LIVE, LOOK_EVERY, Share, bring, entrust, work_away
 from neural3d.batch.work import GRACE, Task, work
 from neural3d.child import HOME
 from neural3d.errors import UserError
@@ -16,10 +18,11 @@ from neural3d.errors import UserError
 class Cluster:
     """A Ray task for each job. Ray tries none again by itself, so that attempts are counted in one place.
 
-    address: ray://HOST:PORT, HOST:PORT, or auto. Raises UserError where Ray is missing or does not answer.
+    address: ray://HOST:PORT, HOST:PORT, or auto. share: by which files travel; None: all machines see the same folders.
+    Raises UserError where Ray is missing or does not answer.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, share: Share | None = None):
         try:
             import ray
         except ImportError:
@@ -38,20 +41,36 @@ class Cluster:
         self.machines = [room for room in self.machines if room.cores]
         if not self.machines:
             raise UserError(f"--address {address}: no node of this cluster offers cores; add one.")
-        self._work = ray.remote(work)
-        self._refs: dict[Any, str] = {}
+        self._share, self._looked = share, 0.0
+        self._work = ray.remote(work if share is None else work_away)
+        self._refs: dict[Any, Task] = {}
 
     def start(self, task: Task, takes: Room) -> bool:
         """Always takes it: Ray keeps those for which there is no room yet."""
         stated = {"num_cpus": takes.cores, "num_gpus": takes.gpus, "memory": takes.memory}
-        self._refs[self._work.options(**stated, max_retries=0, name=task.name).remote(task)] = task.name
+        given = (task,) if self._share is None else (task, self._share.address, entrust(self._share, task))
+        self._refs[self._work.options(**stated, max_retries=0, name=task.name).remote(*given)] = task
         return True
 
     def ended(self) -> list[tuple[str, str]]:
         if not self._refs:
             return []
-        done, _ = self._ray.wait(list(self._refs), num_returns=len(self._refs), timeout=0)
-        return [(self._refs.pop(ref), self._said(ref)) for ref in done]
+        done, left = self._ray.wait(list(self._refs), num_returns=len(self._refs), timeout=0)
+        if self._share is not None and time.monotonic() - self._looked > LOOK_EVERY:
+            self._looked = time.monotonic()
+            for task in (self._refs[ref] for ref in left):
+                with contextlib.suppress(UserError):  # the next time, then
+                    self._share.fetch(task.name, task.place, LIVE)
+        return [self._settled(self._refs.pop(ref), self._said(ref)) for ref in done]
+
+    def _settled(self, task: Task, said: str) -> tuple[str, str]:
+        """With the job's files here, as far as they came."""
+        if self._share is not None:
+            try:
+                bring(self._share, task.name, task.place, task.source)
+            except UserError as error:
+                said = said or str(error)
+        return task.name, said
 
     def _said(self, ref: Any) -> str:
         try:

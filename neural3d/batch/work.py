@@ -35,6 +35,7 @@ from neural3d.sfm.footage import find_footage
 from neural3d.sfm.solve import read_report
 
 PROGRAM = [*PYTHON, "-m", "neural3d.cli.leashed"]
+NOW = "now.json"
 GRACE = 45.0  # seconds that a command has to save and end, which takes one or two
 TAIL = 8192  # bytes at the end of a log in which its last words are looked for
 
@@ -146,8 +147,7 @@ def run_command(
             env=surroundings, start_new_session=True,
         )  # fmt: skip
         try:
-            now = {"attempt": task.attempt, "stage": stage, "host": socket.gethostname(), "process": process.pid}
-            write_whole(task.place / "now.json", json.dumps(now).encode())
+            tell_now(task, stage, process.pid)
             while process.poll() is None and not stop():
                 time.sleep(0.1)
         finally:
@@ -186,10 +186,15 @@ def last_words(said: str, code: int) -> str:
     return lines[-1] if lines else f"ended with exit code {code}"
 
 
+def tell_now(task: Task, stage: str, process: int) -> None:
+    now = {"attempt": task.attempt, "stage": stage, "host": socket.gethostname(), "process": process}
+    write_whole(task.place / NOW, json.dumps(now).encode())
+
+
 def now(place: Path) -> dict[str, Any]:
-    """What `run_command` wrote last; {}: nothing yet."""
+    """What `tell_now` wrote last; {}: nothing yet."""
     with contextlib.suppress(FileNotFoundError, UserError):
-        return dict(read_json(place / "now.json"))
+        return dict(read_json(place / NOW))
     return {}
 
 

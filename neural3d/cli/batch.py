@@ -51,7 +51,10 @@ class Batch:
     """Meshes with a texture of SIZE × SIZE texels instead of vertex colours, where the format holds one."""
     address: Annotated[str | None, option("ADDRESS")] = None
     """Ray cluster: ray://HOST:PORT, HOST:PORT or auto. All its machines must have neural3d, and see captures and OUT
-    under the same names. Default: processes on this machine."""
+    under the same names, or else --share. Default: processes on this machine."""
+    share: Annotated[str | None, option("ADDRESS")] = None
+    """By which files travel where machines share no folder: any address that fsspec knows, such as s3://BUCKET/NIGHT;
+    what it needs (s3fs, gcsfs, …) must be installed on all."""
     device: Device = "auto"
     seed: Seed = 0
 
@@ -98,6 +101,8 @@ class Batch:
             raise UserError(f"--minutes must be positive, not {self.minutes}.")
         if self.minutes and self.steps:
             raise UserError("--minutes and --steps: choose one.")
+        if self.share and self.address is None:
+            raise UserError("--share is for the machines of a cluster: --address says which.")
         if self.method in PRIORS:
             raise UserError(f"--method {self.method} learns from examples, not from captures; see neural3d train.")
         endings = [word.strip().removeprefix(".") for word in self.export.split(",") if word.strip()]
@@ -118,8 +123,9 @@ class Batch:
 
         if self.address is not None:
             from neural3d.batch.cluster import Cluster
+            from neural3d.batch.share import Share
 
-            return Cluster(self.address)
+            return Cluster(self.address, Share(self.share) if self.share else None)
         from neural3d.batch.local import Local, this_machine
 
         resolve_device(self.device)

@@ -44,7 +44,8 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "checkout")
 
 
-def test_a_node_that_dies_costs_no_capture(cluster, elsewhere, tmp_path, capsys):
+@pytest.mark.parametrize("by", ["folder", "address"])
+def test_a_node_that_dies_costs_no_capture(cluster, elsewhere, tmp_path, capsys, by):
     cluster, nodes = cluster
     for name in NAMES:
         ball_capture(tmp_path / name, train=4, test=2)
@@ -59,6 +60,7 @@ def test_a_node_that_dies_costs_no_capture(cluster, elsewhere, tmp_path, capsys)
     killer.start()
     words = ["batch", *(tmp_path / n for n in NAMES), "--out", folder, "--address", cluster.address, "--steps", "20"]
     words += ["--device", "cpu", "--method", "splat", "--export", "ply"]
+    words += ["--share", f"file://{tmp_path}/share"] if by == "address" else []
     main([*map(str, words), "--set", "max_splats=300", "random_points=200", "sh_degree=0"])
     killer.join()
     said = " ".join(capsys.readouterr().out.split())
