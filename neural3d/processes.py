@@ -40,6 +40,7 @@ class Processes:
     count: int = 1
     shared: Shared | None = None  # where all are on one machine, and on its CPUs
     _along: list[Tensor] = field(default_factory=list)
+    _own: dict[Tensor, slice] = field(default_factory=dict)  # of tables that lie in common memory, this one's rows
 
     @property
     def first(self) -> bool:
@@ -129,6 +130,28 @@ class Processes:
             self.total(*self._along)
         self._along.clear()
 
+    def divide(self, optimizer: Any) -> None:
+        """Tables of `by_rows` groups and their moments become one for all: each process steps rows of its own.
+
+        Before a step, in which `sum_gradients` then adds up these rows alone.
+        """
+        if self.shared is None:
+            return
+        for p in (p for group in optimizer.param_groups if group.get("by_rows") for p in group["params"]):
+            state = optimizer.state[p]
+            if p in self._own:
+                continue
+            ends = [len(p) * k // self.count for k in (self.rank, self.rank + 1)]
+            self._own[p] = optimizer.rows[p] = slice(*ends)
+            p.data = self.shared.place(p.data)
+            moments = {key: self.shared.place(state.get(key, torch.zeros_like(p))) for key in ("m", "v")}
+            state.update(step=state.get("step", 0), **moments)
+
+    def together(self) -> None:
+        """After a step of tables that are divided: until all have done their rows."""
+        if self.shared is not None and self._own:
+            self.shared.wait()
+
     def _sum_shared(self, shared: Shared, every: list[Tensor], weight: float) -> None:
         """Each writes its own, then reads all. First bytes that say which parameters it has a gradient of."""
         starts = [0]
@@ -152,13 +175,18 @@ class Processes:
                 continue
             if p.grad is None:
                 p.grad = torch.empty_like(p)
-            first, *others = (row.view(p.shape) for row, there in zip(part, here) if there)
+            grad, found = p.grad, [row.view(p.shape) for row, there in zip(part, here) if there]
+            if (own := self._own.get(p)) is not None:
+                grad[: own.start].zero_()
+                grad[own.stop :].zero_()
+                grad, found = grad[own], [row[own] for row in found]
+            first, *others = found
             if others:
-                torch.add(first, others.pop(0), out=p.grad)
+                torch.add(first, others.pop(0), out=grad)
             else:
-                p.grad.copy_(first)
+                grad.copy_(first)
             for other in others:
-                p.grad += other
+                grad += other
         for t, part in zip(self._along, parts[len(every) :]):
             torch.sum(part, 0, out=t)
 

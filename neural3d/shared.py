@@ -33,23 +33,32 @@ class Shared:
         size: the same in all processes.
         """
         if size > self._rows.shape[2]:
-            self._rows = self._room(max(size, 3 * self._rows.shape[2] // 2))
+            size = max(size, 3 * self._rows.shape[2] // 2)
+            size += -size % mmap.PAGESIZE
+            self._rows = self._room(2 * self.count * size).view(2, self.count, size)
         self._turn = 1 - self._turn
         return self._rows[self._turn]
 
+    def place(self, tensor: Tensor) -> Tensor:
+        """A copy of what is equal in all processes, in memory that is one for all."""
+        there = self._room(tensor.nbytes)[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        if self.rank == 0:
+            there.copy_(tensor)
+        self.wait()
+        return there
+
     def _room(self, size: int) -> Tensor:
-        """Of the first process's memory; the system frees it with the last process, however that ends."""
-        size = -size % mmap.PAGESIZE + size
+        """(size) bytes of the first process's; the system frees them with the last process, however that ends."""
         file = os.memfd_create("neural3d") if self.rank == 0 else -1
         try:
             if self.rank == 0:
-                os.ftruncate(file, 2 * self.count * size)
+                os.ftruncate(file, size)
             pid, number = self._tell(os.getpid(), file)
             if self.rank:
                 file = os.open(Path(f"/proc/{int(pid)}/fd/{int(number)}"), os.O_RDWR)
-            bytes_ = mmap.mmap(file, 2 * self.count * size)
+            bytes_ = mmap.mmap(file, size)
             self.wait()
         finally:
             if file >= 0:
                 os.close(file)
-        return torch.frombuffer(bytes_, dtype=torch.uint8).view(2, self.count, size)
+        return torch.frombuffer(bytes_, dtype=torch.uint8)
