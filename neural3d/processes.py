@@ -40,6 +40,8 @@ class Processes:
     count: int = 1
     shared: Shared | None = None  # where all are on one machine, and on its CPUs
     _along: list[Tensor] = field(default_factory=list)
+    # Of tables that lie in common memory: this one's rows, and all processes' gradients (P, *shape), there as well.
+    _divided: dict[Tensor, tuple[slice, Tensor]] = field(default_factory=dict)
 
     @property
     def first(self) -> bool:
@@ -129,38 +131,81 @@ class Processes:
             self.total(*self._along)
         self._along.clear()
 
+    def divide(self, optimizer: Any) -> None:
+        """Tables of `by_rows` groups and their moments become one for all: each process steps rows of its own.
+
+        Before a step, in which `sum_gradients` then adds up these rows alone.
+        """
+        if self.shared is None:
+            return
+        for p in (p for group in optimizer.param_groups if group.get("by_rows") for p in group["params"]):
+            state = optimizer.state[p]
+            if p in self._divided:
+                continue
+            ends = [len(p) * k // self.count for k in (self.rank, self.rank + 1)]
+            p.data = self.shared.place(p.data)
+            grads = self.shared.place(torch.zeros(self.count, *p.shape, dtype=p.dtype))
+            self._divided[p] = slice(*ends), grads
+            optimizer.rows[p] = slice(*ends)
+            moments = {key: self.shared.place(state.get(key, torch.zeros_like(p))) for key in ("m", "v")}
+            state.update(step=state.get("step", 0), **moments)
+
+    def together(self) -> None:
+        """After a step of tables that are divided: until all have done their rows; then others' gradients are zero."""
+        if self.shared is None or not self._divided:
+            return
+        self.shared.wait()
+        for own, grads in self._divided.values():
+            grads[self.rank, : own.start].zero_()
+            grads[self.rank, own.stop :].zero_()
+
     def _sum_shared(self, shared: Shared, every: list[Tensor], weight: float) -> None:
-        """Each writes its own, then reads all. First bytes that say which parameters it has a gradient of."""
+        """Each writes its own, then reads all. First, which parameters it has a gradient of, and its weight."""
+        has = torch.tensor([p.grad is not None for p in every], dtype=torch.uint8)
+        small = [has, torch.tensor([weight], dtype=torch.float64), *self._along]
+        whole = [p for p in every if p not in self._divided]
         starts = [0]
-        for p in [torch.empty(len(every), dtype=torch.uint8), *every, *self._along]:
-            starts.append(starts[-1] + -(-p.nbytes // ALIGNED) * ALIGNED)
+        for t in (*small, *whole):
+            starts.append(starts[-1] + -(-t.nbytes // ALIGNED) * ALIGNED)
         rows = shared.rows(starts[-1])
-        has = rows[:, : len(every)]
-        for i, p in enumerate(every):
-            has[self.rank, i] = p.grad is not None
-        parts = [
-            rows[:, start : start + p.nbytes].view(p.dtype) for p, start in zip([*every, *self._along], starts[1:])
-        ]
-        for p, part in zip(every, parts):
+        parts = [rows[:, start : start + t.nbytes].view(t.dtype) for t, start in zip((*small, *whole), starts)]
+        for t, part in zip(small, parts):
+            part[self.rank].view(t.shape).copy_(t)
+        for p, part in zip(whole, parts[len(small) :]):
             if p.grad is not None:
                 torch.mul(p.grad, weight, out=part[self.rank].view(p.shape))
-        for t, part in zip(self._along, parts[len(every) :]):
-            part[self.rank].copy_(t)
+        for p, (_, grads) in self._divided.items():
+            if p.grad is not None and p.grad.data_ptr() != grads[self.rank].data_ptr():
+                grads[self.rank].copy_(p.grad)
         shared.wait()
-        for p, part, here in zip(every, parts, has.T.tolist()):
-            if not any(here):
+        there = dict(zip(every, parts[0].T.tolist()))  # of each, which processes have a gradient
+        for p in self._divided:
+            if any(there.get(p, [])):
+                self._sum_own_rows(p, parts[1][:, 0].tolist())
+        for p, part in zip(whole, parts[len(small) :]):
+            if not any(there[p]):
                 continue
             if p.grad is None:
                 p.grad = torch.empty_like(p)
-            first, *others = (row.view(p.shape) for row, there in zip(part, here) if there)
+            first, *others = (row.view(p.shape) for row, is_there in zip(part, there[p]) if is_there)
             if others:
                 torch.add(first, others.pop(0), out=p.grad)
             else:
                 p.grad.copy_(first)
             for other in others:
                 p.grad += other
-        for t, part in zip(self._along, parts[len(every) :]):
+        for t, part in zip(self._along, parts[2:]):
             torch.sum(part, 0, out=t)
+
+    def _sum_own_rows(self, p: Tensor, weights: list[float]) -> None:
+        """In place: nobody else reads these rows of this process's gradient."""
+        own, grads = self._divided[p]
+        total = grads[self.rank, own]
+        total *= weights[self.rank]
+        for rank in range(self.count):
+            if rank != self.rank:
+                total.add_(grads[rank, own], alpha=weights[rank])
+        p.grad = grads[self.rank]  # where the next backward pass adds to zeros
 
     def _sum_touched(self, every: list[Tensor], weight: float) -> None:
         """By messages, of rows that any process touched."""

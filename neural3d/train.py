@@ -290,10 +290,13 @@ class Trainer:
             terms, metrics = player.loss(batch, progress, self.generator)
             loss: Tensor = sum(terms.values())  # type: ignore[assignment]
             loss.backward()
+            if not player.clip:  # the norm is of all rows
+                self.processes.divide(player.optimizer)
             self.processes.sum_gradients(player.parameters(), weight)
             if player.clip:
                 torch.nn.utils.clip_grad_norm_(player.parameters(), player.clip)
             player.optimizer.step(partial(self._again, player, batch, progress))
+            self.processes.together()
             drawn += len(batch) * self.processes.count
         return loss, metrics, drawn
 

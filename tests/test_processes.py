@@ -57,6 +57,15 @@ def test_resume_is_exact_with_as_many(ran, method):
     assert whole == half
 
 
+def test_tables_that_each_steps_a_part_of_are_as_if_each_had_stepped_all(ran):
+    """Through common memory each process steps half of the hash table; by messages, both step all of it."""
+    states = [load_state(ran / f"ngp-{way}" / "checkpoint.safetensors") for way in ("whole", "messages")]
+    tables = [[*(s["optimizer"][str(i)][key] for i in range(2) for key in "mv"), *s["method"].values()] for s in states]
+    for divided, whole in zip(*tables, strict=True):
+        torch.testing.assert_close(divided, whole, rtol=1e-5, atol=1e-9)
+    assert {m["step"] for m in states[0]["optimizer"].values()} == {m["step"] for m in states[1]["optimizer"].values()}
+
+
 @pytest.mark.parametrize("method", ["ngp", "splat"])
 def test_one_process_goes_on_where_two_stood(ran, tmp_path, method):
     """And what they counted apart is not lost."""

@@ -33,6 +33,9 @@ def main(folder: Path) -> None:
             trainer = Trainer.create(out, *configure(folder / "photos", method, settings), CPU, processes)
             trainer.fit(rounds * first, previews=False)
         Trainer.resume(out, CPU, processes).fit(rounds * 8, previews=False)
+    apart = replace(processes, shared=None)
+    trainer = Trainer.create(folder / "ngp-messages", *configure(folder / "photos", "ngp", SETTINGS["ngp"]), CPU, apart)
+    trainer.fit(8, previews=False)
     leave()
 
 

@@ -41,7 +41,7 @@ class ColoredSDF(HashSDF):
         """As `param_groups`, which are those of f alone."""
         common = dict(lr=lr, lr_final=lr_final, warmup=warmup, betas=(0.9, 0.99), eps=1e-15)
         return [
-            dict(params=[self.color_table], skip_untouched=True, **common),
+            dict(params=[self.color_table], skip_untouched=True, by_rows=True, **common),
             dict(params=list(self.color_net.parameters()), **common),
         ]
 

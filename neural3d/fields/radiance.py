@@ -106,7 +106,7 @@ class HashRadiance(nn.Module):
         c = self.config
         common = dict(lr=c.lr, lr_final=c.lr_final, betas=(0.9, c.beta2), eps=1e-15)
         return [
-            dict(params=[self.table], skip_untouched=True, **common),
+            dict(params=[self.table], skip_untouched=True, by_rows=True, **common),
             dict(params=[*self.density_net.parameters(), *self.color_net.parameters()], **common),
         ]
 

@@ -40,7 +40,7 @@ class HashSDF(nn.Module):
         """For `neural3d.ops.adam.Adam`."""
         common = dict(lr=lr, lr_final=lr_final, betas=(0.9, 0.99), eps=1e-15)
         return [
-            dict(params=[self.table], skip_untouched=True, **common),
+            dict(params=[self.table], skip_untouched=True, by_rows=True, **common),
             dict(params=list(self.net.parameters()), **common),
         ]
 

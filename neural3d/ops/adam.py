@@ -65,6 +65,7 @@ class Adam(torch.optim.Optimizer):
         skip_untouched: bool = False,
     ):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, skip_untouched=skip_untouched))
+        self.rows: dict[Tensor, slice] = {}  # of parameters that others step, too: which rows `step` does
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -79,9 +80,12 @@ class Adam(torch.optim.Optimizer):
                     state["v"] = torch.zeros_like(p)
                 state["step"] += 1
                 grad = p.grad.contiguous()
+                done = (p, grad, state["m"], state["v"])
+                if p in self.rows:
+                    done = tuple(t[self.rows[p]] for t in done)
                 adam_step(
-                    p, grad, state["m"], state["v"], step=state["step"], lr=group["lr"], betas=group["betas"],
-                    eps=group["eps"], skip_untouched=group["skip_untouched"],
+                    *done, step=state["step"], lr=group["lr"], betas=group["betas"], eps=group["eps"],
+                    skip_untouched=group["skip_untouched"],
                 )  # fmt: skip
                 if grad is not p.grad:
                     p.grad.zero_()
