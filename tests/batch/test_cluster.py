@@ -10,6 +10,8 @@ from ports import free_port
 from toy import ball_capture
 
 from neural3d.cli import main
+from neural3d.run import load
+from neural3d.synthetic.street import make_street
 
 for wait in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):  # else too little on a busy machine
     os.environ.setdefault(f"RAY_{wait}", "300")
@@ -74,3 +76,14 @@ def test_a_node_that_dies_costs_no_capture(cluster, elsewhere, tmp_path, capsys,
         log = (folder / job["name"] / "log.txt").read_text()
         assert log.count("$ neural3d") <= 3 + (job["attempts"] - 1)  # a command is repeated only where it was cut off
         assert f"{job['name']} │ done │ {job['attempts']} │ 6 of 6" in said
+
+
+def test_cells_of_a_partition_are_jobs_there_too(cluster, elsewhere, tmp_path, capsys):
+    cluster, _ = cluster
+    street = make_street(tmp_path / "street", stations=8, width=48, height=36)
+    words = ["train", street, "--out", tmp_path / "run", "--method", "splat", "--device", "cpu"]
+    words += ["--address", cluster.address, "--set", "horizon=40", "sh_degree=1", "partition=true", "cells=2"]
+    main([str(word) for word in words])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1: train on" in said and "2: train on" in said and "splats, joined" in said
+    assert len(load(tmp_path / "run", "cpu").method.splats) > 0
