@@ -54,22 +54,28 @@ class Processes:
 
     def total(self, *tensors: Tensor) -> None:
         """Each becomes its sum over all processes, in place."""
-        if self.count > 1:
-            with _others():
-                for t in tensors:
+        for t in tensors:
+            if self.shared is not None:
+                torch.sum(self._every(self.shared, t), 0, out=t.view(-1))
+            elif self.count > 1:
+                with _others():
                     dist.all_reduce(t)
 
     def largest(self, *tensors: Tensor) -> None:
         """Each becomes its largest value, element by element, in place."""
         for t in tensors:
             if self.shared is not None:
-                rows = self.shared.rows(t.nbytes)[:, : t.nbytes].view(t.dtype)
-                rows[self.rank].view(t.shape).copy_(t)
-                self.shared.wait()
-                torch.amax(rows, 0, out=t.view(-1))
+                torch.amax(self._every(self.shared, t), 0, out=t.view(-1))
             elif self.count > 1:
                 with _others():
                     dist.all_reduce(t, dist.ReduceOp.MAX)
+
+    def _every(self, shared: Shared, t: Tensor) -> Tensor:
+        """(P, numel) all processes' values."""
+        rows = shared.rows(t.nbytes)[:, : t.nbytes].view(t.dtype)
+        rows[self.rank].view(t.shape).copy_(t)
+        shared.wait()
+        return rows
 
     def sums(self, *numbers: float) -> list[float]:
         """Of plain numbers, over all processes."""
@@ -134,21 +140,21 @@ class Processes:
     def divide(self, optimizer: Any) -> None:
         """Tables of `by_rows` groups and their moments become one for all: each process steps rows of its own.
 
-        Before a step, in which `sum_gradients` then adds up these rows alone.
+        Before a step, in which `sum_gradients` then adds up these rows alone. Once a table has been trained for a
+        step: until then a method may work on it by itself, which each process does.
         """
         if self.shared is None:
             return
         for p in (p for group in optimizer.param_groups if group.get("by_rows") for p in group["params"]):
             state = optimizer.state[p]
-            if p in self._divided:
+            if p in self._divided or "m" not in state:
                 continue
             ends = [len(p) * k // self.count for k in (self.rank, self.rank + 1)]
             p.data = self.shared.place(p.data)
             grads = self.shared.place(torch.zeros(self.count, *p.shape, dtype=p.dtype))
             self._divided[p] = slice(*ends), grads
             optimizer.rows[p] = slice(*ends)
-            moments = {key: self.shared.place(state.get(key, torch.zeros_like(p))) for key in ("m", "v")}
-            state.update(step=state.get("step", 0), **moments)
+            state.update({key: self.shared.place(state[key]) for key in ("m", "v")})
 
     def together(self) -> None:
         """After a step of tables that are divided: until all have done their rows; then others' gradients are zero."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from neural3d.ops.adam import Adam
 from neural3d.processes import join, leave
 from neural3d.run import configure
 from neural3d.train import Trainer
@@ -36,7 +37,28 @@ def main(folder: Path) -> None:
     apart = replace(processes, shared=None)
     trainer = Trainer.create(folder / "ngp-messages", *configure(folder / "photos", "ngp", SETTINGS["ngp"]), CPU, apart)
     trainer.fit(8, previews=False)
+    tables(processes)
     leave()
+
+
+def tables(processes) -> None:
+    """One that is not trained yet is each process's own; then both step halves of it."""
+    table, waits = (torch.nn.Parameter(torch.zeros(10, 2)) for _ in range(2))
+    optimizer = Adam([dict(params=[table, waits], by_rows=True, skip_untouched=True)], lr=0.5)
+    for step in range(4):
+        if step == 2:
+            waits.data += 1  # a method's own work, in each process
+        trained = [table] if step < 2 else [table, waits]
+        for p in trained:
+            p.grad = torch.ones_like(p) if p.grad is None else p.grad.add_(1)
+        processes.divide(optimizer)
+        processes.sum_gradients([table, waits], 0.5)
+        optimizer.step()
+        processes.together()
+    for p, steps, start in ((table, 4, 0.0), (waits, 2, 1.0)):
+        torch.testing.assert_close(p.data, torch.full((10, 2), start - 0.5 * steps), rtol=1e-4, atol=1e-4)
+        assert optimizer.rows[p] == (slice(0, 5), slice(5, 10))[processes.rank] and not p.grad.any()
+    processes.wait()
 
 
 def gradients(folder: Path, processes) -> None:
