@@ -12,8 +12,8 @@ f starting as a sphere. To this we add what a cloud with noise asks for, all of 
   σ s / 4h, and what it takes from the shape grows as h² at creases: together least for h in proportion to (σ s)^⅓.
   That is the usual h; where the cloud is flatter, or more bent, it is longer or shorter (`geometry.smoothing`).
   Differences of ∇f are taken along the surface alone: f has a ridge within walls, which is no bending of theirs.
-- A small λ. Within a wall the ridge of f may first come to lie beside the middle, where the network can bend; between,
-  f then falls where it should rise, both with unit slope, and a large λ would hold it there and shift both sides.
+- Less λ for exact points. Within a wall the ridge of f may first come to lie beside the middle, where the network can
+  bend; between, f falls where it should rise, both with unit slope, and λ would hold it there and shift both sides.
 - Normals that were not given come from planes through neighbours; which way they point is decided for all points at
   once (`geometry.orientation`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
 SMOOTH = 0.33  # h / (noise · spacing)^⅓; lengths in scene units
+FIRM = 70.0  # weight of f² at the points from which λ falls in proportion to its inverse
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -77,7 +78,7 @@ class IgrConfig:
     open: Literal["auto", "yes", "no"] = "auto"  # trim the surface where there are no points; auto: if it looks open
     noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
     smoothing: float = 0.0  # h; 0: from noise and spacing
-    eikonal: float = 0.03  # λ
+    eikonal: float = 0.1  # λ, at most
     normal: float = 0.03  # τ
     side: float = 10.0  # weight of the bound on the distance in space
 
@@ -117,6 +118,7 @@ class Igr(Method, Renderable, Meshable, Trimmable):
         self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * (noise * cloud.spacing) ** (1 / 3))
         cloud.smooth(self.h, even=c.smoothing > 0)
         self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
+        self.eikonal = c.eikonal * min(1.0, FIRM / self.trust)
         unit = 1 / float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
         diagonal = float((cloud.points.amax(0) - cloud.points.amin(0)).norm())
         known = "noise" if c.noise < 0 else "noise (given)"
@@ -174,7 +176,7 @@ class Igr(Method, Renderable, Meshable, Trimmable):
         turn = (gradients[4] - gradients[3]) / step  # E ‖turn‖² is half of ‖∇²f‖², as f has unit slope across
         losses = {
             "surface": trust * values[0].square().mean(),
-            "eikonal": c.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
+            "eikonal": self.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
             "normal": c.normal * (gradients[0] - batch.normals).square().sum(-1).mean(),
             "bending": trust * 2 * (batch.smoothing[:, None] ** 4 * turn.square()).sum(-1).mean(),
             "side": c.side * torch.relu(batch.bound.abs() - batch.bound.sign() * values[2]).mean(),
