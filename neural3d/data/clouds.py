@@ -16,6 +16,7 @@ from neural3d.errors import UserError
 from neural3d.geometry import clouds
 from neural3d.geometry.indicator import Indicator
 from neural3d.geometry.orientation import OPEN, openness, outward_normals
+from neural3d.geometry.smoothing import relative_lengths
 from neural3d.geometry.support import Support
 from neural3d.shapes.samples import sample_surface
 from neural3d.shapes.shape import Shape
@@ -37,7 +38,8 @@ class CloudBatch:
     surface, normals: points of the cloud and their unit normals. near: points around some of it, at the local spacing.
     space: points anywhere in [-1, 1]³. bound: how far they are from the surface at least, negative inside; 0 where the
     cloud does not tell on which side they are.
-    shell: points where the surface may be, spread evenly, also where a closed surface has gaps.
+    shell: points where the surface may be, spread evenly, also where a closed surface has gaps. facing: the normals of
+    the points of the cloud that are nearest to these, about. smoothing: over what length to smooth there.
     """
 
     surface: Float[Tensor, "N 3"]
@@ -46,6 +48,8 @@ class CloudBatch:
     space: Float[Tensor, "M 3"]
     bound: Float[Tensor, "M"]
     shell: Float[Tensor, "M 3"]
+    facing: Float[Tensor, "M 3"]
+    smoothing: Float[Tensor, "M"]
 
     def __len__(self) -> int:
         return len(self.surface) + len(self.near) + len(self.space) + len(self.shell)
@@ -100,13 +104,24 @@ class CloudSource:
         beside = distance < BESIDE * blur[nearest]
         unsure = (np.abs(inside) < SURE) | beside
         self.cell, self.corner = indicator.cell, indicator.HALF
-        self.cells = torch.from_numpy(np.argwhere(beside if self.open else unsure)).float().to(device)
+        shell = beside if self.open else unsure
+        self.cells = torch.from_numpy(np.argwhere(shell)).float().to(device)
+        self.facing = torch.from_numpy(normals[nearest[shell]].astype(np.float32)).to(device)
         away = np.maximum(0, scipy.ndimage.distance_transform_edt(~unsure) - 1) * self.cell  # 1: cells have a width
         self.bound = torch.from_numpy((away * -np.sign(inside)).astype(np.float32)).to(device)
+        self.tree, self.outward = tree, normals
         self.support = Support.of(points, spacing, self.noise)
         self.points, self.normals, self.reach = (
             torch.from_numpy(a.astype(np.float32)).to(device) for a in (points, normals, around.reach)
         )
+
+    def smooth(self, h: float, even: bool) -> None:
+        """Batches say to smooth over h, scene units; even: everywhere, else more or less (`geometry.smoothing`)."""
+        self.smoothing = torch.full((len(self.cells),), h, device=self.cells.device)
+        if not even:
+            x, ratio = relative_lengths(self.tree, self.outward, self.noise, h)
+            nearest = clouds.tree_of(x).query(self.cells.cpu().numpy() * self.cell - self.corner, workers=-1)[1]
+            self.smoothing *= torch.from_numpy(ratio.astype(np.float32))[nearest].to(self.cells.device)
 
     def draw(self, count: int, generator: torch.Generator) -> CloudBatch:
         """`count` points of the cloud and half as many of each other kind."""
@@ -120,7 +135,8 @@ class CloudSource:
         within = torch.rand(half, 3, generator=generator, device=device) - 0.5
         shell = ((self.cells[k] + within) * self.cell - self.corner).clamp(-1, 1)
         x, y, z = ((space + self.corner) / self.cell).round().long().unbind(-1)
-        return CloudBatch(self.points[i], self.normals[i], near.clamp(-1, 1), space, self.bound[x, y, z], shell)
+        bound, facing, smoothing = self.bound[x, y, z], self.facing[k], self.smoothing[k]
+        return CloudBatch(self.points[i], self.normals[i], near.clamp(-1, 1), space, bound, shell, facing, smoothing)
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -24,7 +24,7 @@ SHARPENINGS = 4  # times that normals follow the field they make
 JUDGES = 500  # points at which tries are compared
 TREE_NEIGHBOURS = 10  # of the spanning tree
 AGREEMENT = 2.0  # of neighbours, beside how even χ is; at 1.0, tries that follow a noise of 1 % win
-APART = 0.45  # of the noise is left where walls are told apart; points split by height leave √(1 − 2/π) = 0.6
+APART = 0.5  # of the noise is left where walls are told apart; points split by height leave √(1 − 2/π) = 0.6
 WALL = 3.0  # of the noise that is left: a neighbour farther behind is of a wall's other side
 EVEN = 1.2  # χ of the spanning tree may be so much less even than that of the best try
 SMALL = 0.01  # share of all points that a plane may be of

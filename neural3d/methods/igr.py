@@ -10,6 +10,10 @@ f starting as a sphere. To this we add what a cloud with noise asks for, all of 
 - bending, h⁴ E ‖∇²f‖² around the surface. With f² at the points this makes a smoothing spline, which averages noise
   over the length h. Of noise σ (which quadric fits find, `geometry.clouds.noise`) in points s apart it leaves
   σ s / 4h, and what it takes from the shape grows as h² at creases: together least for h in proportion to (σ s)^⅓.
+  That is the usual h; where the cloud is flatter, or more bent, it is longer or shorter (`geometry.smoothing`).
+  Differences of ∇f are taken along the surface alone: f has a ridge within walls, which is no bending of theirs.
+- Less λ for exact points. Within a wall the ridge of f may first come to lie beside the middle, where the network can
+  bend; between, f falls where it should rise, both with unit slope, and λ would hold it there and shift both sides.
 - Normals that were not given come from planes through neighbours; which way they point is decided for all points at
   once (`geometry.orientation`). They average far more points than those they are at, and count to the end.
 - Where these normals leave no doubt on which side a point of space is, f has that sign, and at least the distance to
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 NOISY = 0.1  # standard deviation at which f² at the points counts once; more where the points are more exact
 SMOOTH = 0.33  # h / (noise · spacing)^⅓; lengths in scene units
+FIRM = 70.0  # weight of f² at the points from which λ falls in proportion to its inverse
 EXACT = 0.3  # of the spacing: to less than this, points are not followed
 
 
@@ -73,7 +78,7 @@ class IgrConfig:
     open: Literal["auto", "yes", "no"] = "auto"  # trim the surface where there are no points; auto: if it looks open
     noise: float = -1.0  # standard deviation of the points, scene units; -1: measured
     smoothing: float = 0.0  # h; 0: from noise and spacing
-    eikonal: float = 0.1  # λ
+    eikonal: float = 0.1  # λ, at most
     normal: float = 0.03  # τ
     side: float = 10.0  # weight of the bound on the distance in space
 
@@ -111,7 +116,9 @@ class Igr(Method, Renderable, Meshable, Trimmable):
         self.open, self.support = cloud.open, cloud.support
         noise = cloud.noise if c.noise < 0 else c.noise
         self.h = c.smoothing or max(EXACT * cloud.spacing, SMOOTH * (noise * cloud.spacing) ** (1 / 3))
+        cloud.smooth(self.h, even=c.smoothing > 0)
         self.trust = NOISY**2 / (noise**2 + (EXACT * cloud.spacing) ** 2)
+        self.eikonal = c.eikonal * min(1.0, FIRM / self.trust)
         unit = 1 / float(torch.linalg.det(scene.scene_from_capture[:3, :3])) ** (1 / 3)
         diagonal = float((cloud.points.amax(0) - cloud.points.amin(0)).norm())
         known = "noise" if c.noise < 0 else "noise (given)"
@@ -158,19 +165,20 @@ class Igr(Method, Renderable, Meshable, Trimmable):
         grown = min(1.0, progress / max(c.coarse_until, 1e-6))
         self._see(2 + (c.levels - 2) * grown)
         trust = self.trust * grown  # first normals and sides make the shape, then points its details
-        step = 1.5 * self.h
         aside = torch.randn(batch.shell.shape, generator=generator, device=batch.shell.device)
+        aside = torch.linalg.cross(batch.facing, aside)  # along the surface: the field of a wall has a ridge within
+        step = 1.5 * batch.smoothing[:, None]
         beside = batch.shell + step * torch.nn.functional.normalize(aside, dim=-1)
         parts = [batch.surface, batch.near, batch.space, batch.shell, beside]
         value, _, gradient = self.field.with_gradient(torch.cat(parts).clamp(-1, 1))
         values, gradients = value.split([len(p) for p in parts]), gradient.split([len(p) for p in parts])
 
-        bend = (gradients[4] - gradients[3]).square().sum(-1).mean() / step**2  # a third of E ‖∇²f‖²
+        turn = (gradients[4] - gradients[3]) / step  # E ‖turn‖² is half of ‖∇²f‖², as f has unit slope across
         losses = {
             "surface": trust * values[0].square().mean(),
-            "eikonal": c.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
+            "eikonal": self.eikonal * (gradient[len(parts[0]) :].norm(dim=-1) - 1).square().mean(),
             "normal": c.normal * (gradients[0] - batch.normals).square().sum(-1).mean(),
-            "bending": trust * 3 * self.h**4 * bend,
+            "bending": trust * 2 * (batch.smoothing[:, None] ** 4 * turn.square()).sum(-1).mean(),
             "side": c.side * torch.relu(batch.bound.abs() - batch.bound.sign() * values[2]).mean(),
         }
         return losses, {"error": losses["surface"].detach().sqrt()}
