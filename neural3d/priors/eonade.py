@@ -69,14 +69,14 @@ class Eonade(Exact, Likelihood, Sampling):
         self, batch: ExampleBatch, progress: float, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = batch.x.flatten(1)
-        turns = torch.rand(x.shape, generator=generator, device=x.device).argsort(1)
-        # d − 1 of each, uniform; spread evenly over the batch, since the loss changes much with it
+        # Each value seen with probability u, u uniform: their number is uniform too, from 0 to D, and which they are;
+        # u spread evenly over the batch, since the loss changes much with it.
         parts = torch.arange(len(x), device=x.device) + torch.rand(len(x), generator=generator, device=x.device)
-        known = (parts * (self.length / len(x))).long().clamp(max=self.length - 1)[:, None]
-        m = (turns < known).to(x)
+        m = (torch.rand(x.shape, generator=generator, device=x.device) < (parts / len(x))[:, None]).to(x)
         logits = self.last(self.features((x * m) @ self.values + m @ self.seen + self.bias))
         of_unseen = (bernoulli(logits, x) * (1 - m)).sum(1)
-        nats = -(of_unseen * self.length / (self.length - known[:, 0])).mean()
+        # All D seen, of D + 1 numbers, is no term of the sum, and 0 here.
+        nats = -(of_unseen * (self.length + 1) / (1 - m).sum(1).clamp(min=1)).mean()
         return {"nats": nats}, {"nats": nats.detach()}
 
     def orders(self) -> list[list[int]]:

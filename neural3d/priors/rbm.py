@@ -64,15 +64,16 @@ class Rbm(Machine):
             self.visible_bias.copy_(self.base)
         return source
 
-    def free_energy(self, v: Float[Tensor, "B D"], beta: float = 1.0) -> Float[Tensor, "B"]:
-        """F; of p_β ∝ exp((1 − β) baseᵀv + β bᵀv) Π (1 + e^(β ...))."""
-        bias = self.visible_bias if beta == 1 else (1 - beta) * self.base + beta * self.visible_bias
-        return -v @ bias - softplus(beta * (self.hidden_bias + v @ self.weight)).sum(1)
+    def free_energy(self, v: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        """F."""
+        return -v @ self.visible_bias - softplus(self.hidden_bias + v @ self.weight).sum(1)
 
     def gibbs(
         self, v: Float[Tensor, "B D"], generator: torch.Generator, beta: float = 1.0, known: Tensor | None = None
     ) -> Float[Tensor, "B D"]:
-        """One step of a chain, h then v, which leaves p_β as it is; with what is known, given that."""
+        """One step of a chain, h then v, which leaves p_β ∝ exp((1 − β) baseᵀv + β bᵀv) Π_j (1 + e^(β a_j)) as it is,
+        a = c + vᵀW; with what is known, given that.
+        """
         h = drawn(beta * (self.hidden_bias + v @ self.weight), generator)
         bias = (1 - beta) * self.base + beta * self.visible_bias
         return kept(drawn(bias + beta * (h @ self.weight.T), generator), v, known)
@@ -93,16 +94,17 @@ class Rbm(Machine):
     @torch.no_grad()
     def partition(self, generator: torch.Generator) -> float:
         """log Z."""
-        c = self.config
+        c, difference = self.config, self.visible_bias - self.base
+
+        def step(v: Tensor, before: float, after: float) -> tuple[Tensor, Tensor]:
+            a = self.hidden_bias + v @ self.weight
+            change = (softplus(after * a) - softplus(before * a)).sum(1) + (after - before) * (v @ difference)
+            h = drawn(after * a, generator)
+            return change, drawn(self.base + after * (difference + h @ self.weight.T), generator)
+
         start = drawn(self.base.expand(c.ais_chains, -1), generator)
         log_start = float(softplus(self.base.double()).sum()) + c.hidden * math.log(2)
-        return log_partition(
-            start,
-            log_start,
-            lambda v, beta: -self.free_energy(v, beta),
-            lambda v, beta: self.gibbs(v, generator, beta),
-            c.ais_steps,
-        )
+        return log_partition(start, log_start, step, c.ais_steps)
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "B ..."], generator: torch.Generator) -> Float[Tensor, "B"]:
