@@ -13,7 +13,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,7 +38,6 @@ class MadeConfig(PriorConfig):
     lr: float = 3e-3
     width: Width = 500  # of the hidden layers
     layers: Layers = 1
-    units: Literal["relu", "sigmoid"] = "relu"  # sigmoid, at a higher rate, for many masks: there relu's are given up
     masks: Count = 1  # sets of connections that take turns
     shuffle: bool = False  # each mask with an order of its own, not that of the pixels
     direct: bool = True  # connections from earlier values past the hidden layers too
@@ -72,9 +71,9 @@ class Made(Exact, Likelihood, Sampling):
     def logits(self, x: Float[Tensor, "B D"], weights: list[Tensor]) -> Float[Tensor, "B D"]:
         """Of each value being 1, given those before it in the order of a mask, by what `connected` gave for it."""
         *hidden, last = zip(weights, self.biases)
-        h, unit = x, torch.relu if self.config.units == "relu" else torch.sigmoid
+        h = x
         for weight, bias in hidden:
-            h = unit(linear(h, weight, bias))
+            h = torch.relu(linear(h, weight, bias))
         logits = linear(h, *last)
         return logits if self.direct is None else logits + linear(x, weights[-1])
 
