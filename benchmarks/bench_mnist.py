@@ -82,7 +82,7 @@ def mixture(count: int = 500, rounds: int = 40) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS])
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=[*ROWS])
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--mixture", action="store_true", help="the baseline too")
     given = parser.parse_args()

@@ -42,16 +42,19 @@ def log_odds(mean: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
 def log_partition(
     start: Float[Tensor, "chains D"],
     log_start: float,
-    log_f: Callable[[Tensor, float], Float[Tensor, "chains"]],
-    step: Callable[[Tensor, float], Tensor],
+    step: Callable[[Tensor, float, float], tuple[Float[Tensor, "chains"], Tensor]],
     steps: int,
 ) -> float:
-    """log Z of p_1. start: drawn from p_0, whose partition function is e^log_start. log_f(v, β), step(v, β)."""
+    """log Z of p_1. start: drawn from p_0, whose partition function is e^log_start.
+
+    step(v, β_{k−1}, β_k): log f_{β_k}(v) − log f_{β_{k−1}}(v), and where the chain goes from v; both need the same
+    products with the weights, which take most of the time.
+    """
     v, logs = start, torch.zeros(len(start), device=start.device, dtype=torch.float64)
     betas = [k / steps for k in range(steps + 1)]
     for before, after in itertools.pairwise(betas):
-        logs += (log_f(v, after) - log_f(v, before)).double()
-        v = step(v, after)
+        change, v = step(v, before, after)
+        logs += change.double()
     return log_start + float(logs.logsumexp(0)) - math.log(len(start))
 
 

@@ -31,7 +31,7 @@ def optimiser(name: str, momentum: float, decay: float) -> Callable[[list[dict[s
     if name == "adam":
         return Adam
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "adamw": partial(torch.optim.AdamW, weight_decay=decay),
+        "adamw": partial(torch.optim.AdamW, weight_decay=decay, fused=True),  # as large as MADE: a third of the time
         "sgd": torch.optim.SGD,
         "momentum": partial(torch.optim.SGD, momentum=momentum),
         "nesterov": partial(torch.optim.SGD, momentum=momentum, nesterov=True),

@@ -33,8 +33,8 @@ class PixelCnnConfig(PixelConfig):
     """Settings of `pixelcnn`."""
 
     horizon: Count = 25_000
-    lr: float = 1e-2
-    lr_final: float = 1e-4
+    lr: float = 2e-3  # at 1e-2, the best of short runs, nine in ten of v's signals are ±1 after 15,000 steps
+    lr_final: float = 2e-5
     width: Width = 16  # channels of each stack
     layers: Count = 7
     reach: Count = 1  # pixels to each side that layers but the first see: 3 × 3
@@ -104,7 +104,7 @@ class Gated(nn.Module):
 
 def gate(x: Float[Tensor, "B 2*width H W"]) -> Float[Tensor, "B width H W"]:
     signal, share = x.chunk(2, 1)
-    return torch.tanh(signal) * torch.sigmoid(share)
+    return (2 * torch.sigmoid(2 * signal) - 1) * torch.sigmoid(share)  # torch's tanh takes four times as long
 
 
 class Steps:

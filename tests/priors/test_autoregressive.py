@@ -1,17 +1,21 @@
 """Models that tell one value after another: none looks ahead, and what is kept while drawing changes nothing."""
 
+from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from enumerated import every_picture
+from enumerated import every_picture, examples
 
 from neural3d.cli.sample import Sample
 from neural3d.errors import UserError
 from neural3d.evaluate.prior import evaluate_prior
+from neural3d.examples.examples import ExampleBatch
 from neural3d.examples.reading import made
 from neural3d.methods import method_class
+from neural3d.priors.autoregressive import bernoulli
+from neural3d.priors.eonade import Eonade, EonadeConfig
 from neural3d.priors.nade import Nade, NadeConfig
 from neural3d.priors.pixelcnn import PixelCnn
 from neural3d.run import configure, load
@@ -162,3 +166,17 @@ def test_a_few_examples_are_enough_where_each_takes_long(data, tmp_path):
     assert (protocol["examples"], protocol["of"]) == (7, 50)
     assert protocol["likelihood"] == "exact, of a mixture over 2 orders"
     assert evaluate_prior(load(tmp_path / "run"), limit=9)["protocol"]["examples"] == 9
+
+
+def test_what_an_orderless_model_learns_by_is_the_mean_over_all_orders(tmp_path):
+    """Of −log p(x): over orders, each set of values comes first as often as any other of its size."""
+    torch.manual_seed(0)
+    model = Eonade(EonadeConfig(width=8), examples(tmp_path).binarised())
+    x, seen = every_picture().flatten(1)[[1234]], every_picture().flatten(1)[:-1]  # all sets but that of all values
+    count, of_size = seen.sum(1), torch.tensor([comb(12, int(k)) for k in seen.sum(1)])
+    with torch.no_grad():
+        logits = model.last(model.features((x * seen) @ model.values + seen @ model.seen + model.bias))
+        exact = -((bernoulli(logits, x) * (1 - seen)).sum(1) / (12 - count) / of_size).sum()
+        batch = ExampleBatch(x.expand(100_000, -1), torch.zeros(100_000))
+        loss = model.loss(batch, 0.0, torch.Generator().manual_seed(0))[0]["nats"]
+    assert float(loss) == pytest.approx(float(exact), rel=5e-3)
