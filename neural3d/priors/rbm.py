@@ -30,7 +30,7 @@ from neural3d.priors.boltzmann import Machine, drawn, kept, log_odds, log_partit
 class RbmConfig(PriorConfig):
     """Settings of `rbm`."""
 
-    horizon: Count = 25_000
+    horizon: Count = 30_000
     lr: float = 3e-3
     lr_final: float = 3e-5
     hidden: Width = 500  # units h
