@@ -3,7 +3,8 @@
 Every process holds the whole method and draws its own rays or photos. Gradients are summed, so that all take the same
 step; what else changes a method is drawn from random numbers that all share. A method is alone unless told otherwise.
 
-On the CPUs of one machine gradients travel whole, through memory that processes share. Elsewhere rows of large tables
+On the CPUs of one machine gradients travel whole, through memory that processes share; hash tables lie there with their
+moments, and each process steps a part of their rows (`divide`). Elsewhere rows of large tables
 that no process touched are left out (hash grids, splats out of sight): a byte a row says which those are, then the
 others travel. Sums run in the same order in all processes, so that these stay equal to the bit, which `require_equal`
 proves.
