@@ -27,7 +27,7 @@ from neural3d.plain import read_json
 
 SEND_EVERY, LOOK_EVERY = 20.0, 5.0  # seconds
 CAPTURES = "captures"
-HOME = "home.json"  # beside a job's files: where these lay where they were written
+ORIGIN = "home.json"  # beside a job's files: where these lay where they were written
 MOVED = ("run/config.json", "run/scene.json")  # name files by their whole paths
 LIVE = (work.NOW, "log.txt")  # what a job says while it runs
 
@@ -139,7 +139,7 @@ def entrust(share: Share, task: Task) -> str:
 def bring(share: Share, job: str, place: Path, source: Path) -> None:
     """A job's files to `place`, where its capture is at `source`: the paths in them are those of here."""
     share.fetch(job, place)
-    home = read_json(place / HOME) if (place / HOME).exists() else {}
+    home = read_json(place / ORIGIN) if (place / ORIGIN).exists() else {}
     moves = [(home[key], str(new)) for key, new in (("source", source), ("place", place)) if home.get(key)]
     for path in (place / name for name in MOVED):
         if path.exists():
@@ -167,7 +167,7 @@ def work_away(task: Task, address: str, capture: str) -> str:
         share.fetch(capture, here.source, fixed=True)
         share.fetch(FILE, folder / FILE)
         bring(share, task.name, here.place, here.source)
-        write_whole(here.place / HOME, json.dumps({"source": str(here.source), "place": str(here.place)}).encode())
+        write_whole(here.place / ORIGIN, json.dumps({"source": str(here.source), "place": str(here.place)}).encode())
         work.tell_now(here, "files", os.getpid())
         share.send(here.place, task.name)
         with _sending(share, here) as outrun:
